@@ -1,0 +1,1 @@
+//! Reads the journal by event type.

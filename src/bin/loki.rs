@@ -1,0 +1,2 @@
+//! The agent side program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The agent's side: session, tasks, shared state and the local REST API.

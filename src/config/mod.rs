@@ -1,0 +1,1 @@
+//! Configuration: one file a section, layered as flag, environment, file, default.

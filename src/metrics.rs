@@ -1,0 +1,1 @@
+//! Counters and histograms of both programs, and their Prometheus text.

@@ -1,0 +1,1 @@
+//! Sends what is pending: a pure verdict and a worker for each destination.

@@ -1,0 +1,1 @@
+//! The coordination server: registry, matching, tasks, mailboxes and its REST API.

@@ -1,0 +1,1 @@
+//! First signal drains, second stops.

@@ -1,0 +1,1 @@
+//! Carries envelopes over WebSocket or HTTP. Decides nothing about retry or storage.
