@@ -1,1 +1,16 @@
-//! Storage.
+//! The durable store of loki-openclaw: a journal that is the truth, a pure fold of it in memory,
+//! and a view of it in sled. Sync code: no runtime, no protocol, no keys. The bytes are drawn in
+//! `FORMAT.md`.
+
+pub mod checkpoint;
+pub mod codec;
+pub mod commit;
+pub mod event;
+pub mod fold;
+pub mod journal;
+pub mod ledger;
+pub mod messages;
+pub mod queue;
+pub mod record;
+pub mod store;
+pub mod transaction;

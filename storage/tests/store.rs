@@ -1,0 +1,118 @@
+//! The store through its public calls, over the log in memory.
+
+use storage::event::Event;
+use storage::fold::State;
+use storage::journal::MemoryLog;
+use storage::record::{Direction, EntityKey, Kind, MessageHead, MessageKey, Reason, Status};
+use storage::store::Store;
+use storage::transaction::{Act, Body, Change};
+
+fn store() -> Store {
+    let log = MemoryLog::default();
+    let reader = log.reader();
+    let now = Box::new(|| 1_000);
+    Store::start(Box::new(log), reader, State::default(), now, Box::new(|_| {})).expect("starts")
+}
+
+fn head(id: &str, lane: &str) -> MessageHead {
+    MessageHead {
+        direction: Direction::Outbound,
+        message_id: id.into(),
+        message_type: "task_update".into(),
+        namespace: "default".into(),
+        peer: "server".into(),
+        destination: "server".into(),
+        sender: "loki".into(),
+        lane: lane.into(),
+        priority: 2,
+        created_at: 1_000,
+        deadline: None,
+        expires_at: None,
+        task_id: None,
+        correlation_id: None,
+        retry_of: None,
+        sealed: false,
+        size: 4,
+        digest: [0; 32],
+        status: Status::Pending,
+        reason: Reason::None,
+        due_at: 1_000,
+    }
+}
+
+fn enqueue(store: &Store, id: &str, lane: &str) {
+    let (id, lane) = (id.to_owned(), lane.to_owned());
+    store
+        .commit(move |transaction| -> Result<(), ()> {
+            let act = Act::new(Event::MessageQueued, "loki", "default", &id);
+            transaction.accept(act, head(&id, &lane), Body::new(b"body"));
+            Ok(())
+        })
+        .wait()
+        .expect("durable")
+        .expect("accepted");
+}
+
+#[test]
+fn a_lane_lets_only_its_head_go_and_goes_on_when_that_is_delivered() {
+    let store = store();
+    for id in ["a1", "a2"] {
+        enqueue(&store, id, "a");
+    }
+    enqueue(&store, "free", "");
+    let first = store.queues(|queues| queues.take("server", 1_000, 10));
+    let names = |entries: &[_]| {
+        store.messages(|messages| {
+            entries
+                .iter()
+                .map(|entry| messages.live(*entry).expect("live").head.message_id.clone())
+                .collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(names(&first), ["a1", "free"]);
+    assert!(store.queues(|queues| queues.take("server", 1_000, 10)).is_empty());
+    let entry = first[0];
+    store
+        .commit(move |transaction| -> Result<(), ()> {
+            let live = transaction.live(entry).expect("live").clone();
+            let act = Act::new(Event::MessageDelivered, "loki", "default", "a1");
+            let change = Change { status: Status::Delivered, attempts: 1, ..Change::of(&live) };
+            transaction.change(act, &live, change);
+            Ok(())
+        })
+        .wait()
+        .expect("durable")
+        .expect("changed");
+    let second = store.queues(|queues| queues.take("server", 1_000, 10));
+    assert_eq!(names(&second), ["a2"]);
+    let body = store.messages(|messages| messages.live(second[0]).expect("live").body);
+    assert_eq!(store.body(body).expect("there"), b"body");
+}
+
+#[test]
+fn a_refused_decision_leaves_nothing_behind() {
+    let store = store();
+    let key = EntityKey::new(Kind::Task, &["default", "t1"]);
+    let written = key.clone();
+    let refused = store
+        .commit(move |transaction| -> Result<(), &str> {
+            let act = Act::new(Event::TaskCreate, "loki", "default", "t1");
+            transaction.put(act, written, b"value".to_vec());
+            transaction.accept(
+                Act::new(Event::MessageQueued, "loki", "default", "x"),
+                head("x", ""),
+                Body::new(b"body"),
+            );
+            Err("no")
+        })
+        .wait()
+        .expect("answered");
+    assert_eq!(refused, Err("no"));
+    assert!(store.ledger().get(&key).is_none());
+    let known = store.messages(|messages| {
+        let head = head("x", "");
+        let key: MessageKey<'_> = head.key();
+        messages.find(&key)
+    });
+    assert_eq!(known, None);
+}
