@@ -74,7 +74,7 @@ fn a_lane_lets_only_its_head_go_and_goes_on_when_that_is_delivered() {
     let entry = first[0];
     store
         .commit(move |transaction| -> Result<(), ()> {
-            let live = transaction.live(entry).expect("live").clone();
+            let live = transaction.live(entry).expect("live");
             let act = Act::new(Event::MessageDelivered, "loki", "default", "a1");
             let change = Change { status: Status::Delivered, attempts: 1, ..Change::of(&live) };
             transaction.change(act, &live, change);
