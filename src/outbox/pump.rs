@@ -51,9 +51,7 @@ impl Pump {
     /// A feed for a link that was just established: what waits becomes due, over a ramp.
     pub fn new(store: Store, clock: Clock, policy: Policy, destination: &str) -> Self {
         let (sender, published) = watch::channel(0);
-        store.listen(Box::new(move |frame| {
-            sender.send_replace(frame.sequence);
-        }));
+        store.listen(Box::new(move |frame| sender.send(frame.sequence).is_ok()));
         let pump = Self {
             store,
             clock,

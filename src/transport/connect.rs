@@ -99,10 +99,11 @@ async fn open(
     socket.send(wire(register)).await.map_err(unreachable)?;
     loop {
         match socket.receive().await {
-            Some(Ok(Wire::Text(text))) => match registered(text)? {
-                Some(ack) => return Ok(Connection { socket, ack }),
-                None => {}
-            },
+            Some(Ok(Wire::Text(text))) => {
+                if let Some(ack) = registered(text)? {
+                    return Ok(Connection { socket, ack });
+                }
+            }
             Some(Ok(Wire::Ping | Wire::Pong | Wire::Binary)) => {}
             Some(Ok(Wire::Close(_, reason))) => {
                 return Err(unreachable(format!("it closed the connection: {reason}")));

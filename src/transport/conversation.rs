@@ -116,7 +116,7 @@ async fn drive<H: Handler>(
     let mut silent = 0;
     loop {
         let room = settings.window.saturating_sub(pump.in_flight()).min(BATCH_MESSAGES_MAX);
-        let step = tokio::select! {
+        let outcome = tokio::select! {
             received = socket.receive() => {
                 silent = 0;
                 take(socket, received, pump, handler, settings).await
@@ -136,7 +136,7 @@ async fn drive<H: Handler>(
                 Err(Ended::Stopped)
             }
         };
-        if let Err(ended) = step {
+        if let Err(ended) = outcome {
             return ended;
         }
     }

@@ -52,8 +52,9 @@ pub struct Published {
     pub entries: Arc<[(EntryId, Record, BodyPlace)]>,
 }
 
-/// Called by the committer after each durable frame; it must not block.
-pub type Listener = Box<dyn Fn(&Published) + Send + Sync>;
+/// Called by the committer after each durable frame; it must not block. Once it returns `false` it
+/// is not called again.
+pub type Listener = Box<dyn FnMut(&Published) -> bool + Send>;
 
 /// Called by the committer when it stops for good after an error, with the reason.
 pub type Fatal = Box<dyn Fn(&str) + Send + Sync>;
@@ -78,7 +79,7 @@ struct Inner {
     state: RwLock<State>,
     reader: Arc<dyn ReadLog>,
     jobs: Sender<Job>,
-    listeners: RwLock<Vec<Listener>>,
+    listeners: Mutex<Vec<Listener>>,
     committer: Mutex<Option<JoinHandle<Box<dyn Log>>>>,
 }
 
@@ -98,7 +99,7 @@ impl Store {
             state: RwLock::new(state),
             reader,
             jobs,
-            listeners: RwLock::default(),
+            listeners: Mutex::default(),
             committer: Mutex::default(),
         });
         let shared = Arc::clone(&inner);
@@ -162,7 +163,7 @@ impl Store {
 
     /// Calls `listener` after each durable frame.
     pub fn listen(&self, listener: Listener) {
-        self.0.listeners.write().push(listener);
+        self.0.listeners.lock().push(listener);
     }
 
     /// Stops the committer after what is queued and gives the log back, so that its owner can
@@ -311,9 +312,7 @@ impl Committer {
             state.apply(*entry, published.time, record, *body);
         }
         drop(state);
-        for listener in self.shared.listeners.read().iter() {
-            listener(published);
-        }
+        self.shared.listeners.lock().retain_mut(|listener| listener(published));
     }
 }
 
