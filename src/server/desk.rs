@@ -13,6 +13,7 @@ use super::life::Life;
 use super::mail;
 use super::model::{self, Agent, Task, decode, encode};
 use crate::clock::{Clock, Millis};
+use crate::outbox;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
 
 /// What the server goes by.
@@ -104,9 +105,8 @@ impl Desk<'_, '_> {
     pub fn slots(&self, namespace: &str, agent_id: &str) -> Vec<Task> {
         let prefix = model::slot_prefix(namespace, agent_id);
         let slots = self.tx.ledger().scan(Kind::Lease, &prefix);
-        let ids: Vec<String> = slots
-            .filter_map(|(key, _)| key.name.rsplit('\0').next().map(str::to_owned))
-            .collect();
+        let ids: Vec<String> =
+            slots.filter_map(|(key, _)| key.name.rsplit('\0').next().map(str::to_owned)).collect();
         ids.iter().filter_map(|id| self.find_task(namespace, id)).collect()
     }
 
@@ -175,7 +175,7 @@ impl Desk<'_, '_> {
             ..more
         };
         let envelope = Envelope::compose(message_type, fields, payload)?;
-        mail::stage(self.tx, &envelope, namespace, to, SERVER_AGENT_ID);
+        outbox::stage(self.tx, &envelope, &mail::mailbox(namespace, to), to);
         Ok(())
     }
 
@@ -191,9 +191,9 @@ impl Desk<'_, '_> {
         to: &str,
     ) -> Result<(), Refusal> {
         let fresh = self.clock.message_id();
-        let taken = envelope.message_id().is_some_and(|id| {
-            self.tx.find(&mail::outbound(namespace, to, id)).is_some()
-        });
+        let taken = envelope
+            .message_id()
+            .is_some_and(|id| self.tx.find(&mail::outbound(namespace, to, id)).is_some());
         let filled = envelope.fill_missing(&Fields {
             message_id: Some(&fresh),
             agent_id: Some(sender),
@@ -208,7 +208,7 @@ impl Desk<'_, '_> {
             message_id: taken.then_some(fresh.as_str()),
             ..Fields::default()
         })?;
-        mail::stage(self.tx, &routed, namespace, to, sender);
+        outbox::stage(self.tx, &routed, &mail::mailbox(namespace, to), to);
         Ok(())
     }
 }

@@ -78,9 +78,8 @@ pub fn fit(task: &Task, candidate: &Candidate) -> Result<Rank, Unfit> {
 /// Whether the agent has each skill and the model that the task requires.
 fn is_able(task: &Task, agent: &Agent) -> bool {
     let Some(wanted) = &task.requirements else { return true };
-    let has = |skill: &String| {
-        agent.capabilities.contains(skill) || agent.agent_types.contains(skill)
-    };
+    let has =
+        |skill: &String| agent.capabilities.contains(skill) || agent.agent_types.contains(skill);
     wanted.skills.iter().all(has)
         && wanted.model.as_ref().is_none_or(|model| agent.supported_models.contains(model))
 }
@@ -179,11 +178,7 @@ mod tests {
             ("it is lost", |_, a| a.agent.status = Presence::Lost, Some(Unfit::Away)),
             ("elsewhere", |t, _| t.namespace = "x".to_owned(), Some(Unfit::NotMeant)),
             ("targeted", |t, _| t.target_agent = Some("a".to_owned()), None),
-            (
-                "for another",
-                |t, _| t.target_agent = Some("b".to_owned()),
-                Some(Unfit::NotMeant),
-            ),
+            ("for another", |t, _| t.target_agent = Some("b".to_owned()), Some(Unfit::NotMeant)),
             ("its own", |t, _| t.offered_by = Some("a".to_owned()), Some(Unfit::NotMeant)),
             (
                 "its own, targeted",

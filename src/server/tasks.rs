@@ -110,9 +110,7 @@ pub fn reject(
     reject: &TaskReject,
 ) -> Result<(), Refusal> {
     let mut task = desk.task(namespace, &reject.task_id)?;
-    if !task.is_held_by(sender, reject.attempt)
-        && task.was_granted_to(sender, reject.attempt)
-    {
+    if !task.is_held_by(sender, reject.attempt) && task.was_granted_to(sender, reject.attempt) {
         // It was taken back already: the agent and the server want the same.
         return Ok(());
     }
@@ -148,11 +146,8 @@ pub fn update(
 ) -> Result<(), Refusal> {
     let mut task = desk.task(namespace, &update.task_id)?;
     check_holder(&task, sender, update.attempt)?;
-    let status = if update.is_input_required() {
-        TaskStatus::InputRequired
-    } else {
-        TaskStatus::InProgress
-    };
+    let status =
+        if update.is_input_required() { TaskStatus::InputRequired } else { TaskStatus::InProgress };
     task.progress = update.progress.or(task.progress);
     if update.message.is_some() {
         task.message = update.message;
@@ -178,8 +173,8 @@ fn add_artifact(task: &mut Task, artifact: Artifact) -> Result<(), Refusal> {
         );
         Refusal::new(ErrorCode::TooLarge, detail).at("payload.artifact")
     };
-    let known =
-        task.artifacts.iter_mut().find(|known| known.artifact_id == artifact.artifact_id);
+    let count = task.artifacts.len();
+    let known = task.artifacts.iter_mut().find(|known| known.artifact_id == artifact.artifact_id);
     match known {
         Some(known) if artifact.append => {
             if known.parts.len() + artifact.parts.len() > ARTIFACT_PARTS_MAX {
@@ -189,7 +184,7 @@ fn add_artifact(task: &mut Task, artifact: Artifact) -> Result<(), Refusal> {
             known.last_chunk = artifact.last_chunk;
         }
         Some(known) => *known = artifact,
-        None if task.artifacts.len() >= ARTIFACTS_MAX => return Err(too_many()),
+        None if count >= ARTIFACTS_MAX => return Err(too_many()),
         None => task.artifacts.push(artifact),
     }
     Ok(())
@@ -239,8 +234,7 @@ pub fn complete(
     desk.slot(Event::TaskComplete, &task, sender, false);
     desk.life.full(&name(namespace, sender), false);
     task.step(now, status, Some(sender), None);
-    let event =
-        if outcome == Outcome::Completed { Event::TaskComplete } else { Event::TaskFail };
+    let event = if outcome == Outcome::Completed { Event::TaskComplete } else { Event::TaskFail };
     desk.put_task(event, sender, &task);
     forward_to_origin(desk, &task, envelope, sender)
 }
@@ -440,11 +434,7 @@ pub fn overdue(
     now: Millis,
     limit: usize,
 ) -> Vec<(String, String)> {
-    deadlines(ledger)
-        .take_while(|(at, _)| *at <= now)
-        .take(limit)
-        .map(|(_, task)| task)
-        .collect()
+    deadlines(ledger).take_while(|(at, _)| *at <= now).take(limit).map(|(_, task)| task).collect()
 }
 
 /// The deadlines of all tasks that did not end, the earliest first.
