@@ -180,6 +180,10 @@ const FILES: &[(&str, &str)] = &[
         "openclaw.enabled: true\n",
         "config.yaml:1: `openclaw.enabled` must be written as nested keys, one a line",
     ),
+    (
+        "\u{feff}openclaw:\r\n  enabld: true\r\n",
+        "config.yaml:2: unknown key `openclaw.enabld`; did you mean `openclaw.enabled`?",
+    ),
     ("openclaw: [\n", "config.yaml:2: not valid yaml: "),
     ("- openclaw\n", "config.yaml:1: expected keys at the top level"),
     ("a: 1\n---\nb: 2\n", "config.yaml:3: a second yaml document begins here"),
