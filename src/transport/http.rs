@@ -38,7 +38,7 @@ pub struct Session {
     endpoint: String,
     token: Option<String>,
     agent_id: String,
-    session_id: String,
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +61,7 @@ struct Mailbox {
 
 impl Session {
     fn with_headers(&self, request: RequestBuilder) -> RequestBuilder {
-        let request = request.header(SESSION_HEADER, &self.session_id);
+        let request = request.header(SESSION_HEADER, &self.id);
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -125,7 +125,7 @@ pub async fn connect(
         endpoint,
         token: settings.token.clone(),
         agent_id: register.agent_id().unwrap_or_default().to_owned(),
-        session_id: String::new(),
+        id: String::new(),
     };
     let url = format!("{}/messages", session.endpoint);
     let request = session.client.post(url).body(register.raw().clone());
@@ -144,7 +144,7 @@ pub async fn connect(
         serde_json::from_slice(&body).map_err(|error| unreachable(error.to_string()))?;
     let ack = accepted.results.into_iter().next().and_then(|result| result.payload);
     let ack = ack.ok_or_else(|| unreachable("its answer to register has no payload".into()))?;
-    session.session_id = ack.session_id.clone().unwrap_or_default();
+    session.id = ack.session_id.clone().unwrap_or_default();
     Ok(Connection { carrier: Carrier::Http(session), ack })
 }
 
