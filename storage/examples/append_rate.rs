@@ -16,6 +16,9 @@ const BODY_BYTES: usize = 512;
 const HEAD_BYTES: usize = 96;
 const RUN: Duration = Duration::from_secs(2);
 const FLOOR_FILE_BYTES: u64 = 64 << 20;
+const SMALL_FRAMES: u128 = 1_000_000;
+/// An odd number, so that consecutive numbers give ids that look random.
+const ID_STEP: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = Path::new("target/append-rate");
@@ -27,11 +30,27 @@ fn main() -> Result<(), Box<dyn Error>> {
         let journal = journal(&dir.join("journal"), batch)?;
         let share = 100 * journal / floor.max(1);
         writeln!(out, "{batch:>5}  {floor:>9}  {journal:>9}  {share:>7} %")?;
-        if batch == 1024 {
-            reopen(&dir.join("journal"), &mut out)?;
-        }
         fs::remove_dir_all(dir)?;
     }
+    small_frames(dir)?;
+    reopen(dir, &mut out)?;
+    Ok(fs::remove_dir_all(dir)?)
+}
+
+/// A killed journal of a million frames of one entry.
+fn small_frames(dir: &Path) -> Result<(), Box<dyn Error>> {
+    let (mut log, _) = FileLog::open(dir, &Options::new(0), index)?;
+    for number in 1..=SMALL_FRAMES {
+        let mut head = [1; HEAD_BYTES];
+        let id = number.wrapping_mul(ID_STEP);
+        head[..16].copy_from_slice(&id.to_le_bytes());
+        let index = index(&head, &log.identity());
+        log.append(0, &[Entry { head: &head, body: Some(&[3; 64]), index }])?;
+        if number % 1024 == 0 {
+            log.sync()?;
+        }
+    }
+    log.sync()?;
     Ok(())
 }
 
@@ -62,7 +81,7 @@ fn journal(dir: &Path, batch: usize) -> Result<u128, Box<dyn Error>> {
             .map(|_| {
                 number += 1;
                 let mut head = [1; HEAD_BYTES];
-                let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+                let id = number.wrapping_mul(ID_STEP);
                 head[..16].copy_from_slice(&id.to_le_bytes());
                 head
             })
@@ -113,9 +132,12 @@ fn reopen(dir: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let look = ReadOnly::open(dir, index)?;
     let start = Instant::now();
     for id in 1..=1000u128 {
-        look.reader().find(id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))?;
+        look.reader().find(id.wrapping_mul(ID_STEP))?;
     }
     let found = start.elapsed() / 1000;
-    writeln!(out, "open {opened:?}, read {entries} entries {read:?}, find an id {found:?}")?;
+    writeln!(
+        out,
+        "open after a kill {opened:?}, read {entries} entries {read:?}, find an id {found:?}"
+    )?;
     Ok(())
 }

@@ -18,7 +18,7 @@ use super::{
     OpenError, Position, ReadLog, Reader, Recovery, chain,
 };
 use parking_lot::Mutex;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -145,8 +145,8 @@ impl FileLog {
         if !(min..=max).contains(&bytes) {
             return Err(OpenError::SegmentSize { bytes, min, max });
         }
-        make_dir(dir, &options.syncer)?;
-        let lock = lock(dir)?;
+        files::make_dir(dir, &options.syncer)?;
+        let lock = files::lock(dir)?;
         let mut found = recover(dir, bytes, index, &options.syncer)?;
         let identity = match found.identity {
             Some(identity) => identity,
@@ -388,28 +388,6 @@ impl FileLog {
         self.pending.keys.extend(entries.iter().map(|entry| entry.index));
         self.head = head;
         self.next_sequence = sequence + 1;
-    }
-}
-
-fn make_dir(dir: &Path, syncer: &Syncer) -> Result<(), OpenError> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(dir).map_err(io_error("create", dir))?;
-    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => syncer.dir(parent, SyncPoint::Directory).map_err(io_error("sync", parent)),
-        None => Ok(()),
-    }
-}
-
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let path: PathBuf = dir.join("lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(io_error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
-        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
     }
 }
 

@@ -7,7 +7,10 @@ use storage::journal::*;
 #[test]
 fn a_new_journal_is_empty_and_clean() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, recovery) = open(&dir.path().join("deep/journal"));
+    let deep = dir.path().join("very/deep/journal");
+    let options = options();
+    let (log, recovery) = FileLog::open(&deep, &options, index).unwrap();
+    assert_eq!(options.syncer.count(SyncPoint::Directory), 3, "each new name is synced");
     assert!(recovery.clean && recovery.damage.is_empty());
     assert_eq!((recovery.epoch, recovery.head.position.sequence), (1, 0));
     assert_eq!(recovery.head.hash, genesis(&log.identity().journal));
