@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// Decides in the committer and makes what was decided durable: all of it, or, when `decide`
-    /// returns an error, nothing. The answer comes when everything that the decision saw is durable.
+    /// returns an error, nothing. The answer comes when all that the decision saw is durable.
     pub fn commit<R, E, F>(&self, decide: F) -> Commit<Result<R, E>>
     where
         F: FnOnce(&mut Transaction<'_>) -> Result<R, E> + Send + 'static,
