@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::codec;
 use crate::commit::{Answer, Commit};
 use crate::fold::State;
-use crate::journal::{AppendError, BodyRef, Entry, IndexKeys, Log, ReadError, Reader};
+use crate::journal::{AppendError, BodyRef, Entry, IndexKeys, Log, ReadError, ReadLog};
 use crate::ledger::Ledger;
 use crate::messages::{BodyPlace, Messages};
 use crate::record::{EntryId, Fact, Millis, Record};
@@ -76,7 +76,7 @@ enum Job {
 
 struct Inner {
     state: RwLock<State>,
-    reader: Reader,
+    reader: Arc<dyn ReadLog>,
     jobs: Sender<Job>,
     listeners: RwLock<Vec<Listener>>,
     committer: Mutex<Option<JoinHandle<Box<dyn Log>>>>,
@@ -91,14 +91,9 @@ impl Store {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(
-        log: Box<dyn Log>,
-        reader: Reader,
-        state: State,
-        now: Now,
-        fatal: Fatal,
-    ) -> std::io::Result<Self> {
+    pub fn start(log: Box<dyn Log>, state: State, now: Now, fatal: Fatal) -> std::io::Result<Self> {
         let (jobs, queue) = channel();
+        let reader = log.reader();
         let inner = Arc::new(Inner {
             state: RwLock::new(state),
             reader,
@@ -157,12 +152,12 @@ impl Store {
     /// # Errors
     /// When it was dropped or cannot be read.
     pub fn body(&self, place: BodyPlace) -> Result<Vec<u8>, ReadError> {
-        read_body(&self.0.reader, place)
+        read_body(&*self.0.reader, place)
     }
 
     /// The journal's reading side.
-    pub fn reader(&self) -> &Reader {
-        &self.0.reader
+    pub fn reader(&self) -> &dyn ReadLog {
+        &*self.0.reader
     }
 
     /// Calls `listener` after each durable frame.
@@ -183,7 +178,7 @@ impl Store {
 ///
 /// # Errors
 /// When it was dropped or cannot be read.
-pub fn read_body(reader: &Reader, place: BodyPlace) -> Result<Vec<u8>, ReadError> {
+pub fn read_body(reader: &dyn ReadLog, place: BodyPlace) -> Result<Vec<u8>, ReadError> {
     let at = BodyRef { sequence: place.sequence, offset: place.offset, len: place.length };
     let mut salted = reader.body(&at)?;
     salted.drain(..SALT_BYTES.min(salted.len()));
@@ -325,7 +320,8 @@ fn failed(error: &AppendError) -> (CommitError, Option<String>) {
     (CommitError::Stopped, Some(error.to_string()))
 }
 
-fn place(body: Option<BodyRef>) -> BodyPlace {
+/// A body reference of the journal as the fold keeps it.
+pub(crate) fn place(body: Option<BodyRef>) -> BodyPlace {
     body.map_or_else(BodyPlace::default, |body| BodyPlace {
         sequence: body.sequence,
         offset: body.offset,

@@ -2,16 +2,15 @@
 
 use storage::event::Event;
 use storage::fold::State;
-use storage::journal::MemoryLog;
+use storage::journal::{Identity, MemoryLog};
 use storage::record::{Direction, EntityKey, Kind, MessageHead, MessageKey, Reason, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Body, Change};
 
 fn store() -> Store {
-    let log = MemoryLog::default();
-    let reader = log.reader();
+    let log = MemoryLog::new(Identity { journal: [1; 16], key: [0; 16] });
     let now = Box::new(|| 1_000);
-    Store::start(Box::new(log), reader, State::default(), now, Box::new(|_| {})).expect("starts")
+    Store::start(Box::new(log), State::default(), now, Box::new(|_| {})).expect("starts")
 }
 
 fn head(id: &str, lane: &str) -> MessageHead {
