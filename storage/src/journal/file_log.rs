@@ -326,10 +326,6 @@ impl FileLog {
 }
 
 impl Log for FileLog {
-    fn close(self: Box<Self>) -> Result<Head, AppendError> {
-        FileLog::close(*self)
-    }
-
     fn append(&mut self, time: u64, entries: &[Entry<'_>]) -> Result<Appended, AppendError> {
         if self.stopped {
             return Err(AppendError::Stopped);

@@ -32,7 +32,7 @@ pub use chain::{
 };
 pub use check::{Check, check};
 pub use error::{AppendError, OpenError, ReadError};
-pub use file_log::{FileLog, Options, SyncTicket};
+pub use file_log::{FileLog, Options};
 pub use frame::FRAME_BYTES_MAX;
 pub use memory::{MemoryLog, MemoryReader, Outcome};
 pub use read_only::ReadOnly;
@@ -101,10 +101,4 @@ pub trait Log: Send {
 
     /// A handle for reading, for any thread.
     fn reader(&self) -> Arc<dyn ReadLog>;
-
-    /// A clean stop, after which nothing may be cut.
-    ///
-    /// # Errors
-    /// When an earlier error was final, or the stop cannot be made durable.
-    fn close(self: Box<Self>) -> Result<Head, AppendError>;
 }
