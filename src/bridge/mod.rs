@@ -1,1 +1,3 @@
 //! The agent's side: session, tasks, shared state and the local REST API.
+
+pub mod prd;

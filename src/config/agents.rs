@@ -1,0 +1,123 @@
+//! `agents` and `provider`: who runs tasks on this machine. Runs nothing, and does not know which
+//! task types a type serves when its entry names none.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::field::{Field, Raw, Refused, choice};
+use super::known::{Known, nearest};
+use super::secret::Secret;
+use super::source::Source;
+use super::yaml::{Entry, Node, Value};
+
+choice! {
+    /// The command-line program that runs the tasks of agents without a command of their own.
+    Provider, expected "one of claude, codex, gemini", {
+        /// Claude Code.
+        Claude = "claude",
+        /// Codex CLI.
+        Codex = "codex",
+        /// Gemini CLI.
+        Gemini = "gemini",
+    }
+}
+
+/// An agent on this machine.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Agent {
+    /// The agent type, such as `eng-backend`.
+    pub agent_type: String,
+    /// The program and its arguments; empty: the provider runs the task.
+    pub command: Vec<String>,
+    /// The task types it serves besides its own name; empty: the usual ones of its type.
+    pub task_types: Vec<String>,
+    /// The models it can use; empty: any.
+    pub models: Vec<String>,
+    /// How long one task may run; none: as long as it takes.
+    pub timeout: Option<Duration>,
+    /// Environment variables that the command gets besides the few that every command gets.
+    pub env: BTreeMap<String, Secret>,
+}
+
+static KEYS: [Known<Agent>; 6] = [
+    Known::key("type", |agent| &mut agent.agent_type),
+    Known::key("command", |agent| &mut agent.command),
+    Known::key("task_types", |agent| &mut agent.task_types),
+    Known::key("models", |agent| &mut agent.models),
+    Known::key("timeout", |agent| &mut agent.timeout),
+    Known::key("env", |agent| &mut agent.env),
+];
+
+/// Adds to what is there: the key may stand more than once, and the lists are then joined.
+impl Field for Vec<Agent> {
+    fn read(&mut self, raw: Raw<'_>) -> Result<(), Refused> {
+        let Raw::Node(path, Node { value: Value::List(items), .. }) = raw else {
+            return Err(Refused::Expected("a list of agent types or of mappings with `type`"));
+        };
+        for item in items {
+            let name = format!("agents[{}]", self.len());
+            self.push(agent(path, item, &name).map_err(|error| Refused::Inside(Box::new(error)))?);
+        }
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        let types: Vec<&str> = self.iter().map(|agent| agent.agent_type.as_str()).collect();
+        Some(format!("[{}]", types.join(", ")))
+    }
+}
+
+fn agent(path: &Path, item: &Node, name: &str) -> Result<Agent, ConfigError> {
+    let bad = |node: &Node, key: String, value: String, expected: &str| ConfigError::BadValue {
+        source_of_value: Source::File { path: path.to_owned(), line: node.line },
+        key,
+        value,
+        expected: expected.to_owned(),
+    };
+    let agent = match &item.value {
+        Value::Text(agent_type) => Agent { agent_type: agent_type.clone(), ..Agent::default() },
+        Value::Map(entries) => from_map(path, entries, name)?,
+        _ => {
+            let expected = "an agent type or a mapping with `type`";
+            return Err(bad(item, name.to_owned(), item.quoted(), expected));
+        }
+    };
+    if !super::check::is_id(&agent.agent_type) {
+        let value = format!("`{}`", agent.agent_type);
+        return Err(bad(item, format!("{name}.type"), value, super::check::ID));
+    }
+    if agent.timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(bad(item, format!("{name}.timeout"), "`0s`".to_owned(), "more than 0"));
+    }
+    Ok(agent)
+}
+
+fn from_map(path: &Path, entries: &[Entry], name: &str) -> Result<Agent, ConfigError> {
+    let mut agent = Agent::default();
+    for entry in entries {
+        let key = format!("{name}.{}", entry.key);
+        let (path, line) = (path.to_owned(), entry.line);
+        if entry.repeated {
+            return Err(ConfigError::Duplicate { path, line, key });
+        }
+        let Some(known) = KEYS.iter().find(|known| known.key == entry.key) else {
+            let nearest = nearest(&entry.key, KEYS.iter().map(|known| known.key));
+            let nearest = nearest.map(|near| format!("{name}.{near}"));
+            return Err(ConfigError::UnknownKey { path, line, key, nearest });
+        };
+        if matches!(entry.node.value, Value::Null) {
+            continue;
+        }
+        let raw = Raw::Node(&path, &entry.node);
+        let source = Source::File { path: path.clone(), line: entry.node.line };
+        known.set(&mut agent, raw, &source).map_err(|error| match error {
+            ConfigError::BadValue { source_of_value, value, expected, .. } => {
+                ConfigError::BadValue { source_of_value, key, value, expected }
+            }
+            other => other,
+        })?;
+    }
+    Ok(agent)
+}
