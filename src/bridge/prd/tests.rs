@@ -23,7 +23,8 @@ fn fenced_code_and_commented_out_items_are_ignored() {
 
 #[test]
 fn indented_lines_go_on_with_the_item_above() {
-    let text = "- [ ] Add login\n  with sessions <!-- type: backend_development -->\n\nProse.\n  x\n\
+    let text = "- [ ] Add login\n  with sessions <!-- type: backend_development -->\n\
+                \nProse.\n  x\n\
                 - [x] done\n  and more\n";
     let tasks = parse(text, "loki-1").expect("a readable PRD");
     assert_eq!(tasks.len(), 1);
