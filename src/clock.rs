@@ -110,7 +110,7 @@ fn time_ordered_uuid() -> Uuid {
 
 fn u128_low(value: u128) -> u64 {
     // Bits 0 to 61 of a version 4 UUID are random; the two above them are its variant.
-    (value & u128::from(u64::MAX >> 2)) as u64
+    u64::try_from(value & u128::from(u64::MAX >> 2)).unwrap_or_default()
 }
 
 /// `SplitMix64`, <https://prng.di.unimi.it/splitmix64.c>: small, and the same on every machine.

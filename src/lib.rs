@@ -1,4 +1,4 @@
-//! loki-openclaw: the agent's bridge and the coordination server of the OpenClaw protocol, on a
+//! `loki-openclaw`: the agent's bridge and the coordination server of the OpenClaw protocol, on a
 //! durable journal.
 //!
 //! # The promise

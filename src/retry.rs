@@ -25,8 +25,8 @@ impl Default for Policy {
         Self {
             initial_interval: Duration::from_millis(500),
             multiplier: 2.0,
-            max_interval: Duration::from_secs(300),
-            max_age: Duration::from_secs(7 * 24 * 60 * 60),
+            max_interval: Duration::from_mins(5),
+            max_age: Duration::from_hours(7 * 24),
             max_attempts: 0,
         }
     }

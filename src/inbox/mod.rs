@@ -1,1 +1,144 @@
-//! Admits what arrives: the order of checks, deduplication, one outcome for each message.
+//! Admits what arrives: the order of checks, deduplication, one outcome for each message. It
+//! answers nobody and knows no socket: the caller turns the outcome into an ack or a nack.
+
+use storage::event::Event;
+use storage::record::{Direction, MessageHead, MessageKey, Reason, Status};
+use storage::store::Store;
+use storage::transaction::{Act, Body, Transaction};
+
+use crate::clock::Millis;
+use crate::protocol::{
+    Envelope, ErrorCode, RELAYED_BYTES_MAX, Refusal, id_time, parse_one_within, payload,
+};
+
+/// How a message was admitted. Both are acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// New: it and its effect are in this decision.
+    Accepted,
+    /// Known already: nothing happens again.
+    Duplicate,
+}
+
+/// What admission needs to know beside the message.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The message, with its id and sender filled in.
+    pub envelope: Envelope,
+    /// Its namespace.
+    pub namespace: String,
+    /// Who sent it, as the session says.
+    pub sender: String,
+    /// Ids whose time lies further back are refused as stale, milliseconds.
+    pub dedup_window: Millis,
+}
+
+impl Arrival {
+    /// The id, which the caller has filled in.
+    pub fn message_id(&self) -> &str {
+        self.envelope.message_id().unwrap_or_default()
+    }
+
+    fn key(&self) -> MessageKey<'_> {
+        MessageKey {
+            direction: Direction::Inbound,
+            namespace: &self.namespace,
+            peer: &self.sender,
+            message_id: self.message_id(),
+        }
+    }
+}
+
+/// Judges a message in the order of the protocol (duplicate, expiry, then what `effect` checks) and
+/// records it with its effect in this one decision.
+///
+/// # Errors
+/// The refusal to answer with. The decision must then be discarded as a whole: a refused id is
+/// not remembered.
+pub fn admit(
+    transaction: &mut Transaction<'_>,
+    store: &Store,
+    arrival: &Arrival,
+    body: Body,
+    effect: impl FnOnce(&mut Transaction<'_>) -> Result<(), Refusal>,
+) -> Result<Admitted, Refusal> {
+    if let Some(known) = transaction.find(&arrival.key()) {
+        let earlier = match transaction.staged_body(known.entry) {
+            Some(staged) => Some(staged.to_vec()),
+            None => store.body(known.body).ok(),
+        };
+        return judge_duplicate(arrival, earlier);
+    }
+    payload::validate(&arrival.envelope)?;
+    let now = transaction.now();
+    let stale = id_time(arrival.message_id())
+        .is_some_and(|written| written + arrival.dedup_window < now && arrival.dedup_window > 0);
+    if stale {
+        let detail = "this id is older than the window in which ids are remembered; send the \
+                      message again with a new id";
+        return Err(Refusal::new(ErrorCode::StaleId, detail).at("message_id"));
+    }
+    if arrival.envelope.is_expired(now) {
+        let detail = "the message's expires_at has passed; send it again with a later one";
+        return Err(Refusal::new(ErrorCode::Gone, detail).at("expires_at"));
+    }
+    let act =
+        Act::new(Event::MessageReceived, &arrival.sender, &arrival.namespace, arrival.message_id());
+    transaction.accept(act, head(arrival, now), body);
+    effect(transaction)?;
+    Ok(Admitted::Accepted)
+}
+
+fn judge_duplicate(arrival: &Arrival, earlier: Option<Vec<u8>>) -> Result<Admitted, Refusal> {
+    let same = earlier.is_none_or(|bytes| {
+        parse_one_within(bytes, RELAYED_BYTES_MAX)
+            .is_ok_and(|first| first.body_digest() == arrival.envelope.body_digest())
+    });
+    if same {
+        return Ok(Admitted::Duplicate);
+    }
+    let detail = "this message_id was used for another message; give each message an id of its own";
+    Err(Refusal::new(ErrorCode::IdConflict, detail).at("message_id"))
+}
+
+fn head(arrival: &Arrival, now: Millis) -> MessageHead {
+    let envelope = &arrival.envelope;
+    MessageHead {
+        direction: Direction::Inbound,
+        message_id: arrival.message_id().into(),
+        message_type: envelope.message_type().as_str().into(),
+        namespace: arrival.namespace.clone(),
+        peer: arrival.sender.clone(),
+        destination: String::new(),
+        sender: envelope.agent_id().unwrap_or(&arrival.sender).into(),
+        lane: envelope.lane_key().unwrap_or_default().into(),
+        priority: 2,
+        created_at: envelope.timestamp().unwrap_or(now),
+        deadline: None,
+        expires_at: envelope.expires_at(),
+        task_id: envelope.task_id().map(Into::into),
+        correlation_id: envelope.correlation_id().map(Into::into),
+        retry_of: None,
+        sealed: envelope.payload_value().get("sealed").is_some(),
+        size: u32::try_from(envelope.raw().len()).unwrap_or(u32::MAX),
+        digest: [0; 32],
+        status: Status::Processed,
+        reason: Reason::None,
+        due_at: now,
+    }
+}
+
+/// Records that a message was refused. It is not stored and its id is not remembered.
+pub fn note_refusal(transaction: &mut Transaction<'_>, arrival: &Arrival, refusal: &Refusal) {
+    let details = serde_json::json!({
+        "code": refusal.code.as_str(),
+        "field": refusal.field,
+        "message_type": arrival.envelope.message_type().as_str(),
+    });
+    let event = match refusal.code {
+        ErrorCode::Forbidden => Event::PermissionDenied,
+        _ => Event::MessageRejected,
+    };
+    let act = Act::new(event, &arrival.sender, &arrival.namespace, arrival.message_id());
+    transaction.note(act.level(storage::record::Level::Warning).details(details.to_string()));
+}

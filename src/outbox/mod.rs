@@ -1,1 +1,70 @@
-//! Sends what is pending: a pure verdict and a worker for each destination.
+//! Sends what is pending. [`stage`] records a message inside a decision, [`verdict`] judges an
+//! attempt, and a [`Pump`] feeds one link of a destination. It opens no connection.
+
+mod pump;
+pub mod verdict;
+
+pub use pump::{Outgoing, Pump};
+
+use storage::event::Event;
+use storage::record::{Direction, EntryId, MessageHead, Reason, Status};
+use storage::transaction::{Act, Body, Transaction};
+
+use crate::clock::parse_rfc3339;
+use crate::protocol::Envelope;
+
+/// Records an outbound message as pending, inside a decision. `destination` is the queue, and so
+/// the link, that it leaves by; `peer` is whom it is for. `None` when its id is known already for
+/// this peer: it is then on its way, or was.
+pub fn stage(
+    transaction: &mut Transaction<'_>,
+    envelope: &Envelope,
+    destination: &str,
+    peer: &str,
+) -> Option<EntryId> {
+    let head = head(envelope, destination, peer, transaction.now());
+    if transaction.find(&head.key()).is_some() {
+        return None;
+    }
+    let act = Act::new(Event::MessageQueued, &head.sender, &head.namespace, &head.message_id);
+    let details = serde_json::json!({ "message_type": head.message_type, "to": peer });
+    let body = Body::new(envelope.raw());
+    Some(transaction.accept(act.details(details.to_string()), head, body))
+}
+
+fn head(envelope: &Envelope, destination: &str, peer: &str, now: u64) -> MessageHead {
+    let payload = envelope.payload_value();
+    let text = |name: &str| payload.get(name).and_then(|value| value.as_str());
+    MessageHead {
+        direction: Direction::Outbound,
+        message_id: envelope.message_id().unwrap_or_default().into(),
+        message_type: envelope.message_type().as_str().into(),
+        namespace: envelope.namespace().into(),
+        peer: peer.into(),
+        destination: destination.into(),
+        sender: envelope.agent_id().unwrap_or_default().into(),
+        lane: envelope.lane_key().unwrap_or_default().into(),
+        priority: priority(text("priority")),
+        created_at: envelope.timestamp().unwrap_or(now),
+        deadline: text("deadline").and_then(parse_rfc3339),
+        expires_at: envelope.expires_at(),
+        task_id: envelope.task_id().map(Into::into),
+        correlation_id: envelope.correlation_id().map(Into::into),
+        retry_of: None,
+        sealed: payload.get("sealed").is_some(),
+        size: u32::try_from(envelope.raw().len()).unwrap_or(u32::MAX),
+        digest: [0; 32],
+        status: Status::Pending,
+        reason: Reason::None,
+        due_at: now,
+    }
+}
+
+fn priority(word: Option<&str>) -> u8 {
+    match word {
+        Some("critical") => 0,
+        Some("high") => 1,
+        Some("low") => 3,
+        _ => 2,
+    }
+}

@@ -288,6 +288,18 @@ mod tests {
     }
 
     #[test]
+    fn the_specification_names_every_code_that_is_sent() {
+        let specification = include_str!("../../docs/protocol.md");
+        for code in ErrorCode::all().filter(|code| *code != ErrorCode::Unrecognized) {
+            let name = format!("`{}`", code.as_str());
+            let retryable = if code.retryable() { "yes" } else { "no" };
+            let columns = format!(" | {} | {retryable} | ", code.http_status());
+            let has_row = |line: &str| line.contains(&name) && line.contains(&columns);
+            assert!(specification.lines().any(has_row), "{name}{columns}");
+        }
+    }
+
+    #[test]
     fn the_retryable_codes_are_those_of_the_specification() {
         let retryable: Vec<_> =
             ErrorCode::all().filter(|code| code.retryable()).map(ErrorCode::as_str).collect();

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum MessageType {
     /// An agent presents itself.
     Register,
-    /// A sign of life, never stored or acknowledged late.
+    /// A sign of life, never stored.
     Heartbeat,
     /// A task, offered to an agent or shared by one.
     TaskOffer,

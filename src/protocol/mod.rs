@@ -10,6 +10,8 @@ mod identifier;
 mod json;
 mod message_type;
 pub mod payload;
+#[cfg(test)]
+mod tests;
 
 pub use compose::{EnvelopeBuilder, Fields};
 pub use envelope::{Envelope, parse_one, parse_one_within};

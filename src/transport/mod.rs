@@ -1,1 +1,9 @@
-//! Carries envelopes over WebSocket or HTTP. Decides nothing about retry or storage.
+//! Carries envelopes over WebSocket or HTTP. Decides nothing about retry, and stores nothing.
+
+pub mod connect;
+pub mod conversation;
+pub mod socket;
+
+pub use connect::{ConnectError, Connection, TransportSettings, connect};
+pub use conversation::{Answer, Answers, Ended, Handler, Settings, run};
+pub use socket::{Socket, Wire};

@@ -1,7 +1,7 @@
 //! One codec for every record on disk: a version byte, then bincode with a size limit. It knows
 //! no record type.
 
-use bincode::config::{Configuration, Fixint, LittleEndian, Limit};
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{Decode, Encode};
 
 /// The version that this program writes. An old number is never given another meaning.

@@ -51,6 +51,29 @@ pub struct Live {
     pub updated_at: Millis,
 }
 
+impl Live {
+    /// A message as it is when it was just accepted.
+    pub(crate) fn accepted(
+        head: &Arc<MessageHead>,
+        entry: EntryId,
+        body: BodyPlace,
+        time: Millis,
+    ) -> Self {
+        Self {
+            head: Arc::clone(head),
+            entry,
+            body,
+            status: head.status,
+            reason: head.reason,
+            attempts: 0,
+            next_attempt_at: head.due_at,
+            maybe_delivered: false,
+            error: "".into(),
+            updated_at: time,
+        }
+    }
+}
+
 /// A finished message: its id is remembered so that a duplicate is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finished {
@@ -157,18 +180,7 @@ impl Messages {
             return false;
         }
         self.count(head, head.status, true);
-        let live = Live {
-            head: Arc::clone(head),
-            entry,
-            body,
-            status: head.status,
-            reason: head.reason,
-            attempts: 0,
-            next_attempt_at: head.due_at,
-            maybe_delivered: false,
-            error: "".into(),
-            updated_at: time,
-        };
+        let live = Live::accepted(head, entry, body, time);
         if head.status.is_finished() {
             self.finish(fingerprint, &live);
         } else {

@@ -31,7 +31,7 @@ struct Item {
     lane: Option<Lane>,
     rank: Rank,
     due_at: Millis,
-    held: bool,
+    is_held: bool,
 }
 
 impl Queues {
@@ -68,7 +68,7 @@ impl Queues {
         queue.wake(now);
         let mut taken = Vec::new();
         while taken.len() < limit {
-            let Some((_, _, entry)) = queue.ready.pop_first() else { break };
+            let Some((.., entry)) = queue.ready.pop_first() else { break };
             queue.in_flight.insert(entry);
             taken.push(entry);
         }
@@ -130,8 +130,8 @@ impl Queue {
         if let Some(lane) = &lane {
             self.lanes.entry(lane.clone()).or_default().insert(live.entry);
         }
-        let held = live.status == Status::Held;
-        let item = Item { lane, rank, due_at: live.next_attempt_at, held };
+        let is_held = live.status == Status::Held;
+        let item = Item { lane, rank, due_at: live.next_attempt_at, is_held };
         self.items.insert(live.entry, item);
         self.offer(live.entry);
     }
@@ -161,7 +161,10 @@ impl Queue {
     fn offer(&mut self, entry: EntryId) {
         let Some(item) = self.items.get(&entry) else { return };
         let head = item.lane.as_ref().and_then(|lane| self.lanes.get(lane)?.first());
-        if item.held || self.in_flight.contains(&entry) || head.is_some_and(|head| *head != entry) {
+        if item.is_held
+            || self.in_flight.contains(&entry)
+            || head.is_some_and(|head| *head != entry)
+        {
             return;
         }
         self.waiting.insert((item.due_at, entry));

@@ -12,9 +12,9 @@ use parking_lot::{Mutex, RwLock};
 use crate::codec;
 use crate::commit::{Answer, Commit};
 use crate::fold::State;
-use crate::journal::{AppendError, BodyRef, Entry, IndexKeys, Log, ReadError, Reader};
+use crate::journal::{AppendError, BodyRef, Entry, Identity, IndexKeys, Log, ReadError, ReadLog};
 use crate::ledger::Ledger;
-use crate::messages::{BodyPlace, Messages};
+use crate::messages::{BodyPlace, Messages, fingerprint};
 use crate::record::{EntryId, Fact, Millis, Record};
 use crate::transaction::{Batch, SALT_BYTES, Transaction};
 
@@ -52,8 +52,9 @@ pub struct Published {
     pub entries: Arc<[(EntryId, Record, BodyPlace)]>,
 }
 
-/// Called by the committer after each durable frame; it must not block.
-pub type Listener = Box<dyn Fn(&Published) + Send + Sync>;
+/// Called by the committer after each durable frame; it must not block. Once it returns `false` it
+/// is not called again.
+pub type Listener = Box<dyn FnMut(&Published) -> bool + Send>;
 
 /// Called by the committer when it stops for good after an error, with the reason.
 pub type Fatal = Box<dyn Fn(&str) + Send + Sync>;
@@ -76,9 +77,9 @@ enum Job {
 
 struct Inner {
     state: RwLock<State>,
-    reader: Reader,
+    reader: Arc<dyn ReadLog>,
     jobs: Sender<Job>,
-    listeners: RwLock<Vec<Listener>>,
+    listeners: Mutex<Vec<Listener>>,
     committer: Mutex<Option<JoinHandle<Box<dyn Log>>>>,
 }
 
@@ -91,19 +92,14 @@ impl Store {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(
-        log: Box<dyn Log>,
-        reader: Reader,
-        state: State,
-        now: Now,
-        fatal: Fatal,
-    ) -> std::io::Result<Self> {
+    pub fn start(log: Box<dyn Log>, state: State, now: Now, fatal: Fatal) -> std::io::Result<Self> {
         let (jobs, queue) = channel();
+        let reader = log.reader();
         let inner = Arc::new(Inner {
             state: RwLock::new(state),
             reader,
             jobs,
-            listeners: RwLock::default(),
+            listeners: Mutex::default(),
             committer: Mutex::default(),
         });
         let shared = Arc::clone(&inner);
@@ -157,17 +153,17 @@ impl Store {
     /// # Errors
     /// When it was dropped or cannot be read.
     pub fn body(&self, place: BodyPlace) -> Result<Vec<u8>, ReadError> {
-        read_body(&self.0.reader, place)
+        read_body(&*self.0.reader, place)
     }
 
     /// The journal's reading side.
-    pub fn reader(&self) -> &Reader {
+    pub fn reader(&self) -> &Arc<dyn ReadLog> {
         &self.0.reader
     }
 
     /// Calls `listener` after each durable frame.
     pub fn listen(&self, listener: Listener) {
-        self.0.listeners.write().push(listener);
+        self.0.listeners.lock().push(listener);
     }
 
     /// Stops the committer after what is queued and gives the log back, so that its owner can
@@ -183,7 +179,7 @@ impl Store {
 ///
 /// # Errors
 /// When it was dropped or cannot be read.
-pub fn read_body(reader: &Reader, place: BodyPlace) -> Result<Vec<u8>, ReadError> {
+pub fn read_body(reader: &dyn ReadLog, place: BodyPlace) -> Result<Vec<u8>, ReadError> {
     let at = BodyRef { sequence: place.sequence, offset: place.offset, len: place.length };
     let mut salted = reader.body(&at)?;
     salted.drain(..SALT_BYTES.min(salted.len()));
@@ -281,13 +277,14 @@ impl Committer {
         for one in &staged {
             heads.push(codec::encode(&one.record).map_err(|error| refused(&error))?);
         }
+        let key_of_hash = self.shared.reader.identity().key;
         let entries: Vec<Entry<'_>> = staged
             .iter()
             .zip(&heads)
             .map(|(one, head)| Entry {
                 head,
                 body: one.body.as_deref(),
-                index: index_keys(&one.record, &self.shared),
+                index: record_keys(&one.record, |key| fingerprint(&key_of_hash, key)),
             })
             .collect();
         let appended = self.log.append(time, &entries).map_err(|error| failed(&error))?;
@@ -315,14 +312,16 @@ impl Committer {
             state.apply(*entry, published.time, record, *body);
         }
         drop(state);
-        for listener in self.shared.listeners.read().iter() {
-            listener(published);
-        }
+        self.shared.listeners.lock().retain_mut(|listener| listener(published));
     }
 }
 
 fn failed(error: &AppendError) -> (CommitError, Option<String>) {
-    (CommitError::Stopped, Some(error.to_string()))
+    if error.is_final() {
+        (CommitError::Stopped, Some(error.to_string()))
+    } else {
+        (CommitError::Refused(error.to_string()), None)
+    }
 }
 
 fn place(body: Option<BodyRef>) -> BodyPlace {
@@ -355,12 +354,15 @@ fn decide(
     }
 }
 
-fn index_keys(record: &Record, shared: &Inner) -> IndexKeys {
-    record_keys(record, |key| shared.state.read().messages.fingerprint(key))
+/// The index keys of an encoded record, for the journal: what it cannot read it does not index.
+pub fn index(head: &[u8], identity: &Identity) -> IndexKeys {
+    codec::decode::<Record>(head)
+        .map(|record| record_keys(&record, |key| fingerprint(&identity.key, key)))
+        .unwrap_or_default()
 }
 
 /// By what a footer finds a record.
-pub(crate) fn record_keys(
+fn record_keys(
     record: &Record,
     fingerprint: impl Fn(&crate::record::MessageKey<'_>) -> u128,
 ) -> IndexKeys {

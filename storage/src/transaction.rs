@@ -137,7 +137,7 @@ pub(crate) struct Batch {
     pub(crate) staged: Vec<Staged>,
     ledger: Ledger,
     accepted: HashMap<Fingerprint, EntryId>,
-    changed: HashMap<EntryId, Status>,
+    changed: HashMap<EntryId, Live>,
     body_bytes: usize,
 }
 
@@ -161,7 +161,7 @@ pub struct Transaction<'a> {
     sequence: u64,
     ledger: Ledger,
     accepted: Vec<(Fingerprint, EntryId)>,
-    changed: Vec<(EntryId, Status)>,
+    changed: Vec<(EntryId, Live)>,
 }
 
 impl<'a> Transaction<'a> {
@@ -210,10 +210,10 @@ impl<'a> Transaction<'a> {
         staged.body.as_deref().and_then(|salted| salted.get(SALT_BYTES..))
     }
 
-    /// A published unfinished message, unless this batch changed it already.
-    pub fn live(&self, entry: EntryId) -> Option<&Live> {
-        let unchanged = self.status_ahead(entry).is_none();
-        self.state.messages.live(entry).filter(|_| unchanged)
+    /// An unfinished message, with everything decided so far.
+    pub fn live(&self, entry: EntryId) -> Option<Live> {
+        let live = self.ahead(entry).or_else(|| self.state.messages.live(entry))?;
+        (!live.status.is_finished()).then(|| live.clone())
     }
 
     /// Accepts a message. The caller has seen by [`Transaction::find`] that its id is new.
@@ -221,16 +221,24 @@ impl<'a> Transaction<'a> {
         let entry = self.next_entry();
         head.digest = body.digest;
         self.accepted.push((self.state.messages.fingerprint(&head.key()), entry));
-        self.changed.push((entry, head.status));
-        let record = act.record(Fact::Accept(Arc::new(head)));
+        let head = Arc::new(head);
+        self.changed.push((entry, Live::accepted(&head, entry, BodyPlace::default(), self.now)));
+        let record = act.record(Fact::Accept(head));
         self.batch.body_bytes += body.salted.len();
         self.batch.staged.push(Staged { record, body: Some(body.salted) });
         entry
     }
 
-    /// Records a change of an unfinished message that is published.
+    /// Records a change of an unfinished message.
     pub fn change(&mut self, act: Act, live: &Live, change: Change) {
-        self.changed.push((live.entry, change.status));
+        let mut after = live.clone();
+        after.status = change.status;
+        after.reason = change.reason;
+        after.attempts = change.attempts;
+        after.next_attempt_at = change.next_attempt_at;
+        after.maybe_delivered = change.maybe_delivered;
+        after.error = change.error.as_str().into();
+        self.changed.push((live.entry, after));
         let fact = Fact::Change(MessageChange {
             message: live.entry,
             fingerprint: self.state.messages.fingerprint(&live.head.key()),
@@ -293,7 +301,11 @@ impl<'a> Transaction<'a> {
     }
 
     fn status_ahead(&self, entry: EntryId) -> Option<Status> {
+        self.ahead(entry).map(|live| live.status)
+    }
+
+    fn ahead(&self, entry: EntryId) -> Option<&Live> {
         let mine = self.changed.iter().rev().find(|(changed, _)| *changed == entry);
-        mine.map(|(_, status)| *status).or_else(|| self.batch.changed.get(&entry).copied())
+        mine.map(|(_, live)| live).or_else(|| self.batch.changed.get(&entry))
     }
 }

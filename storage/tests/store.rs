@@ -2,16 +2,15 @@
 
 use storage::event::Event;
 use storage::fold::State;
-use storage::journal::MemoryLog;
+use storage::journal::{Identity, MemoryLog};
 use storage::record::{Direction, EntityKey, Kind, MessageHead, MessageKey, Reason, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Body, Change};
 
 fn store() -> Store {
-    let log = MemoryLog::default();
-    let reader = log.reader();
+    let log = MemoryLog::new(Identity { journal: [1; 16], key: [2; 16] });
     let now = Box::new(|| 1_000);
-    Store::start(Box::new(log), reader, State::default(), now, Box::new(|_| {})).expect("starts")
+    Store::start(Box::new(log), State::new([2; 16]), now, Box::new(|_| {})).expect("starts")
 }
 
 fn head(id: &str, lane: &str) -> MessageHead {
@@ -74,7 +73,7 @@ fn a_lane_lets_only_its_head_go_and_goes_on_when_that_is_delivered() {
     let entry = first[0];
     store
         .commit(move |transaction| -> Result<(), ()> {
-            let live = transaction.live(entry).expect("live").clone();
+            let live = transaction.live(entry).expect("live");
             let act = Act::new(Event::MessageDelivered, "loki", "default", "a1");
             let change = Change { status: Status::Delivered, attempts: 1, ..Change::of(&live) };
             transaction.change(act, &live, change);

@@ -285,3 +285,40 @@ pub(super) fn rules_of(message_type: &MessageType) -> &'static [Rule] {
         MessageType::Other(_) => &[],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names of the fields at every depth.
+    fn names(rules: &[Rule], found: &mut Vec<&'static str>) {
+        for rule in rules {
+            found.push(rule.name);
+            if let Kind::Object(inner) | Kind::Objects(inner) = rule.kind {
+                names(inner, found);
+            }
+        }
+    }
+
+    #[test]
+    fn the_specification_names_every_type_and_field() {
+        let specification = include_str!("../../../docs/protocol.md");
+        let mut found = Vec::new();
+        names(SEALED, &mut found);
+        names(SUBMISSION, &mut found);
+        for known in MessageType::KNOWN {
+            assert!(specification.contains(&format!("`{known}`")), "{known}");
+            names(rules_of(&known), &mut found);
+        }
+        assert!(found.len() > 100);
+        for name in found {
+            let written = [format!("`{name}`"), format!("\"{name}\"")];
+            assert!(written.iter().any(|name| specification.contains(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_type_has_no_rules() {
+        assert!(rules_of(&MessageType::Other("dance".to_owned())).is_empty());
+    }
+}

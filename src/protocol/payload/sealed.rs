@@ -60,13 +60,17 @@ mod tests {
 
     #[test]
     fn the_associated_data_is_an_array_without_spaces() {
+        let some = |text: &str| Some(text.to_owned());
         let origin = Origin {
-            namespace: Some("default".to_owned()),
-            agent_id: Some("loki-1".to_owned()),
-            task_id: Some("t \"1\"".to_owned()),
+            namespace: some("default"),
+            agent_id: some("loki-1"),
+            message_id: some("m-1"),
+            message_type: some("task_complete"),
+            task_id: some("t-1"),
             ..Origin::default()
         };
-        let wanted = r#"["default","loki-1",null,null,null,"t \"1\"",null]"#;
-        assert_eq!(origin.associated_data(), wanted);
+        let text = origin.associated_data();
+        assert_eq!(text, r#"["default","loki-1",null,"m-1","task_complete","t-1",null]"#);
+        assert!(include_str!("../../../docs/protocol.md").contains(&text));
     }
 }

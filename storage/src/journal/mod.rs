@@ -1,46 +1,110 @@
-//! The journal in memory, until the one on disk is here.
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use parking_lot::RwLock;
+//! The journal: append-only segments of frames on disk, the truth that everything else is a view
+//! of.
+//!
+//! Entries are opaque. It knows nothing of messages, of the fold or of the view, takes the time
+//! and its randomness from the caller, and makes no decision. The bytes are drawn in
+//! `storage/FORMAT.md`.
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BodyRef { pub sequence: u64, pub offset: u32, pub len: u32 }
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct IndexKeys { pub event: u16, pub actor: u64, pub id: Option<u128> }
-#[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> { pub head: &'a [u8], pub body: Option<&'a [u8]>, pub index: IndexKeys }
-#[derive(Debug, Clone, Copy)]
-pub struct Position { pub epoch: u32, pub sequence: u64 }
-pub struct Appended { pub position: Position, pub hash: [u8; 32], pub bodies: Vec<Option<BodyRef>> }
-#[derive(Debug, thiserror::Error)]
-#[error("append")]
-pub struct AppendError;
-#[derive(Debug, thiserror::Error)]
-#[error("read")]
-pub struct ReadError;
+mod bloom;
+mod catalog;
+mod chain;
+mod check;
+mod codec;
+mod error;
+mod file_log;
+mod files;
+mod footer;
+mod frame;
+mod helper;
+mod index;
+mod memory;
+mod read_only;
+mod reader;
+mod recover;
+mod scan;
+mod segment;
+mod sync;
+mod types;
+
+pub use chain::{
+    Hash, entry_chain_hash, genesis, inclusion_proof, leaf_hash, merkle_root, next_hash,
+    verify_inclusion,
+};
+pub use check::{Check, check};
+pub use error::{AppendError, OpenError, ReadError};
+pub use file_log::{FileLog, Options};
+pub use frame::FRAME_BYTES_MAX;
+pub use memory::{MemoryLog, MemoryReader, Outcome};
+pub use read_only::ReadOnly;
+pub use reader::{Frames, Reader, SegmentView};
+pub use sync::{SyncFault, SyncPoint, Syncer};
+pub use types::{
+    Appended, BodyRef, Damage, DamageReason, Entry, EntryRef, Frame, FrameEntry, Head, Identity,
+    IndexFn, IndexKeys, Position, Recovery,
+};
+
+use std::sync::Arc;
+
+/// Reading a journal; only what is durable is seen (JOURNAL rule 1).
+pub trait ReadLog: Send + Sync {
+    /// Who the journal is.
+    fn identity(&self) -> Identity;
+
+    /// The newest durable frame.
+    fn head(&self) -> Head;
+
+    /// The frames from a sequence to the newest durable one, oldest first. A frame that cannot be
+    /// read is an error, after which the iterator goes on with the next.
+    fn frames(&self, from: u64) -> Box<dyn Iterator<Item = Result<Frame, ReadError>> + Send + '_>;
+
+    /// The bytes of a body. They are not checked here: the caller has their digest.
+    ///
+    /// # Errors
+    /// When the frame or the body is not there, or cannot be read.
+    fn body(&self, body: &BodyRef) -> Result<Vec<u8>, ReadError>;
+
+    /// The entries about an id, oldest first.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    fn find(&self, id: u128) -> Result<Vec<EntryRef>, ReadError>;
+
+    /// The newest entries of some events, newest first; with `before` only older ones, so that
+    /// the last of a page leads to the next page.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    fn by_event(
+        &self,
+        events: &[u16],
+        before: Option<EntryRef>,
+        limit: usize,
+    ) -> Result<Vec<EntryRef>, ReadError>;
+}
+
+/// Appending to a journal: a local directory now, a shared log later (JOURNAL rule 27).
 pub trait Log: Send {
+    /// Writes one frame, all of it or nothing. It is not durable before [`Log::sync`] returns.
+    ///
+    /// # Errors
+    /// Refused, or final: see [`AppendError::is_final`].
     fn append(&mut self, time: u64, entries: &[Entry<'_>]) -> Result<Appended, AppendError>;
+
+    /// Makes everything appended durable and visible, and says through where.
+    ///
+    /// # Errors
+    /// Final (JOURNAL rule 4).
     fn sync(&mut self) -> Result<Position, AppendError>;
-}
-#[derive(Clone, Default)]
-pub struct Reader(Arc<RwLock<BTreeMap<u64, Vec<u8>>>>);
-impl Reader {
-    pub fn body(&self, at: &BodyRef) -> Result<Vec<u8>, ReadError> {
-        let all = self.0.read();
-        let area = all.get(&at.sequence).ok_or(ReadError)?;
-        area.get(at.offset as usize..(at.offset + at.len) as usize).map(<[u8]>::to_vec).ok_or(ReadError)
-    }
-}
-#[derive(Default)]
-pub struct MemoryLog { reader: Reader, sequence: u64 }
-impl MemoryLog { pub fn reader(&self) -> Reader { self.reader.clone() } }
-impl Log for MemoryLog {
-    fn append(&mut self, _: u64, entries: &[Entry<'_>]) -> Result<Appended, AppendError> {
-        self.sequence += 1;
-        let mut area = Vec::new();
-        let bodies = entries.iter().map(|e| e.body.map(|b| { let r = BodyRef { sequence: self.sequence, offset: area.len() as u32, len: b.len() as u32 }; area.extend_from_slice(b); r })).collect();
-        self.reader.0.write().insert(self.sequence, area);
-        Ok(Appended { position: Position { epoch: 1, sequence: self.sequence }, hash: [0; 32], bodies })
-    }
-    fn sync(&mut self) -> Result<Position, AppendError> { Ok(Position { epoch: 1, sequence: self.sequence }) }
+
+    /// The newest frame appended, durable or not; only the committer may act on it.
+    fn appended(&self) -> Head;
+
+    /// A handle for reading, for any thread.
+    fn reader(&self) -> Arc<dyn ReadLog>;
+
+    /// A clean stop, after which nothing may be cut.
+    ///
+    /// # Errors
+    /// When an earlier error was final, or the stop cannot be made durable.
+    fn close(self: Box<Self>) -> Result<Head, AppendError>;
 }

@@ -1,0 +1,253 @@
+//! Feeds one link with the messages of one destination, and records what became of each. It knows
+//! no socket: a transport takes from it and tells it the answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use storage::event::Event;
+use storage::messages::Live;
+use storage::record::{EntryId, Level, Status};
+use storage::store::{CommitError, Store};
+use storage::transaction::{Act, Change, Transaction};
+use tokio::sync::watch;
+
+use super::verdict::{Outcome, judge};
+use crate::clock::Clock;
+use crate::protocol::Refusal;
+use crate::retry::Policy;
+
+/// A link that returns is not given everything at once: what waits becomes due over this time for
+/// each thousand messages.
+const RAMP_PER_THOUSAND: Duration = Duration::from_millis(250);
+
+/// A waiting pump looks again after this time, so that a clock that jumped delays nothing longer.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// A message on its way out.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The entry that accepted it.
+    pub entry: EntryId,
+    /// Its id, by which the peer answers.
+    pub message_id: String,
+    /// The envelope.
+    pub bytes: Vec<u8>,
+}
+
+/// One destination's feed. Dropping it without [`Pump::broken`] leaves its messages out until the
+/// store is opened again.
+pub struct Pump {
+    store: Store,
+    clock: Clock,
+    policy: Policy,
+    destination: Arc<str>,
+    published: watch::Receiver<u64>,
+    out: Mutex<HashMap<String, EntryId>>,
+}
+
+impl Pump {
+    /// A feed for a link that was just established: what waits becomes due, over a ramp.
+    pub fn new(store: Store, clock: Clock, policy: Policy, destination: &str) -> Self {
+        let (sender, published) = watch::channel(0);
+        store.listen(Box::new(move |frame| sender.send(frame.sequence).is_ok()));
+        let pump = Self {
+            store,
+            clock,
+            policy,
+            destination: destination.into(),
+            published,
+            out: Mutex::default(),
+        };
+        pump.pull_in();
+        pump
+    }
+
+    fn pull_in(&self) {
+        let now = self.clock.now();
+        self.store.queues(|queues| {
+            let waiting = storage::queue::waiting(queues);
+            let count = waiting.get(&self.destination).copied().unwrap_or(0) as u64;
+            let per_thousand = u64::try_from(RAMP_PER_THOUSAND.as_millis()).unwrap_or(0);
+            queues.pull_in(&self.destination, now, count / 1_000 * per_thousand);
+        });
+    }
+
+    /// Messages that are out and unanswered.
+    pub fn in_flight(&self) -> usize {
+        self.out.lock().len()
+    }
+
+    /// Waits until something is due and takes up to `limit` messages out. Their attempts are
+    /// recorded without being waited for.
+    pub async fn next(&self, limit: usize) -> Vec<Outgoing> {
+        let mut published = self.published.clone();
+        loop {
+            published.mark_unchanged();
+            let batch = self.take(limit);
+            if !batch.is_empty() {
+                return batch;
+            }
+            let now = self.clock.now();
+            let due = self.store.queues(|queues| queues.next_due(&self.destination));
+            let wait = due.map_or(LOOK_AGAIN_MAX, |due| {
+                Duration::from_millis(due.saturating_sub(now).max(1)).min(LOOK_AGAIN_MAX)
+            });
+            tokio::select! {
+                changed = published.changed() => if changed.is_err() {
+                    tokio::time::sleep(LOOK_AGAIN_MAX).await;
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn take(&self, limit: usize) -> Vec<Outgoing> {
+        let now = self.clock.now();
+        let taken = self.store.queues(|queues| queues.take(&self.destination, now, limit));
+        let lives: Vec<Live> = self.store.messages(|messages| {
+            taken.iter().filter_map(|entry| messages.live(*entry).cloned()).collect()
+        });
+        let mut batch = Vec::new();
+        let mut started = Vec::new();
+        for live in lives {
+            if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {
+                self.record(vec![live.entry], expire);
+                continue;
+            }
+            match self.store.body(live.body) {
+                Ok(bytes) => {
+                    let message_id = live.head.message_id.clone();
+                    self.out.lock().insert(message_id.clone(), live.entry);
+                    batch.push(Outgoing { entry: live.entry, message_id, bytes });
+                    started.push(live.entry);
+                }
+                Err(error) => {
+                    let reason = format!("its body cannot be read: {error}");
+                    self.record(vec![live.entry], move |transaction, live| {
+                        fail(transaction, live, &reason);
+                    });
+                }
+            }
+        }
+        if !started.is_empty() {
+            self.record(started, start);
+        }
+        batch
+    }
+
+    /// Records a change without waiting for it: the commit runs in order before any later one.
+    fn record(
+        &self,
+        entries: Vec<EntryId>,
+        change: impl Fn(&mut Transaction<'_>, &Live) + Send + 'static,
+    ) {
+        drop(self.commit(entries, change));
+    }
+
+    fn commit(
+        &self,
+        entries: Vec<EntryId>,
+        change: impl Fn(&mut Transaction<'_>, &Live) + Send + 'static,
+    ) -> storage::commit::Commit<Result<(), ()>> {
+        self.store.commit(move |transaction| {
+            for entry in entries {
+                if let Some(live) = transaction.live(entry) {
+                    change(transaction, &live);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The peer acknowledged these. Ids that are not out are left alone.
+    ///
+    /// # Errors
+    /// When the store stopped.
+    pub async fn delivered<'a>(
+        &self,
+        message_ids: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), CommitError> {
+        let entries: Vec<EntryId> = {
+            let mut out = self.out.lock();
+            message_ids.into_iter().filter_map(|id| out.remove(id)).collect()
+        };
+        self.settle(entries, Outcome::Acknowledged).await
+    }
+
+    /// The peer refused this one.
+    ///
+    /// # Errors
+    /// When the store stopped.
+    pub async fn refused(&self, message_id: &str, refusal: Refusal) -> Result<(), CommitError> {
+        let entry = self.out.lock().remove(message_id);
+        self.settle(entry.into_iter().collect(), Outcome::Refused(refusal)).await
+    }
+
+    /// The link is gone: what was out is pending again, and may have arrived.
+    ///
+    /// # Errors
+    /// When the store stopped.
+    pub async fn broken(&self) -> Result<(), CommitError> {
+        let entries: Vec<EntryId> = self.out.lock().drain().map(|(_, entry)| entry).collect();
+        self.settle(entries, Outcome::Unanswered).await
+    }
+
+    async fn settle(&self, entries: Vec<EntryId>, outcome: Outcome) -> Result<(), CommitError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let (policy, clock) = (self.policy.clone(), self.clock.clone());
+        let commit = self.commit(entries, move |transaction, live| {
+            let bound = u64::try_from(policy.bound(live.attempts).as_millis()).unwrap_or(u64::MAX);
+            let now = transaction.now();
+            let change = judge(live, &outcome, &policy, now, clock.draw(bound));
+            settle_one(transaction, live, change);
+        });
+        commit.await.map(|_| ())
+    }
+}
+
+fn act(event: Event, live: &Live) -> Act {
+    let head = &live.head;
+    Act::new(event, &head.sender, &head.namespace, &head.message_id)
+}
+
+fn start(transaction: &mut Transaction<'_>, live: &Live) {
+    let attempts = live.attempts + 1;
+    let details = serde_json::json!({ "attempt": attempts }).to_string();
+    let change =
+        Change { status: Status::Sending, attempts, next_attempt_at: 0, ..Change::of(live) };
+    transaction.change(act(Event::MessageSent, live).details(details), live, change);
+}
+
+fn expire(transaction: &mut Transaction<'_>, live: &Live) {
+    let change = Change { status: Status::Expired, next_attempt_at: 0, ..Change::of(live) };
+    transaction.change(act(Event::MessageExpired, live).level(Level::Warning), live, change);
+}
+
+fn fail(transaction: &mut Transaction<'_>, live: &Live, error: &str) {
+    let change = Change {
+        status: Status::Failed,
+        reason: storage::record::Reason::Permanent,
+        next_attempt_at: 0,
+        error: error.into(),
+        ..Change::of(live)
+    };
+    transaction.change(act(Event::MessageFailed, live).level(Level::Error), live, change);
+}
+
+fn settle_one(transaction: &mut Transaction<'_>, live: &Live, change: Change) {
+    let (event, level) = match change.status {
+        Status::Delivered => (Event::MessageDelivered, Level::Info),
+        Status::Failed => (Event::MessageFailed, Level::Error),
+        _ => (Event::MessageRetry, Level::Warning),
+    };
+    let details = serde_json::json!({
+        "attempts": change.attempts,
+        "error": change.error,
+        "next_attempt_at": change.next_attempt_at,
+    });
+    transaction.change(act(event, live).level(level).details(details.to_string()), live, change);
+}

@@ -1,0 +1,138 @@
+//! What follows from an attempt: a pure function of the outcome, the message and the policy.
+
+use storage::messages::Live;
+use storage::record::{Reason, Status};
+use storage::transaction::Change;
+
+use crate::clock::Millis;
+use crate::protocol::Refusal;
+use crate::retry::Policy;
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The next hop has the message on stable storage.
+    Acknowledged,
+    /// The next hop refused it.
+    Refused(Refusal),
+    /// The link went away before an answer: it may have arrived.
+    Unanswered,
+}
+
+/// The change that an attempt's outcome makes. `drawn` is the jitter, drawn from zero to
+/// `policy.bound(live.attempts)` in milliseconds.
+pub fn judge(
+    live: &Live,
+    outcome: &Outcome,
+    policy: &Policy,
+    now: Millis,
+    drawn: Millis,
+) -> Change {
+    let mut change = Change::of(live);
+    change.next_attempt_at = 0;
+    match outcome {
+        Outcome::Acknowledged => {
+            change.status = Status::Delivered;
+            change.maybe_delivered = false;
+        }
+        Outcome::Refused(refusal) => {
+            change.error = refusal.to_string();
+            if refusal.retryable {
+                let asked = refusal.retry_after_seconds.unwrap_or(0).saturating_mul(1_000);
+                try_again(&mut change, live, policy, now, drawn.max(asked));
+            } else {
+                change.status = Status::Failed;
+                change.reason = Reason::Permanent;
+            }
+        }
+        Outcome::Unanswered => {
+            change.maybe_delivered = true;
+            change.error = "the link went away before an answer".into();
+            // The link's own backoff spaces the attempts: when it is back, the message is due.
+            try_again(&mut change, live, policy, now, 0);
+        }
+    }
+    change
+}
+
+fn try_again(change: &mut Change, live: &Live, policy: &Policy, now: Millis, delay: Millis) {
+    let age = now.saturating_sub(live.head.created_at);
+    let failed = if u128::from(age) > policy.max_age.as_millis() {
+        Some(Reason::MaxAge)
+    } else if policy.max_attempts > 0 && live.attempts >= policy.max_attempts {
+        Some(Reason::MaxAttempts)
+    } else {
+        None
+    };
+    if let Some(reason) = failed {
+        change.status = Status::Failed;
+        change.reason = reason;
+    } else {
+        change.status = Status::Pending;
+        change.next_attempt_at = now.saturating_add(delay);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use storage::messages::BodyPlace;
+    use storage::record::EntryId;
+
+    use super::*;
+    use crate::outbox::head;
+    use crate::protocol::{ErrorCode, Refusal, parse_one};
+
+    fn live(attempts: u32) -> Live {
+        let text = br#"{"message_type":"task_update","message_id":"m","agent_id":"a",
+            "payload":{"task_id":"t"}}"#;
+        let envelope = parse_one(text.to_vec()).unwrap();
+        Live {
+            head: Arc::new(head(&envelope, "d", "p", 1_000)),
+            entry: EntryId::default(),
+            body: BodyPlace::default(),
+            status: Status::Sending,
+            reason: Reason::None,
+            attempts,
+            next_attempt_at: 0,
+            maybe_delivered: false,
+            error: "".into(),
+            updated_at: 1_000,
+        }
+    }
+
+    #[test]
+    fn each_outcome_has_its_verdict() {
+        let busy = Refusal::new(ErrorCode::Unavailable, "wait");
+        let cases = [
+            (Outcome::Acknowledged, Status::Delivered, Reason::None, 0),
+            (Outcome::Refused(busy.clone()), Status::Pending, Reason::None, 2_100),
+            (Outcome::Refused(busy.retry_after(7)), Status::Pending, Reason::None, 9_000),
+            (
+                Outcome::Refused(Refusal::new(ErrorCode::Forbidden, "no")),
+                Status::Failed,
+                Reason::Permanent,
+                0,
+            ),
+            (Outcome::Unanswered, Status::Pending, Reason::None, 2_000),
+        ];
+        for (outcome, status, reason, due) in cases {
+            let change = judge(&live(1), &outcome, &Policy::default(), 2_000, 100);
+            let got = (change.status, change.reason, change.next_attempt_at);
+            assert_eq!(got, (status, reason, due), "{outcome:?}");
+            assert_eq!(change.maybe_delivered, outcome == Outcome::Unanswered);
+        }
+    }
+
+    #[test]
+    fn too_old_and_too_often_fail_with_their_reason() {
+        let policy =
+            Policy { max_attempts: 3, max_age: Duration::from_secs(10), ..Policy::default() };
+        let judged = |attempts, now| judge(&live(attempts), &Outcome::Unanswered, &policy, now, 0);
+        assert_eq!(judged(2, 2_000).status, Status::Pending);
+        assert_eq!(judged(3, 2_000).reason, Reason::MaxAttempts);
+        assert_eq!(judged(1, 11_001).reason, Reason::MaxAge);
+    }
+}

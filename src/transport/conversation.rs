@@ -1,0 +1,324 @@
+//! One WebSocket after its register, the same for both sides: what is due goes out in batches
+//! within the window, what arrives is answered with ack or nack, pings keep it honest.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, interval};
+
+use super::socket::{Socket, Wire};
+use crate::outbox::{Outgoing, Pump};
+use crate::protocol::payload::{Ack, Nack};
+use crate::protocol::{
+    Envelope, EnvelopeBuilder, Fields, MESSAGE_BYTES_MAX, MessageType, RELAYED_BYTES_MAX, Refusal,
+    Rejected, parse_frame_within,
+};
+
+/// Messages taken out for one frame at the most: more only delays the first of them.
+const BATCH_MESSAGES_MAX: usize = 128;
+
+/// The close code of a connection that speaks something else.
+const CLOSE_UNSUPPORTED: u16 = 1_003;
+
+/// The close code of a program that goes away.
+const CLOSE_GOING_AWAY: u16 = 1_001;
+
+/// Pings in a row without a sign of life after which the link is given up.
+const PINGS_MISSED_MAX: u32 = 2;
+
+/// The outcome of one message of a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Its id, its own or the assigned one; `None` when none could be read.
+    pub message_id: Option<String>,
+    /// Its position in the frame, when the sender gave it no id.
+    pub index: Option<u32>,
+    /// Whether it is durable here, or why not.
+    pub outcome: Result<(), Refusal>,
+}
+
+/// The outcomes of a frame.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answers {
+    /// One for each message that wants one.
+    pub answers: Vec<Answer>,
+    /// Close the connection after them, with this code and reason.
+    pub close: Option<(u16, String)>,
+}
+
+/// Who takes what arrives.
+pub trait Handler: Send + Sync {
+    /// Takes the messages of one frame (no ack, no nack), in order, and returns when their
+    /// outcome is durable.
+    fn frame(
+        &self,
+        messages: Vec<Result<Envelope, Rejected>>,
+    ) -> impl Future<Output = Answers> + Send;
+
+    /// A message of ours was acknowledged or refused by the peer. The pump has recorded it.
+    fn settled(&self, _message_ids: &[String]) {}
+}
+
+/// How a connection is to be kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our own agent id, the sender of our acks.
+    pub agent_id: String,
+    /// The namespace of the session.
+    pub namespace: String,
+    /// Unacknowledged messages under way.
+    pub window: usize,
+    /// Time between pings.
+    pub ping_interval: Duration,
+}
+
+/// Why a conversation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The peer closed it.
+    Closed(u16, String),
+    /// The link is gone.
+    Lost(String),
+    /// This side was asked to stop.
+    Stopped,
+    /// The store of this side stopped: nothing can be acknowledged any more.
+    StoreStopped,
+}
+
+/// Drives one connection until it ends. What is unanswered then is pending again. `control` brings
+/// messages that are neither stored nor acknowledged (heartbeats), and closing requests.
+pub async fn run<H: Handler>(
+    mut socket: Socket,
+    pump: &Pump,
+    handler: &H,
+    settings: &Settings,
+    control: &mut mpsc::Receiver<Wire>,
+    mut stop: watch::Receiver<bool>,
+) -> Ended {
+    let ended = drive(&mut socket, pump, handler, settings, control, &mut stop).await;
+    if pump.broken().await.is_err() {
+        return Ended::StoreStopped;
+    }
+    ended
+}
+
+async fn drive<H: Handler>(
+    socket: &mut Socket,
+    pump: &Pump,
+    handler: &H,
+    settings: &Settings,
+    control: &mut mpsc::Receiver<Wire>,
+    stop: &mut watch::Receiver<bool>,
+) -> Ended {
+    let mut ping = interval(settings.ping_interval);
+    ping.reset_at(Instant::now() + settings.ping_interval);
+    let mut silent = 0;
+    loop {
+        let room = settings.window.saturating_sub(pump.in_flight()).min(BATCH_MESSAGES_MAX);
+        let outcome = tokio::select! {
+            received = socket.receive() => {
+                silent = 0;
+                take(socket, received, pump, handler, settings).await
+            }
+            batch = pump.next(room), if room > 0 => send_batch(socket, batch).await,
+            Some(wire) = control.recv() => send_control(socket, wire).await,
+            _ = ping.tick() => {
+                silent += 1;
+                if silent > PINGS_MISSED_MAX {
+                    Err(Ended::Lost("the peer did not answer two pings".into()))
+                } else {
+                    send(socket, Wire::Ping).await
+                }
+            }
+            _ = stop.wait_for(|stop| *stop) => {
+                let _ = socket.send(Wire::Close(CLOSE_GOING_AWAY, "stopping".into())).await;
+                Err(Ended::Stopped)
+            }
+        };
+        if let Err(ended) = outcome {
+            return ended;
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, wire: Wire) -> Result<(), Ended> {
+    socket.send(wire).await.map_err(Ended::Lost)
+}
+
+async fn send_control(socket: &mut Socket, wire: Wire) -> Result<(), Ended> {
+    let close = match &wire {
+        Wire::Close(code, reason) => Some(Ended::Closed(*code, reason.clone())),
+        _ => None,
+    };
+    send(socket, wire).await?;
+    close.map_or(Ok(()), Err)
+}
+
+async fn send_batch(socket: &mut Socket, batch: Vec<Outgoing>) -> Result<(), Ended> {
+    let mut frame = String::new();
+    let mut count = 0;
+    for message in batch {
+        // What lies in the journal was checked to be UTF-8 when it was accepted.
+        let text = String::from_utf8_lossy(&message.bytes).into_owned();
+        if count > 0 && frame.len() + text.len() + 2 > MESSAGE_BYTES_MAX {
+            send(socket, Wire::Text(closed(std::mem::take(&mut frame), count))).await?;
+            count = 0;
+        }
+        frame.push(if count == 0 { '[' } else { ',' });
+        frame.push_str(&text);
+        count += 1;
+    }
+    send(socket, Wire::Text(closed(frame, count))).await
+}
+
+/// A frame of one message is the message itself: its brackets would count against the limit.
+fn closed(mut frame: String, count: usize) -> String {
+    if count == 1 {
+        frame.remove(0);
+    } else {
+        frame.push(']');
+    }
+    frame
+}
+
+async fn take<H: Handler>(
+    socket: &mut Socket,
+    received: Option<Result<Wire, String>>,
+    pump: &Pump,
+    handler: &H,
+    settings: &Settings,
+) -> Result<(), Ended> {
+    match received {
+        None => Err(Ended::Lost("the connection ended".into())),
+        Some(Err(error)) => Err(Ended::Lost(error)),
+        Some(Ok(Wire::Close(code, reason))) => Err(Ended::Closed(code, reason)),
+        Some(Ok(Wire::Ping | Wire::Pong)) => Ok(()),
+        Some(Ok(Wire::Binary)) => {
+            let reason = "send text frames; binary ones are not part of the protocol".to_owned();
+            send(socket, Wire::Close(CLOSE_UNSUPPORTED, reason.clone())).await?;
+            Err(Ended::Closed(CLOSE_UNSUPPORTED, reason))
+        }
+        Some(Ok(Wire::Text(text))) => {
+            let messages = match parse_frame_within(text, RELAYED_BYTES_MAX) {
+                Ok(frame) => frame.messages,
+                Err(refusal) => vec![Err(Rejected::from(refusal))],
+            };
+            let rest = settle(messages, pump, handler).await?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            let answers = handler.frame(rest).await;
+            answer(socket, answers, settings).await
+        }
+    }
+}
+
+/// Gives acks and nacks to the pump; returns what is left, in order.
+async fn settle<H: Handler>(
+    messages: Vec<Result<Envelope, Rejected>>,
+    pump: &Pump,
+    handler: &H,
+) -> Result<Vec<Result<Envelope, Rejected>>, Ended> {
+    let mut rest = Vec::with_capacity(messages.len());
+    for message in messages {
+        let receipt = match &message {
+            Ok(envelope) => receipt(envelope),
+            Err(_) => None,
+        };
+        let Some((ids, refusal)) = receipt else {
+            rest.push(message);
+            continue;
+        };
+        let recorded = match refusal {
+            None => pump.delivered(ids.iter().map(String::as_str)).await,
+            Some(refusal) => {
+                let mut recorded = Ok(());
+                for id in &ids {
+                    recorded = recorded.and(pump.refused(id, refusal.clone()).await);
+                }
+                recorded
+            }
+        };
+        recorded.map_err(|_| Ended::StoreStopped)?;
+        handler.settled(&ids);
+    }
+    Ok(rest)
+}
+
+fn receipt(envelope: &Envelope) -> Option<(Vec<String>, Option<Refusal>)> {
+    match envelope.message_type() {
+        MessageType::Ack => {
+            let ack: Ack = serde_json::from_slice(envelope.payload_raw()).unwrap_or_default();
+            Some((ack.ids().map(Into::into).collect(), None))
+        }
+        MessageType::Nack => {
+            let nack: Nack = serde_json::from_slice(envelope.payload_raw()).ok()?;
+            Some((nack.ids().map(Into::into).collect(), Some(nack.refusal())))
+        }
+        _ => None,
+    }
+}
+
+async fn answer(socket: &mut Socket, answers: Answers, settings: &Settings) -> Result<(), Ended> {
+    for wire in receipts(&answers.answers, settings) {
+        send(socket, wire).await?;
+    }
+    match answers.close {
+        None => Ok(()),
+        Some((code, reason)) => {
+            send(socket, Wire::Close(code, reason.clone())).await?;
+            Err(Ended::Closed(code, reason))
+        }
+    }
+}
+
+/// One ack for all that were taken with an id of their own, one for each assigned id, and one
+/// nack for each refusal.
+pub fn receipts(answers: &[Answer], settings: &Settings) -> Vec<Wire> {
+    let taken = |answer: &&Answer| answer.outcome.is_ok() && answer.index.is_none();
+    let ids: Vec<String> =
+        answers.iter().filter(taken).filter_map(|answer| answer.message_id.clone()).collect();
+    let mut wires = Vec::new();
+    if !ids.is_empty() {
+        wires.extend(compose(MessageType::Ack, &Ack::of(ids), settings));
+    }
+    for answer in answers {
+        match &answer.outcome {
+            Ok(()) if answer.index.is_some() => {
+                let ack = Ack {
+                    message_id: answer.message_id.clone(),
+                    index: answer.index,
+                    ..Ack::default()
+                };
+                wires.extend(compose(MessageType::Ack, &ack, settings));
+            }
+            Ok(()) => {}
+            Err(refusal) => {
+                let mut nack = Nack::of(answer.message_id.clone(), refusal);
+                nack.index = answer.index;
+                wires.extend(compose(MessageType::Nack, &nack, settings));
+            }
+        }
+    }
+    wires
+}
+
+fn compose(
+    message_type: MessageType,
+    payload: &impl serde::Serialize,
+    settings: &Settings,
+) -> Option<Wire> {
+    let fields = Fields {
+        agent_id: Some(&settings.agent_id),
+        namespace: Some(&settings.namespace),
+        ..Fields::default()
+    };
+    let built = EnvelopeBuilder::new(message_type, fields).payload(payload).build();
+    built.ok().map(|envelope| wire(&envelope))
+}
+
+/// The text frame of one message.
+pub fn wire(envelope: &Envelope) -> Wire {
+    Wire::Text(String::from_utf8_lossy(envelope.raw()).into_owned())
+}

@@ -1,0 +1,116 @@
+//! One face for the WebSockets of the client and of the server library. It reads no message.
+
+use axum::extract::ws;
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// What crosses a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// One text frame.
+    Text(String),
+    /// A ping; the library answers it.
+    Ping,
+    /// The answer to a ping of ours.
+    Pong,
+    /// The end, with its code and reason.
+    Close(u16, String),
+    /// A binary frame, which the protocol does not know.
+    Binary,
+}
+
+type Reading = Box<dyn Stream<Item = Result<Wire, String>> + Send + Unpin>;
+type Writing = Box<dyn Sink<Wire, Error = String> + Send + Unpin>;
+
+/// A WebSocket of either side.
+pub struct Socket {
+    pub(crate) reading: Reading,
+    pub(crate) writing: Writing,
+}
+
+impl Socket {
+    /// A socket that the server accepted.
+    pub fn of_server(socket: ws::WebSocket) -> Self {
+        let (sink, stream) = socket.split();
+        let reading = stream.map(|item| item.map(server_wire).map_err(|error| error.to_string()));
+        let writing = sink
+            .sink_map_err(|error: axum::Error| error.to_string())
+            .with(|wire| std::future::ready(Ok::<_, String>(server_message(wire))));
+        Self { reading: Box::new(reading), writing: Box::new(writing) }
+    }
+
+    /// A socket that this program opened.
+    pub fn of_client(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        let (sink, stream) = socket.split();
+        let reading =
+            stream.map(|item| item.map(client_wire).map_err(|error: Error| error.to_string()));
+        let writing = sink
+            .sink_map_err(|error: Error| error.to_string())
+            .with(|wire| std::future::ready(Ok::<_, String>(client_message(wire))));
+        Self { reading: Box::new(reading), writing: Box::new(writing) }
+    }
+
+    /// The next thing that arrives; `None` when the socket is gone.
+    pub async fn receive(&mut self) -> Option<Result<Wire, String>> {
+        self.reading.next().await
+    }
+
+    /// Sends, and flushes.
+    ///
+    /// # Errors
+    /// When the socket is gone, with the library's words.
+    pub async fn send(&mut self, wire: Wire) -> Result<(), String> {
+        self.writing.send(wire).await
+    }
+}
+
+fn server_wire(message: ws::Message) -> Wire {
+    match message {
+        ws::Message::Text(text) => Wire::Text(text.as_str().to_owned()),
+        ws::Message::Ping(_) => Wire::Ping,
+        ws::Message::Pong(_) => Wire::Pong,
+        ws::Message::Binary(_) => Wire::Binary,
+        ws::Message::Close(frame) => frame.map_or_else(
+            || Wire::Close(1_005, String::new()),
+            |frame| Wire::Close(frame.code, frame.reason.as_str().to_owned()),
+        ),
+    }
+}
+
+fn server_message(wire: Wire) -> ws::Message {
+    match wire {
+        Wire::Text(text) => ws::Message::Text(text.into()),
+        Wire::Ping | Wire::Binary => ws::Message::Ping(bytes::Bytes::new()),
+        Wire::Pong => ws::Message::Pong(bytes::Bytes::new()),
+        Wire::Close(code, reason) => {
+            ws::Message::Close(Some(ws::CloseFrame { code, reason: reason.into() }))
+        }
+    }
+}
+
+fn client_wire(message: Message) -> Wire {
+    match message {
+        Message::Text(text) => Wire::Text(text.as_str().to_owned()),
+        Message::Ping(_) | Message::Frame(_) => Wire::Ping,
+        Message::Pong(_) => Wire::Pong,
+        Message::Binary(_) => Wire::Binary,
+        Message::Close(frame) => frame.map_or_else(
+            || Wire::Close(1_005, String::new()),
+            |frame| Wire::Close(frame.code.into(), frame.reason.as_str().to_owned()),
+        ),
+    }
+}
+
+fn client_message(wire: Wire) -> Message {
+    match wire {
+        Wire::Text(text) => Message::Text(text.into()),
+        Wire::Ping | Wire::Binary => Message::Ping(bytes::Bytes::new()),
+        Wire::Pong => Message::Pong(bytes::Bytes::new()),
+        Wire::Close(code, reason) => {
+            Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))
+        }
+    }
+}

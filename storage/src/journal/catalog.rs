@@ -1,0 +1,392 @@
+//! The segments that readers see, each in memory or behind its footer. It appends nothing.
+
+use super::bloom::Bloom;
+use super::codec::index;
+use super::files::{read_at, read_whole};
+use super::footer::{self, FooterHead, Section};
+use super::index::{FrameRow, IdRow, SegmentIndex, row_of};
+use super::scan::{Scope, scan};
+use super::segment::SegmentHeader;
+use super::{DamageReason, Head, Identity, IndexFn, ReadError};
+use parking_lot::{Mutex, RwLock};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+/// Sealed segments whose files stay open; each is one descriptor.
+const FILES_MAX: usize = 64;
+/// Sealed segments whose frame tables stay in memory; each is 32 bytes a frame.
+const TABLES_MAX: usize = 8;
+
+/// One segment as readers see it.
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) header: SegmentHeader,
+    pub(super) state: RwLock<State>,
+    filter: OnceLock<Bloom>,
+}
+
+/// Where a segment's index is.
+pub(super) enum State {
+    /// In memory: it is being written, waits to be sealed, or its footer is damaged.
+    Open(Arc<File>, Box<SegmentIndex>),
+    /// In its footer.
+    Sealed(Arc<Sealed>),
+}
+
+/// A segment that is closed for good.
+pub(super) struct Sealed {
+    pub(super) footer: FooterHead,
+    pub(super) footer_offset: u64,
+}
+
+impl Segment {
+    pub(super) fn new(path: PathBuf, header: SegmentHeader, state: State) -> Arc<Self> {
+        let (state, filter) = (RwLock::new(state), OnceLock::new());
+        Arc::new(Self { path, header, state, filter })
+    }
+
+    /// First and last sequence; the last is below the first without frames.
+    pub(super) fn range(&self) -> (u64, u64) {
+        let last = match &*self.state.read() {
+            State::Open(_, index) => index.last.sequence,
+            State::Sealed(sealed) => sealed.footer.last_sequence,
+        };
+        (self.header.first_sequence, last)
+    }
+
+    pub(super) fn times(&self) -> (u64, u64) {
+        let empty = (self.header.created, self.header.created);
+        match &*self.state.read() {
+            State::Open(_, index) => index.times.unwrap_or(empty),
+            State::Sealed(sealed) => sealed.footer.times,
+        }
+    }
+
+    /// Where the last frame ends.
+    pub(super) fn end(&self) -> u64 {
+        match &*self.state.read() {
+            State::Open(_, index) => index.end,
+            State::Sealed(sealed) => sealed.footer_offset,
+        }
+    }
+
+    fn damaged(&self, offset: u64) -> ReadError {
+        let reason = DamageReason::Footer;
+        ReadError::Damaged { path: self.path.clone(), offset, reason }
+    }
+}
+
+/// All segments and what is cached of them.
+pub(super) struct Catalog {
+    pub(super) identity: Identity,
+    pub(super) index: IndexFn,
+    /// Oldest first.
+    pub(super) segments: RwLock<Vec<Arc<Segment>>>,
+    /// The newest durable frame.
+    pub(super) head: RwLock<Head>,
+    files: Mutex<Lru<Arc<File>>>,
+    tables: Mutex<Lru<Arc<Vec<FrameRow>>>>,
+}
+
+impl Catalog {
+    pub(super) fn new(
+        identity: Identity,
+        index: IndexFn,
+        segments: Vec<Arc<Segment>>,
+        head: Head,
+    ) -> Self {
+        Self {
+            identity,
+            index,
+            segments: RwLock::new(segments),
+            head: RwLock::new(head),
+            files: Mutex::new(Lru::new(FILES_MAX)),
+            tables: Mutex::new(Lru::new(TABLES_MAX)),
+        }
+    }
+
+    /// The segments, oldest first.
+    pub(super) fn all(&self) -> Vec<Arc<Segment>> {
+        self.segments.read().clone()
+    }
+
+    /// The segment that has, or would have, a sequence.
+    pub(super) fn holder(&self, sequence: u64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let after = segments.partition_point(|one| one.header.first_sequence <= sequence);
+        segments.get(after.checked_sub(1)?).cloned()
+    }
+
+    /// The first segment that begins after a sequence.
+    pub(super) fn following(&self, sequence: u64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let after = segments.partition_point(|one| one.header.first_sequence <= sequence);
+        segments.get(after).cloned()
+    }
+
+    pub(super) fn file(&self, segment: &Segment) -> Result<Arc<File>, ReadError> {
+        if let State::Open(file, _) = &*segment.state.read() {
+            return Ok(Arc::clone(file));
+        }
+        if let Some(file) = self.files.lock().get(segment.header.number) {
+            return Ok(file);
+        }
+        let file = Arc::new(File::open(&segment.path).map_err(io_error(&segment.path))?);
+        self.files.lock().put(segment.header.number, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Asks a segment's footer, or its index in memory; a damaged footer is rebuilt first.
+    fn ask<T>(
+        &self,
+        segment: &Segment,
+        footer: impl Fn(&Sealed) -> Result<T, ReadError>,
+        memory: impl Fn(&SegmentIndex) -> T,
+    ) -> Result<T, ReadError> {
+        loop {
+            let sealed = match &*segment.state.read() {
+                State::Open(_, index) => return Ok(memory(index)),
+                State::Sealed(sealed) => Arc::clone(sealed),
+            };
+            match footer(&sealed) {
+                Err(ReadError::Damaged { .. }) => self.rebuild(segment, &sealed)?,
+                other => return other,
+            }
+        }
+    }
+
+    /// Replaces a damaged footer by an index in memory, made from the frames.
+    fn rebuild(&self, segment: &Segment, sealed: &Sealed) -> Result<(), ReadError> {
+        tracing::warn!(path = %segment.path.display(), "segment footer is damaged; rescanning");
+        let file = self.file(segment)?;
+        let len = sealed.footer_offset;
+        let bytes = read_whole(&file, len).map_err(io_error(&segment.path))?;
+        let floor = sealed.footer.next_sequence.saturating_sub(1);
+        let (path, header) = (&segment.path, &segment.header);
+        let scope = Scope { path, header, floor, index: self.index };
+        let scan = scan(&bytes, &scope).map_err(|_| segment.damaged(len))?;
+        *segment.state.write() = State::Open(file, Box::new(scan.index));
+        Ok(())
+    }
+
+    /// The bytes of a footer's section, checked.
+    fn section(
+        &self,
+        segment: &Segment,
+        sealed: &Sealed,
+        section: Section,
+    ) -> Result<Vec<u8>, ReadError> {
+        let place = sealed.footer.section(section);
+        let at = sealed.footer_offset.saturating_add(u64::from(place.offset));
+        let file = self.file(segment)?;
+        let len = file.metadata().map_err(io_error(&segment.path))?.len();
+        if at.saturating_add(u64::from(place.len)) > len {
+            return Err(segment.damaged(at));
+        }
+        let bytes = read_at(&file, at, u64::from(place.len)).map_err(io_error(&segment.path))?;
+        if crc32c::crc32c(&bytes) == place.crc { Ok(bytes) } else { Err(segment.damaged(at)) }
+    }
+
+    /// The frame table.
+    pub(super) fn rows(&self, segment: &Segment) -> Result<Arc<Vec<FrameRow>>, ReadError> {
+        self.ask(
+            segment,
+            |sealed| {
+                if let Some(rows) = self.tables.lock().get(segment.header.number) {
+                    return Ok(rows);
+                }
+                let bytes = self.section(segment, sealed, Section::Frames)?;
+                let rows = footer::decode_rows(&bytes);
+                let rows = Arc::new(rows.ok_or_else(|| segment.damaged(sealed.footer_offset))?);
+                self.tables.lock().put(segment.header.number, Arc::clone(&rows));
+                Ok(rows)
+            },
+            |index| Arc::new(index.rows.clone()),
+        )
+    }
+
+    /// A frame's row, and where the frame ends at the latest.
+    pub(super) fn row(
+        &self,
+        segment: &Segment,
+        sequence: u64,
+    ) -> Result<Option<(FrameRow, u64)>, ReadError> {
+        if let State::Open(_, index) = &*segment.state.read() {
+            return Ok(index.row(sequence));
+        }
+        Ok(row_of(&self.rows(segment)?, sequence, segment.end()))
+    }
+
+    /// The entries of some events, unsorted.
+    pub(super) fn events(
+        &self,
+        segment: &Segment,
+        events: &[u16],
+    ) -> Result<Vec<super::EntryRef>, ReadError> {
+        self.ask(
+            segment,
+            |sealed| {
+                let bytes = self.section(segment, sealed, Section::Events)?;
+                let items = sealed.footer.section(Section::Events).items;
+                footer::decode_events(&bytes, items, |event| events.contains(&event))
+                    .ok_or_else(|| segment.damaged(sealed.footer_offset))
+            },
+            |index| {
+                let lists = events.iter().filter_map(|event| index.events.get(event));
+                lists.flatten().copied().collect()
+            },
+        )
+    }
+
+    /// Whether an id may be in a segment; a wrong "yes" is rare, a "no" is right.
+    pub(super) fn may_contain(&self, segment: &Segment, id: u128) -> Result<bool, ReadError> {
+        self.ask(
+            segment,
+            |sealed| {
+                if let Some(filter) = segment.filter.get() {
+                    return Ok(filter.may_contain(id));
+                }
+                let bytes = self.section(segment, sealed, Section::Filter)?;
+                Ok(segment.filter.get_or_init(|| Bloom::from_bytes(bytes)).may_contain(id))
+            },
+            |index| !index.find(id).is_empty(),
+        )
+    }
+
+    /// The entries about an id, oldest first.
+    pub(super) fn find(
+        &self,
+        segment: &Segment,
+        id: u128,
+    ) -> Result<Vec<super::EntryRef>, ReadError> {
+        if !self.may_contain(segment, id)? {
+            return Ok(Vec::new());
+        }
+        self.ask(segment, |sealed| self.find_sealed(segment, sealed, id), |index| index.find(id))
+    }
+
+    /// A binary search over the pages of the ids section, each checked as it is read.
+    fn find_sealed(
+        &self,
+        segment: &Segment,
+        sealed: &Sealed,
+        id: u128,
+    ) -> Result<Vec<super::EntryRef>, ReadError> {
+        let pages = sealed.footer.section(Section::Ids).len / index_page();
+        let (mut low, mut high) = (0, pages);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let rows = self.page(segment, sealed, middle)?;
+            if rows.last().is_some_and(|row| row.id < id) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let mut found = Vec::new();
+        for number in low..pages {
+            let rows = self.page(segment, sealed, number)?;
+            found.extend(rows.iter().filter(|row| row.id == id).map(|row| row.at));
+            if rows.last().is_some_and(|row| row.id > id) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn page(
+        &self,
+        segment: &Segment,
+        sealed: &Sealed,
+        number: u32,
+    ) -> Result<Vec<IdRow>, ReadError> {
+        let section = u64::from(sealed.footer.section(Section::Ids).offset);
+        let skip = u64::from(number) * footer::PAGE_BYTES as u64;
+        let at = sealed.footer_offset + section + skip;
+        let mut page = vec![0; footer::PAGE_BYTES];
+        let file = self.file(segment)?;
+        match std::os::unix::fs::FileExt::read_exact_at(&*file, &mut page, at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(segment.damaged(at));
+            }
+            other => other.map_err(io_error(&segment.path))?,
+        }
+        footer::decode_id_page(&page).ok_or_else(|| segment.damaged(at))
+    }
+
+    pub(super) fn actors(&self, segment: &Segment) -> Result<Vec<u64>, ReadError> {
+        self.ask(
+            segment,
+            |sealed| {
+                let bytes = self.section(segment, sealed, Section::Actors)?;
+                footer::decode_actors(&bytes).ok_or_else(|| segment.damaged(sealed.footer_offset))
+            },
+            |index| index.actors.iter().copied().collect(),
+        )
+    }
+
+    pub(super) fn damage(&self, segment: &Segment) -> Result<Vec<super::Damage>, ReadError> {
+        self.ask(
+            segment,
+            |sealed| {
+                let bytes = self.section(segment, sealed, Section::Damage)?;
+                footer::decode_damage(&bytes, &segment.path)
+                    .ok_or_else(|| segment.damaged(sealed.footer_offset))
+            },
+            |index| index.damage.clone(),
+        )
+    }
+}
+
+fn index_page() -> u32 {
+    super::codec::narrow(footer::PAGE_BYTES)
+}
+
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError {
+    let path = path.to_path_buf();
+    move |source| ReadError::Io { path, source }
+}
+
+/// The bytes of `len` from `at`, where the caller knows that they are within `limit`.
+pub(super) fn read_within(
+    file: &File,
+    at: u64,
+    len: u64,
+    limit: u64,
+) -> io::Result<Option<Vec<u8>>> {
+    if at.checked_add(len).is_none_or(|end| end > limit) || index(len) > super::FRAME_BYTES_MAX {
+        return Ok(None);
+    }
+    read_at(file, at, len).map(Some)
+}
+
+/// A few most recently used values by segment number.
+struct Lru<T> {
+    max: usize,
+    /// Oldest use first.
+    items: Vec<(u64, T)>,
+}
+
+impl<T: Clone> Lru<T> {
+    fn new(max: usize) -> Self {
+        Self { max, items: Vec::new() }
+    }
+
+    fn get(&mut self, number: u64) -> Option<T> {
+        let at = self.items.iter().position(|(key, _)| *key == number)?;
+        let item = self.items.remove(at);
+        let value = item.1.clone();
+        self.items.push(item);
+        Some(value)
+    }
+
+    fn put(&mut self, number: u64, value: T) {
+        self.items.retain(|(key, _)| *key != number);
+        if self.items.len() >= self.max {
+            self.items.remove(0);
+        }
+        self.items.push((number, value));
+    }
+}

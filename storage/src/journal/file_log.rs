@@ -1,0 +1,420 @@
+//! The journal in a local directory: one writer, which appends frames and syncs them.
+//!
+//! It decides nothing about batching and keeps no body in memory.
+
+use super::catalog::{Catalog, Segment, State};
+use super::codec::narrow;
+use super::files::{self, Spare, io_error, make_spare};
+use super::frame::{self, FrameHeader};
+use super::helper::{Helper, seal};
+use super::index::{FrameRow, SegmentIndex};
+use super::recover::{Recovered, head_of, recover};
+use super::segment::{
+    FLAG_CLEAN, FRAMES_START, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SegmentHeader,
+};
+use super::sync::{SyncPoint, Syncer};
+use super::{
+    AppendError, Appended, Entry, FRAME_BYTES_MAX, Head, Identity, IndexFn, IndexKeys, Log,
+    OpenError, Position, ReadLog, Reader, Recovery, chain,
+};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a journal is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Size of a segment; 16 MiB unless a test says otherwise.
+    pub segment_bytes: u64,
+    /// Time of opening, milliseconds since the Unix epoch; the header of the new segment has it.
+    pub time: u64,
+    /// Fills a buffer with random bytes; the operating system's unless a test says otherwise.
+    pub random: fn(&mut [u8]) -> io::Result<()>,
+    /// Carries out the syncs.
+    pub syncer: Arc<Syncer>,
+}
+
+impl Options {
+    /// The usual, at a given time.
+    pub fn new(time: u64) -> Self {
+        let syncer = Arc::new(Syncer::default());
+        Self { segment_bytes: 16 << 20, time, random: system_random, syncer }
+    }
+}
+
+fn system_random(out: &mut [u8]) -> io::Result<()> {
+    let mut at = 0;
+    while at < out.len() {
+        at += rustix::rand::getrandom(&mut out[at..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// The one writer of a journal's directory. Dropped without [`FileLog::close`], it leaves what a
+/// crash would.
+pub struct FileLog {
+    reader: Reader,
+    helper: Helper,
+    syncer: Arc<Syncer>,
+    random: fn(&mut [u8]) -> io::Result<()>,
+    active: Active,
+    head: Head,
+    next_sequence: u64,
+    pending: Pending,
+    buffer: Vec<u8>,
+    /// An error was final.
+    stopped: bool,
+    /// Held until the journal is dropped.
+    _lock: File,
+}
+
+/// The segment that is appended to.
+struct Active {
+    segment: Arc<Segment>,
+    file: Arc<File>,
+    /// Where the next frame goes, and how far room is reserved.
+    end: u64,
+    room: u64,
+}
+
+/// Frames that are written and not yet durable, so that no reader sees them.
+#[derive(Default)]
+struct Pending {
+    frames: Vec<PendingFrame>,
+    keys: Vec<IndexKeys>,
+}
+
+struct PendingFrame {
+    row: FrameRow,
+    head: Head,
+    end: u64,
+    keys: usize,
+}
+
+impl FileLog {
+    /// Opens the journal in a directory, making it if need be, and begins a new epoch.
+    ///
+    /// # Errors
+    /// When another process has it, a newer program wrote it, or the disk refuses.
+    pub fn open(
+        dir: &Path,
+        options: &Options,
+        index: IndexFn,
+    ) -> Result<(Self, Recovery), OpenError> {
+        let (bytes, min, max) = (options.segment_bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        if !(min..=max).contains(&bytes) {
+            return Err(OpenError::SegmentSize { bytes, min, max });
+        }
+        make_dir(dir, &options.syncer)?;
+        let lock = lock(dir)?;
+        let mut found = recover(dir, bytes, index, &options.syncer)?;
+        let identity = match found.identity {
+            Some(identity) => identity,
+            None => new_identity(options).map_err(io_error("draw an identity for", dir))?,
+        };
+        let head = head_of(&found, &identity);
+        let epoch = found.epoch.saturating_add(1);
+        let active = first_segment(dir, options, &mut found, &identity, &head)?;
+        drop_empty(dir, &mut found, &options.syncer)?;
+        let recovery = Recovery {
+            clean: found.clean,
+            head,
+            epoch,
+            damage: found.damage,
+            torn_bytes: found.torn_bytes,
+            quarantined: found.quarantined,
+        };
+        found.segments.push(Arc::clone(&active.segment));
+        let catalog = Catalog::new(identity, index, found.segments, head);
+        let helper = Helper::start(
+            dir.to_path_buf(),
+            bytes,
+            Arc::clone(&options.syncer),
+            found.spares,
+            found.next_number,
+        )
+        .map_err(io_error("start the helper of", dir))?;
+        let log = Self {
+            reader: Reader { catalog: Arc::new(catalog) },
+            helper,
+            syncer: Arc::clone(&options.syncer),
+            random: options.random,
+            active,
+            head: Head { position: Position { epoch, ..head.position }, hash: head.hash },
+            next_sequence: found.next_sequence,
+            pending: Pending::default(),
+            buffer: Vec::new(),
+            stopped: false,
+            _lock: lock,
+        };
+        Ok((log, recovery))
+    }
+
+    /// A handle for reading, for any thread.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// Who the journal is.
+    pub fn identity(&self) -> Identity {
+        self.reader.identity()
+    }
+
+    /// A clean stop: syncs, seals the active segment and writes the trailer.
+    ///
+    /// # Errors
+    /// When an earlier error was final, or the trailer cannot be made durable.
+    pub fn close(mut self) -> Result<Head, AppendError> {
+        self.sync()?;
+        self.helper.finish();
+        let path = self.active.segment.path.clone();
+        seal(&self.active.segment, FLAG_CLEAN, &self.syncer, SyncPoint::CleanStop)
+            .map_err(|source| AppendError::Sync { path, source })?;
+        Ok(self.head)
+    }
+
+    fn epoch(&self) -> u32 {
+        self.head.position.epoch
+    }
+
+    /// Makes what is pending durable, then visible.
+    fn commit(&mut self, guarantee: SyncPoint) -> Result<(), AppendError> {
+        if self.pending.frames.is_empty() {
+            return Ok(());
+        }
+        if let Err(source) = self.syncer.data(&self.active.file, guarantee) {
+            self.stopped = true;
+            let path = self.active.segment.path.clone();
+            return Err(AppendError::Sync { path, source });
+        }
+        let mut keys = self.pending.keys.drain(..);
+        if let State::Open(_, index) = &mut *self.active.segment.state.write() {
+            for one in self.pending.frames.drain(..) {
+                let mine = keys.by_ref().take(one.keys);
+                index.push(one.row, one.head.position, one.head.hash, one.end, mine);
+            }
+        }
+        *self.reader.catalog.head.write() = self.head;
+        Ok(())
+    }
+
+    /// Makes sure that the active segment has room for a frame.
+    fn make_room(&mut self, time: u64, len: u64) -> Result<(), AppendError> {
+        if self.active.end + len > self.active.room && self.active.end > FRAMES_START {
+            self.rotate(time)?;
+        }
+        let Active { file, end, room, segment } = &mut self.active;
+        if *end + len > *room {
+            if let Err(source) = files::fill(file, *room, *end + len) {
+                let path = segment.path.clone();
+                return match file.set_len(*room) {
+                    Ok(()) => Err(AppendError::Full { path, source }),
+                    Err(source) => Err(self.stop(source)),
+                };
+            }
+            *room = *end + len;
+        }
+        Ok(())
+    }
+
+    /// Goes on in a spare. The full segment is durable before the next one has a frame, so that
+    /// only the last segment can have a torn tail.
+    fn rotate(&mut self, time: u64) -> Result<(), AppendError> {
+        self.commit(SyncPoint::Rotate)?;
+        let full = |source| AppendError::Full { path: self.active.segment.path.clone(), source };
+        let spare = self.helper.take_spare().map_err(full)?;
+        let number = spare.number;
+        let header = SegmentHeader {
+            identity: self.identity(),
+            number,
+            nonce: random_u64(self.random).map_err(full)?,
+            epoch: self.epoch(),
+            first_sequence: self.next_sequence,
+            previous: self.head.hash,
+            created: time,
+        };
+        let next = begin(spare, header).map_err(|source| self.stop(source))?;
+        let before = std::mem::replace(&mut self.active, next);
+        let mut segments = self.reader.catalog.segments.write();
+        segments.push(Arc::clone(&self.active.segment));
+        drop(segments);
+        self.helper.seal(before.segment);
+        Ok(())
+    }
+
+    /// An error after which it is not known what the disk has.
+    fn stop(&mut self, source: io::Error) -> AppendError {
+        self.stopped = true;
+        AppendError::Write { path: self.active.segment.path.clone(), source }
+    }
+}
+
+impl Log for FileLog {
+    fn close(self: Box<Self>) -> Result<Head, AppendError> {
+        FileLog::close(*self)
+    }
+
+    fn append(&mut self, time: u64, entries: &[Entry<'_>]) -> Result<Appended, AppendError> {
+        if self.stopped {
+            return Err(AppendError::Stopped);
+        }
+        let bytes = frame::encoded_len(entries);
+        if entries.is_empty() {
+            return Err(AppendError::Empty);
+        }
+        if bytes > FRAME_BYTES_MAX {
+            return Err(AppendError::TooLarge { bytes, max: FRAME_BYTES_MAX });
+        }
+        self.make_room(time, bytes as u64)?;
+        let sequence = self.next_sequence;
+        let position = Position { epoch: self.epoch(), sequence };
+        let header = FrameHeader {
+            nonce: self.active.segment.header.nonce,
+            position,
+            time,
+            synced_through: self.reader.head().position.sequence,
+            previous: self.head.hash,
+        };
+        frame::encode(&mut self.buffer, &header, entries);
+        let written = self.active.file.write_all_at(&self.buffer, self.active.end);
+        written.map_err(|source| self.stop(source))?;
+        let root = chain::merkle_root(entries.iter().map(|entry| entry.head));
+        let count = narrow(entries.len());
+        let hash = chain::next_hash(&self.head.hash, position, time, count, &root);
+        let bodies = frame::body_refs(sequence, entries);
+        self.note(time, entries, Head { position, hash });
+        Ok(Appended { position, hash, bodies })
+    }
+
+    fn sync(&mut self) -> Result<Position, AppendError> {
+        if self.stopped {
+            return Err(AppendError::Stopped);
+        }
+        self.commit(SyncPoint::Commit)?;
+        Ok(self.head.position)
+    }
+
+    fn appended(&self) -> Head {
+        self.head
+    }
+
+    fn reader(&self) -> Arc<dyn ReadLog> {
+        Arc::new(self.reader.clone())
+    }
+}
+
+impl FileLog {
+    /// Remembers the frame in the buffer, which is written.
+    fn note(&mut self, time: u64, entries: &[Entry<'_>], head: Head) {
+        let heads_len = frame::heads_len(entries);
+        let offset = narrow(super::codec::index(self.active.end));
+        let sequence = head.position.sequence;
+        let row = FrameRow { sequence, time, offset, heads_len, stripped: false };
+        self.active.end += self.buffer.len() as u64;
+        let (end, keys) = (self.active.end, entries.len());
+        self.pending.frames.push(PendingFrame { row, head, end, keys });
+        self.pending.keys.extend(entries.iter().map(|entry| entry.index));
+        self.head = head;
+        self.next_sequence = sequence + 1;
+    }
+}
+
+fn make_dir(dir: &Path, syncer: &Syncer) -> Result<(), OpenError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => syncer.dir(parent, SyncPoint::Directory).map_err(io_error("sync", parent)),
+        None => Ok(()),
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path: PathBuf = dir.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+    }
+}
+
+fn new_identity(options: &Options) -> io::Result<Identity> {
+    let mut identity = Identity { journal: [0; 16], key: [0; 16] };
+    (options.random)(&mut identity.journal)?;
+    (options.random)(&mut identity.key)?;
+    Ok(identity)
+}
+
+fn random_u64(random: fn(&mut [u8]) -> io::Result<()>) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    random(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Begins the new epoch's first segment and makes it durable (rule 8).
+fn first_segment(
+    dir: &Path,
+    options: &Options,
+    found: &mut Recovered,
+    identity: &Identity,
+    head: &Head,
+) -> Result<Active, OpenError> {
+    let spare = if found.spares.is_empty() {
+        let made = make_spare(dir, found.next_number, options.segment_bytes, &options.syncer);
+        found.next_number += 1;
+        made.map_err(io_error("make a segment in", dir))?
+    } else {
+        found.spares.remove(0)
+    };
+    let path = spare.path.clone();
+    let header = SegmentHeader {
+        identity: *identity,
+        number: spare.number,
+        nonce: random_u64(options.random).map_err(io_error("draw a nonce for", &path))?,
+        epoch: found.epoch.saturating_add(1),
+        first_sequence: found.next_sequence,
+        previous: head.hash,
+        created: options.time,
+    };
+    let active = begin(spare, header).map_err(io_error("write", &path))?;
+    let synced = options.syncer.data(&active.file, SyncPoint::Epoch);
+    synced.map_err(io_error("sync", &path))?;
+    Ok(active)
+}
+
+/// Makes a spare the active segment. Its header becomes durable with its first frame, or before.
+fn begin(spare: Spare, header: SegmentHeader) -> io::Result<Active> {
+    spare.file.write_all_at(&header.encode(), 0)?;
+    let file = Arc::new(spare.file);
+    let index = SegmentIndex::new(header.epoch, header.first_sequence, header.previous);
+    let state = State::Open(Arc::clone(&file), Box::new(index));
+    let segment = Segment::new(spare.path, header, state);
+    Ok(Active { segment, file, end: FRAMES_START, room: spare.len })
+}
+
+/// Removes the segments of starts that wrote nothing, now that a newer epoch is on the disk.
+fn drop_empty(dir: &Path, found: &mut Recovered, syncer: &Syncer) -> Result<(), OpenError> {
+    let mut removed = false;
+    while let Some(last) = found.segments.last().filter(|segment| is_empty(segment)) {
+        fs::remove_file(&last.path).map_err(io_error("remove", &last.path))?;
+        found.segments.pop();
+        removed = true;
+    }
+    if removed {
+        syncer.dir(dir, SyncPoint::Removed).map_err(io_error("sync", dir))?;
+    }
+    Ok(())
+}
+
+/// No frame, and none lost.
+fn is_empty(segment: &Segment) -> bool {
+    match &*segment.state.read() {
+        State::Open(..) => false,
+        State::Sealed(sealed) => sealed.footer.next_sequence == sealed.footer.header.first_sequence,
+    }
+}

@@ -1,0 +1,215 @@
+//! The files of a journal's directory: listing, loading a segment's ends, spares, quarantine.
+//!
+//! It says what a file claims to be; whether that is damage is for recovery to judge.
+
+use super::codec::index;
+use super::footer::{self, FooterHead};
+use super::segment::{self, BlockFault, FORMAT, FRAMES_START, SegmentHeader, TAIL_BYTES, Tail};
+use super::sync::{SyncPoint, Syncer};
+use super::{Identity, OpenError};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Suffix of a recovered segment that has not yet taken its place.
+pub(super) const ASIDE: &str = "new";
+const QUARANTINE: &str = "quarantine";
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
+/// What a segment's file claims to be.
+pub(super) struct Loaded {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) len: u64,
+    /// `None` when the block does not pass its checksum.
+    pub(super) header: Option<SegmentHeader>,
+    pub(super) tail: Option<Tail>,
+    pub(super) footer: Option<FooterHead>,
+    /// Nothing but zeros: a spare.
+    pub(super) blank: bool,
+}
+
+impl Loaded {
+    pub(super) fn identity(&self) -> Option<Identity> {
+        let header = self.header.or(self.footer.map(|footer| footer.header));
+        header.map(|header| header.identity)
+    }
+
+    /// The first sequence, as header or footer give it.
+    pub(super) fn first_sequence(&self) -> Option<u64> {
+        let header = self.header.or(self.footer.map(|footer| footer.header));
+        header.map(|header| header.first_sequence)
+    }
+
+    /// The whole file.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, OpenError> {
+        read_whole(&self.file, self.len).map_err(io_error("read", &self.path))
+    }
+}
+
+/// An error of the operating system about a file.
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_path_buf();
+    move |source| OpenError::Io { action, path, source }
+}
+
+/// The segments of a directory by number, oldest first.
+pub(super) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+        let entry = entry.map_err(io_error("list", dir))?;
+        let name = entry.file_name();
+        if let Some(number) = name.to_str().and_then(segment::number_of) {
+            found.push((number, entry.path()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Removes what a recovery that was cut short left beside the segments.
+pub(super) fn remove_unfinished(dir: &Path, syncer: &Syncer) -> Result<(), OpenError> {
+    let mut removed = false;
+    for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+        let path = entry.map_err(io_error("list", dir))?.path();
+        if path.extension().is_some_and(|extension| extension == ASIDE) {
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            removed = true;
+        }
+    }
+    if removed {
+        syncer.dir(dir, SyncPoint::Removed).map_err(io_error("sync", dir))?;
+    }
+    Ok(())
+}
+
+/// Reads the ends of a segment's file; `None` when it is gone.
+pub(super) fn load(
+    number: u64,
+    path: PathBuf,
+    writable: bool,
+) -> Result<Option<Loaded>, OpenError> {
+    let file = match OpenOptions::new().read(true).write(writable).open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(io_error("open", &path))?,
+    };
+    let len = file.metadata().map_err(io_error("read", &path))?.len();
+    let block = read_at(&file, 0, len.min(FRAMES_START)).map_err(io_error("read", &path))?;
+    let header = known(SegmentHeader::decode(&block), &path)?;
+    let blank = header.is_none()
+        && block.iter().all(|byte| *byte == 0)
+        && is_zero(&file, len).map_err(io_error("read", &path))?;
+    let mut loaded = Loaded { number, path, file, len, header, tail: None, footer: None, blank };
+    load_footer(&mut loaded)?;
+    Ok(Some(loaded))
+}
+
+fn load_footer(loaded: &mut Loaded) -> Result<(), OpenError> {
+    let Some(tail_at) = loaded.len.checked_sub(TAIL_BYTES as u64) else { return Ok(()) };
+    let read = |at, len| read_at(&loaded.file, at, len).map_err(io_error("read", &loaded.path));
+    let Some(tail) = known(Tail::decode(&read(tail_at, TAIL_BYTES as u64)?), &loaded.path)? else {
+        return Ok(());
+    };
+    let head_len = footer::HEAD_BYTES as u64;
+    if tail.footer_offset.checked_add(head_len).is_some_and(|end| end <= tail_at) {
+        let head = known(FooterHead::decode(&read(tail.footer_offset, head_len)?), &loaded.path)?;
+        loaded.footer = head.filter(|head| {
+            head.header.number == loaded.number && head.next_sequence == tail.next_sequence
+        });
+    }
+    loaded.tail = Some(tail);
+    Ok(())
+}
+
+/// Refuses a newer format by name; anything else unreadable is `None`.
+fn known<T>(decoded: Result<T, BlockFault>, path: &Path) -> Result<Option<T>, OpenError> {
+    match decoded {
+        Ok(value) => Ok(Some(value)),
+        Err(BlockFault::Bad) => Ok(None),
+        Err(BlockFault::Newer(found)) => Err(newer(path, found)),
+    }
+}
+
+pub(super) fn newer(path: &Path, found: u32) -> OpenError {
+    OpenError::NewerFormat { path: path.to_path_buf(), found, supported: FORMAT }
+}
+
+pub(super) fn read_at(file: &File, at: u64, len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; index(len)];
+    file.read_exact_at(&mut bytes, at)?;
+    Ok(bytes)
+}
+
+/// Reads a file of at most the size that a segment may have.
+pub(super) fn read_whole(file: &File, len: u64) -> io::Result<Vec<u8>> {
+    if len > 2 * segment::SEGMENT_BYTES_MAX {
+        return Err(io::Error::new(ErrorKind::InvalidData, "file is larger than a segment may be"));
+    }
+    read_at(file, 0, len)
+}
+
+fn is_zero(file: &File, len: u64) -> io::Result<bool> {
+    let mut at = 0;
+    while at < len {
+        let chunk = read_at(file, at, (len - at).min(ZEROS.len() as u64))?;
+        if chunk.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += chunk.len() as u64;
+    }
+    Ok(true)
+}
+
+/// A segment's file before its first frame: zeros, on the disk, under its final name.
+pub(super) struct Spare {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) len: u64,
+}
+
+/// Makes a spare (rule 5); after an error nothing is left of it.
+pub(super) fn make_spare(dir: &Path, number: u64, len: u64, syncer: &Syncer) -> io::Result<Spare> {
+    let path = segment::path_of(dir, number);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+    let done = fill(&file, 0, len)
+        .and_then(|()| syncer.data(&file, SyncPoint::SpareBlocks))
+        .and_then(|()| syncer.dir(dir, SyncPoint::SpareName));
+    if let Err(error) = done {
+        drop(fs::remove_file(&path));
+        return Err(error);
+    }
+    Ok(Spare { number, path, file, len })
+}
+
+/// Writes zeros, so that a later write in the range needs no room.
+pub(super) fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let chunk = index(to - at).min(ZEROS.len());
+        file.write_all_at(&ZEROS[..chunk], at)?;
+        at += chunk as u64;
+    }
+    Ok(())
+}
+
+/// Keeps bytes that are about to be cut or skipped, and returns the file that has them.
+pub(super) fn quarantine(
+    dir: &Path,
+    number: u64,
+    offset: u64,
+    bytes: &[u8],
+    syncer: &Syncer,
+) -> Result<PathBuf, OpenError> {
+    let place = dir.join(QUARANTINE);
+    fs::create_dir_all(&place).map_err(io_error("create", &place))?;
+    syncer.dir(dir, SyncPoint::QuarantineName).map_err(io_error("sync", dir))?;
+    let path = place.join(format!("segment-{number:010}-{offset}-{}.bin", bytes.len()));
+    let file = File::create(&path).map_err(io_error("create", &path))?;
+    file.write_all_at(bytes, 0).map_err(io_error("write", &path))?;
+    syncer.data(&file, SyncPoint::Quarantine).map_err(io_error("sync", &path))?;
+    syncer.dir(&place, SyncPoint::QuarantineName).map_err(io_error("sync", &place))?;
+    Ok(path)
+}

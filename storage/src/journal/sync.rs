@@ -1,0 +1,114 @@
+//! The one place where the journal forces bytes to the disk, each call named by its guarantee.
+//!
+//! It decides nothing about when to sync and never repeats a failed one (JOURNAL rule 4).
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// What a sync protects. A power-cut test that disables one must fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum SyncPoint {
+    /// A frame is on the disk before its position is acknowledged.
+    Commit,
+    /// A segment is whole on the disk before a frame is written to the next one.
+    Rotate,
+    /// The blocks of a spare are written, so that a commit in it allocates nothing and cannot
+    /// fail for want of room.
+    SpareBlocks,
+    /// The name of a spare outlives a power cut, and with it the frames acknowledged in it.
+    SpareName,
+    /// A tail record on the disk means a whole footer.
+    Seal,
+    /// The trailer of a clean stop is on the disk before the stop is reported.
+    CleanStop,
+    /// Bytes that recovery found, perhaps only in the page cache, are on the disk before
+    /// anything acts on them (rule 7).
+    Recovered,
+    /// The recovered file has taken the place of the one it replaces.
+    RecoveredName,
+    /// Bytes that are cut or skipped are kept in quarantine before the original changes.
+    Quarantine,
+    /// The quarantined copy keeps its name.
+    QuarantineName,
+    /// A new epoch is on the disk before its first frame, so that no two starts share one.
+    Epoch,
+    /// A removed file does not come back.
+    Removed,
+    /// The journal's own directory outlives a power cut.
+    Directory,
+}
+
+/// How many points there are.
+const POINTS: usize = SyncPoint::Directory as usize + 1;
+
+/// What a test makes of one sync point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SyncFault {
+    /// Sync as usual.
+    None = 0,
+    /// Report success without syncing.
+    Skip = 1,
+    /// Report an input/output error without syncing.
+    Fail = 2,
+}
+
+/// Carries out syncs and counts them by [`SyncPoint`].
+#[derive(Debug, Default)]
+pub struct Syncer {
+    counts: [AtomicU64; POINTS],
+    faults: [AtomicU8; POINTS],
+    /// How many syncs of a point still work before its fault begins.
+    grace: [AtomicU64; POINTS],
+}
+
+impl Syncer {
+    /// Forces the file's bytes (and its length where it changed) to the disk: `fdatasync`.
+    ///
+    /// # Errors
+    /// The disk's error; it is final.
+    pub fn data(&self, file: &File, guarantee: SyncPoint) -> io::Result<()> {
+        self.run(guarantee, || file.sync_data())
+    }
+
+    /// Forces the names in a directory to the disk.
+    ///
+    /// # Errors
+    /// The disk's error; it is final.
+    pub fn dir(&self, path: &Path, guarantee: SyncPoint) -> io::Result<()> {
+        self.run(guarantee, || File::open(path)?.sync_all())
+    }
+
+    /// How often the point was reached.
+    pub fn count(&self, point: SyncPoint) -> u64 {
+        self.counts[point as usize].load(Ordering::Relaxed)
+    }
+
+    /// Makes a point behave differently from now on; for tests of the guarantees.
+    pub fn set_fault(&self, point: SyncPoint, fault: SyncFault) {
+        self.set_fault_after(point, 0, fault);
+    }
+
+    /// The same, after some more syncs of that point.
+    pub fn set_fault_after(&self, point: SyncPoint, syncs: u64, fault: SyncFault) {
+        self.grace[point as usize].store(syncs, Ordering::Relaxed);
+        self.faults[point as usize].store(fault as u8, Ordering::Relaxed);
+    }
+
+    fn run(&self, point: SyncPoint, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.counts[point as usize].fetch_add(1, Ordering::Relaxed);
+        let fault = self.faults[point as usize].load(Ordering::Relaxed);
+        let less = |left: u64| left.checked_sub(1);
+        let grace = &self.grace[point as usize];
+        if fault == 0 || grace.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            return sync();
+        }
+        match fault {
+            1 => Ok(()),
+            _ => Err(io::Error::other("sync failed as a test asked")),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Ids, events, actors and times are found in footers and in the unsealed tail alike.
+
+use crate::support::*;
+use storage::journal::*;
+
+fn filled(log: &mut FileLog, count: u64) {
+    for number in 1..=count {
+        put(log, number, 60);
+    }
+}
+
+fn assert_found(reader: &Reader, count: u64) {
+    for number in 1..=count {
+        let id = u128::from(number) << 64 | u128::from(number);
+        let at = EntryRef { sequence: number, index: 0 };
+        assert_eq!(reader.find(id).unwrap(), [at], "{number}");
+        let body = reader.frame(number).unwrap().entries[0].body.unwrap();
+        assert_eq!(reader.body(&body).unwrap(), vec![number as u8; 60]);
+    }
+    assert!(reader.find(3).unwrap().is_empty());
+    let expected: Vec<u64> = (1..=count).rev().filter(|number| number % 3 != 0).collect();
+    let mut found = Vec::new();
+    let mut before = None;
+    loop {
+        let page = reader.by_event(&[1, 2], before, 7).unwrap();
+        found.extend(page.iter().map(|at| at.sequence));
+        let Some(last) = page.last() else { break };
+        before = Some(*last);
+    }
+    assert_eq!(found, expected);
+    for segment in reader.segments() {
+        let (first, last) = segment.range();
+        assert_eq!(segment.times(), (first * 10, last * 10));
+        assert_eq!(segment.actors().unwrap(), [0, 1]);
+        assert_eq!(segment.frames().count() as u64, last - first + 1);
+        assert_eq!(segment.by_event(&[0, 1, 2]).unwrap().len() as u64, last - first + 1);
+    }
+}
+
+#[test]
+fn footers_and_the_tail_answer_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    filled(&mut log, 150);
+    assert!(log.reader().segments().len() > 4);
+    assert_found(&log.reader(), 150);
+    assert_found(ReadOnly::open(dir.path(), index).unwrap().reader(), 150);
+    log.close().unwrap();
+    let look = ReadOnly::open(dir.path(), index).unwrap();
+    assert!(look.is_clean() && look.reader().segments().iter().all(SegmentView::is_sealed));
+    assert_found(look.reader(), 150);
+}
+
+#[test]
+fn one_id_in_many_entries_over_many_pages_is_found_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 1 << 20, ..Options::new(1) };
+    let (mut log, _) = FileLog::open(dir.path(), &options, index).unwrap();
+    let heads: Vec<Vec<u8>> =
+        (0..1000u128).map(|n| head(1, if n % 2 == 0 { 42 } else { n << 64 }, 0, b"")).collect();
+    let entries: Vec<Entry<'_>> = heads
+        .iter()
+        .map(|head| Entry { head, body: None, index: index(head, &identity()) })
+        .collect();
+    log.append(1, &entries).unwrap();
+    log.sync().unwrap();
+    let expected: Vec<EntryRef> =
+        (0..500).map(|n| EntryRef { sequence: 1, index: 2 * n }).collect();
+    assert_eq!(log.reader().find(42).unwrap(), expected);
+    log.close().unwrap();
+    let look = ReadOnly::open(dir.path(), index).unwrap();
+    let mut found = look.reader().find(42).unwrap();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    assert_eq!(look.reader().find(999 << 64).unwrap(), [EntryRef { sequence: 1, index: 999 }]);
+}
+
+#[test]
+fn bodies_are_read_from_other_threads_while_the_log_rotates() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    let reader = log.reader();
+    std::thread::scope(|scope| {
+        let (sender, bodies) = std::sync::mpsc::channel::<(u64, BodyRef)>();
+        let reading = scope.spawn(move || {
+            let read = |(number, body): (u64, BodyRef)| {
+                assert_eq!(reader.body(&body).unwrap(), vec![number as u8; 99]);
+            };
+            bodies.iter().map(read).count()
+        });
+        for number in 0..300 {
+            let appended = put(&mut log, number, 99);
+            sender.send((number, appended.bodies[0].unwrap())).unwrap();
+        }
+        drop(sender);
+        assert_eq!(reading.join().unwrap(), 300);
+    });
+}
+
+#[test]
+fn a_frame_larger_than_a_segment_gets_one_of_its_own_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    put(&mut log, 1, 10);
+    let large = put(&mut log, 2, 3 << 20);
+    put(&mut log, 3, 10);
+    let read = log.reader().body(&large.bodies[0].unwrap()).unwrap();
+    assert_eq!(read, vec![2; 3 << 20]);
+    drop(log);
+    let (log, _) = open(dir.path());
+    assert_eq!(sequences(&log.reader()), [1, 2, 3]);
+    assert_chained(&frames(&log.reader()));
+}
+
+#[test]
+fn a_wrong_body_reference_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    let body = put(&mut log, 1, 50).bodies[0].unwrap();
+    let reader = log.reader();
+    for wrong in [
+        BodyRef { offset: u32::MAX, ..body },
+        BodyRef { len: u32::MAX, ..body },
+        BodyRef { len: 4000, ..body },
+    ] {
+        assert!(matches!(reader.body(&wrong), Err(ReadError::NoBody { .. })));
+    }
+    let wrong = BodyRef { sequence: 9, ..body };
+    assert!(matches!(reader.body(&wrong), Err(ReadError::NoFrame { sequence: 9 })));
+}
