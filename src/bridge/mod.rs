@@ -90,7 +90,10 @@ impl Bridge {
         };
         let changed = Arc::new(Notify::new());
         let wake = Arc::clone(&changed);
-        store.listen(Box::new(move |_| wake.notify_waiters()));
+        store.listen(Box::new(move |_| {
+            wake.notify_waiters();
+            true
+        }));
         let shared = Arc::new(Shared {
             settings,
             store,
