@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::check::{self, Rule};
 use super::error::ConfigError;
 use super::field::{Field, Raw, Refused, choice};
 use super::known::{Known, nearest};
@@ -76,7 +77,7 @@ fn agent(path: &Path, item: &Node, name: &str) -> Result<Agent, ConfigError> {
         value,
         expected: expected.to_owned(),
     };
-    let agent = match &item.value {
+    let mut agent = match &item.value {
         Value::Text(agent_type) => Agent { agent_type: agent_type.clone(), ..Agent::default() },
         Value::Map(entries) => from_map(path, entries, name)?,
         _ => {
@@ -84,21 +85,37 @@ fn agent(path: &Path, item: &Node, name: &str) -> Result<Agent, ConfigError> {
             return Err(bad(item, name.to_owned(), item.quoted(), expected));
         }
     };
-    if !super::check::is_id(&agent.agent_type) {
-        let value = format!("`{}`", agent.agent_type);
-        return Err(bad(item, format!("{name}.type"), value, super::check::ID));
+    match rules(&agent).into_iter().find(|(_, holds, _)| !holds) {
+        None => Ok(agent),
+        Some((key, _, expected)) => {
+            let known = KEYS.iter().find(|known| known.key == key);
+            let value = known.and_then(|known| known.show(&mut agent)).unwrap_or_default();
+            Err(bad(item, format!("{name}.{key}"), format!("`{value}`"), expected))
+        }
     }
-    if agent.timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return Err(bad(item, format!("{name}.timeout"), "`0s`".to_owned(), "more than 0"));
-    }
-    Ok(agent)
+}
+
+fn rules(agent: &Agent) -> [Rule; 4] {
+    let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
+    let timeout = agent.timeout.map(|timeout| check::positive("timeout", timeout));
+    [
+        ("type", check::is_id(&agent.agent_type), check::ID),
+        (
+            "command",
+            agent.command.first().is_none_or(|program| !program.is_empty()),
+            "a program and its arguments",
+        ),
+        timeout.unwrap_or(("timeout", true, "")),
+        ("env", agent.env.keys().all(is_name), "names of environment variables"),
+    ]
 }
 
 fn from_map(path: &Path, entries: &[Entry], name: &str) -> Result<Agent, ConfigError> {
     let mut agent = Agent::default();
     for entry in entries {
         let key = format!("{name}.{}", entry.key);
-        let (path, line) = (path.to_owned(), entry.line);
+        let line = entry.line;
+        let path = path.to_owned();
         if entry.repeated {
             return Err(ConfigError::Duplicate { path, line, key });
         }
@@ -111,7 +128,7 @@ fn from_map(path: &Path, entries: &[Entry], name: &str) -> Result<Agent, ConfigE
             continue;
         }
         let raw = Raw::Node(&path, &entry.node);
-        let source = Source::File { path: path.clone(), line: entry.node.line };
+        let source = Source::File { path: path.clone(), line };
         known.set(&mut agent, raw, &source).map_err(|error| match error {
             ConfigError::BadValue { source_of_value, value, expected, .. } => {
                 ConfigError::BadValue { source_of_value, key, value, expected }

@@ -188,8 +188,8 @@ impl Program for BridgeConfig {
             (
                 "openclaw.dedup_window_seconds",
                 bridge.dedup_window <= bridge.retry.max_age,
-                "`openclaw.dedup_window_seconds` must be longer than `openclaw.retry.max_age`, or a \
-                 late repetition would be taken for a new message"
+                "`openclaw.dedup_window_seconds` must be longer than `openclaw.retry.max_age`, or \
+                 a late repetition would be taken for a new message"
                     .to_owned(),
             ),
             (

@@ -57,8 +57,14 @@ pub(super) fn prefixes(key: &'static str, list: &[String]) -> Rule {
 /// Whether a text is the address of a server: http or https, a host, and nothing that belongs
 /// into a request.
 pub(super) fn is_endpoint(text: &str) -> bool {
+    // The parser forgives missing and superfluous slashes, and spaces; whoever reads it does not.
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let is_plain = rest.starts_with(|first: char| first.is_alphanumeric() || first == '[')
+        && !rest.contains(char::is_whitespace);
     let Ok(url) = Url::parse(text) else { return false };
-    matches!(url.scheme(), "http" | "https")
+    is_http
+        && is_plain
         && url.has_host()
         && url.port() != Some(0)
         && !has_password(&url)

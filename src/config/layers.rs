@@ -170,7 +170,11 @@ impl<C: Program> Layers<C> {
             let known = C::known().iter().filter(|known| known.in_file);
             let is_leaf = known.clone().any(|known| known.key == key);
             let is_branch = known.clone().any(|known| is_below(known.key, &key));
-            if !is_leaf && !is_branch {
+            if entry.key.contains('.') && (is_leaf || is_branch) {
+                let detail = format!("`{key}` must be written as nested keys, one a line");
+                let (path, line) = (path.to_owned(), entry.line);
+                return Err(ConfigError::Syntax { path, line, detail });
+            } else if !is_leaf && !is_branch {
                 self.unknown(path, entry, above)?;
             } else if entry.repeated && key != REPEATABLE {
                 let (path, line) = (path.to_owned(), entry.line);

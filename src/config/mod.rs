@@ -18,6 +18,8 @@ mod secret;
 mod server;
 mod source;
 mod state;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod unsupported;
 mod yaml;

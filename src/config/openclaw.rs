@@ -28,7 +28,7 @@ choice! {
 pub struct OpenClaw {
     /// Whether the bridge connects at all.
     pub enabled: bool,
-    /// The server, `http://` or `https://`, without a slash at the end.
+    /// The server, `http://` or `https://` and a host, as it was given: it may end in a slash.
     pub endpoint: Option<String>,
     /// The bridge's id; none: chosen at its first start and kept in the data directory.
     pub agent_id: Option<String>,

@@ -79,6 +79,8 @@ impl Node {
 
 /// Reads the one mapping that `text` holds. An empty text is an empty mapping.
 pub(super) fn read(path: &Path, text: &str) -> Result<Vec<Entry>, ConfigError> {
+    // The parser would take a byte order mark for a part of the first key.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let syntax = |line, detail: String| ConfigError::Syntax { path: path.to_owned(), line, detail };
     if text.len() > FILE_BYTES_MAX {
         return Err(syntax(1, format!("the file is larger than {FILE_BYTES_MAX} bytes")));

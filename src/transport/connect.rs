@@ -1,8 +1,9 @@
-//! Opens a connection to a server and registers on it. It tries once; trying again is the
-//! caller's affair.
+//! Opens a connection to a server and registers on it, over WebSocket or HTTP. It tries once;
+//! trying again is the caller's affair.
 
 use std::time::Duration;
 
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Error;
@@ -10,7 +11,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 use super::conversation::wire;
+use super::conversation::{Ended, Handler, Settings};
 use super::socket::{Socket, Wire};
+use crate::outbox::Pump;
 use crate::protocol::payload::{Nack, RegisterAck};
 use crate::protocol::{Envelope, MessageType, RELAYED_BYTES_MAX, Refusal, parse_one_within};
 
@@ -25,12 +28,49 @@ pub struct TransportSettings {
     pub timeout: Duration,
 }
 
+/// What carries a registered connection.
+pub enum Carrier {
+    /// For [`super::run`].
+    WebSocket(Box<Socket>),
+    /// For [`super::http::run`].
+    Http(super::http::Session),
+}
+
 /// A registered connection.
 pub struct Connection {
-    /// Ready for [`super::run`].
-    pub socket: Socket,
+    /// What carries it.
+    pub carrier: Carrier,
     /// What the server said to the register.
     pub ack: RegisterAck,
+}
+
+impl Connection {
+    /// The transport's name, as configuration writes it.
+    pub fn transport(&self) -> &'static str {
+        match self.carrier {
+            Carrier::WebSocket(_) => "websocket",
+            Carrier::Http(_) => "http",
+        }
+    }
+
+    /// Drives the connection until it ends, whatever carries it.
+    pub async fn run<H: Handler>(
+        self,
+        pump: &Pump,
+        handler: &H,
+        settings: &Settings,
+        control: &mut mpsc::Receiver<Wire>,
+        stop: watch::Receiver<bool>,
+    ) -> Ended {
+        match self.carrier {
+            Carrier::WebSocket(socket) => {
+                super::conversation::run(*socket, pump, handler, settings, control, stop).await
+            }
+            Carrier::Http(session) => {
+                super::http::run(session, pump, handler, settings, control, stop).await
+            }
+        }
+    }
 }
 
 /// A connection could not be opened.
@@ -101,7 +141,7 @@ async fn open(
         match socket.receive().await {
             Some(Ok(Wire::Text(text))) => {
                 if let Some(ack) = registered(text)? {
-                    return Ok(Connection { socket, ack });
+                    return Ok(Connection { carrier: Carrier::WebSocket(Box::new(socket)), ack });
                 }
             }
             Some(Ok(Wire::Ping | Wire::Pong | Wire::Binary)) => {}

@@ -2,8 +2,9 @@
 
 pub mod connect;
 pub mod conversation;
+pub mod http;
 pub mod socket;
 
-pub use connect::{ConnectError, Connection, TransportSettings, connect};
+pub use connect::{Carrier, ConnectError, Connection, TransportSettings, connect};
 pub use conversation::{Answer, Answers, Ended, Handler, Settings, run};
 pub use socket::{Socket, Wire};
