@@ -109,7 +109,9 @@ impl Bridge {
         let mut work = JoinSet::new();
         work.spawn(work::run(Arc::clone(&shared)));
         if shared.settings.server.is_some() {
-            work.spawn(session::run(Arc::clone(&shared)));
+            // A conversation stays on one thread: its future cannot move to another.
+            let (handle, session) = (tokio::runtime::Handle::current(), Arc::clone(&shared));
+            work.spawn_blocking(move || handle.block_on(session::run(session)));
         }
         Running { bridge: Self(shared), work }
     }
@@ -223,6 +225,12 @@ impl Running {
                 self.bridge.0.shutdown.stop();
             }
         }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.bridge.0.shutdown.stop();
     }
 }
 

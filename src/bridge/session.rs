@@ -21,7 +21,7 @@ use crate::protocol::payload::{AgentStatus, Heartbeat, Register, RegisterAck, Ru
 use crate::protocol::{Envelope, Refusal};
 use crate::shutdown::Phase;
 use crate::transport::conversation::{Settings as Manners, wire};
-use crate::transport::{ConnectError, Connection, Ended, TransportSettings, Wire, connect, run as converse};
+use crate::transport::{ConnectError, Connection, Ended, TransportSettings, Wire, connect};
 
 /// Unacknowledged messages under way, unless the server says otherwise.
 const WINDOW_DEFAULT: usize = 256;
@@ -133,9 +133,9 @@ fn failed(shared: &Shared, reason: String) -> Duration {
 
 /// Keeps one connection until it ends.
 async fn hold(shared: &Arc<Shared>, connection: Connection) {
-    let Connection { socket, ack } = connection;
+    let ack = connection.ack.clone();
     let interval = interval(shared, &ack);
-    connected(shared, &ack);
+    connected(shared, &ack, connection.transport());
     let pump = Pump::new(
         shared.store.clone(),
         shared.clock.clone(),
@@ -151,7 +151,7 @@ async fn hold(shared: &Arc<Shared>, connection: Connection) {
     let (control, mut commands) = mpsc::channel(CONTROL_MAX);
     let (stop, stopped) = watch::channel(false);
     let handler = Receiver(Arc::clone(shared));
-    let conversation = converse(socket, &pump, &handler, &manners, &mut commands, stopped);
+    let conversation = connection.run(&pump, &handler, &manners, &mut commands, stopped);
     tokio::pin!(conversation);
     let ended = tokio::select! {
         ended = &mut conversation => ended,
@@ -205,10 +205,10 @@ fn heartbeat(shared: &Shared) -> Result<Envelope, Refusal> {
     shared.author.write(&shared.clock.message_id(), None, None, &payload)
 }
 
-fn connected(shared: &Shared, ack: &RegisterAck) {
+fn connected(shared: &Shared, ack: &RegisterAck, transport: &'static str) {
     *shared.link.write() = LinkState {
         connected: true,
-        transport: Some("websocket"),
+        transport: Some(transport),
         session_id: ack.session_id.clone(),
         since: Some(shared.clock.now()),
         ..LinkState::default()
