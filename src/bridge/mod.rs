@@ -199,6 +199,11 @@ impl Bridge {
         Ok(commit.await??)
     }
 
+    /// Stops as the first signal does: what runs may end, and nothing new is taken.
+    pub fn drain(&self) {
+        self.0.shutdown.drain();
+    }
+
     /// Ends the session until [`Bridge::reconnect`].
     pub fn disconnect(&self) {
         self.0.link.write().parked = true;
