@@ -4,7 +4,7 @@
 mod pump;
 pub mod verdict;
 
-pub use pump::{Outgoing, Pump};
+pub use pump::Pump;
 
 use storage::event::Event;
 use storage::record::{Direction, EntryId, MessageHead, Reason, Status};

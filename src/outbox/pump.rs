@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use storage::event::Event;
 use storage::messages::Live;
 use storage::record::{EntryId, Level, Status};
-use storage::store::{CommitError, Store};
+use storage::store::Store;
 use storage::transaction::{Act, Change, Transaction};
 use tokio::sync::watch;
 
@@ -17,6 +17,7 @@ use super::verdict::{Outcome, judge};
 use crate::clock::Clock;
 use crate::protocol::Refusal;
 use crate::retry::Policy;
+use crate::transport::feed::{Feed, Outgoing, StoreStopped};
 
 /// A link that returns is not given everything at once: what waits becomes due over this time for
 /// each thousand messages.
@@ -24,17 +25,6 @@ const RAMP_PER_THOUSAND: Duration = Duration::from_millis(250);
 
 /// A waiting pump looks again after this time, so that a clock that jumped delays nothing longer.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
-
-/// A message on its way out.
-#[derive(Clone, Debug)]
-pub struct Outgoing {
-    /// The entry that accepted it.
-    pub entry: EntryId,
-    /// Its id, by which the peer answers.
-    pub message_id: String,
-    /// The envelope.
-    pub bytes: Vec<u8>,
-}
 
 /// One destination's feed. Dropping it without [`Pump::broken`] leaves its messages out until the
 /// store is opened again.
@@ -74,35 +64,6 @@ impl Pump {
         });
     }
 
-    /// Messages that are out and unanswered.
-    pub fn in_flight(&self) -> usize {
-        self.out.lock().len()
-    }
-
-    /// Waits until something is due and takes up to `limit` messages out. Their attempts are
-    /// recorded without being waited for.
-    pub async fn next(&self, limit: usize) -> Vec<Outgoing> {
-        let mut published = self.published.clone();
-        loop {
-            published.mark_unchanged();
-            let batch = self.take(limit);
-            if !batch.is_empty() {
-                return batch;
-            }
-            let now = self.clock.now();
-            let due = self.store.queues(|queues| queues.next_due(&self.destination));
-            let wait = due.map_or(LOOK_AGAIN_MAX, |due| {
-                Duration::from_millis(due.saturating_sub(now).max(1)).min(LOOK_AGAIN_MAX)
-            });
-            tokio::select! {
-                changed = published.changed() => if changed.is_err() {
-                    tokio::time::sleep(LOOK_AGAIN_MAX).await;
-                },
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
     fn take(&self, limit: usize) -> Vec<Outgoing> {
         let now = self.clock.now();
         let taken = self.store.queues(|queues| queues.take(&self.destination, now, limit));
@@ -120,7 +81,7 @@ impl Pump {
                 Ok(bytes) => {
                     let message_id = live.head.message_id.clone();
                     self.out.lock().insert(message_id.clone(), live.entry);
-                    batch.push(Outgoing { entry: live.entry, message_id, bytes });
+                    batch.push(Outgoing { message_id, bytes });
                     started.push(live.entry);
                 }
                 Err(error) => {
@@ -161,40 +122,7 @@ impl Pump {
         })
     }
 
-    /// The peer acknowledged these. Ids that are not out are left alone.
-    ///
-    /// # Errors
-    /// When the store stopped.
-    pub async fn delivered<'a>(
-        &self,
-        message_ids: impl IntoIterator<Item = &'a str>,
-    ) -> Result<(), CommitError> {
-        let entries: Vec<EntryId> = {
-            let mut out = self.out.lock();
-            message_ids.into_iter().filter_map(|id| out.remove(id)).collect()
-        };
-        self.settle(entries, Outcome::Acknowledged).await
-    }
-
-    /// The peer refused this one.
-    ///
-    /// # Errors
-    /// When the store stopped.
-    pub async fn refused(&self, message_id: &str, refusal: Refusal) -> Result<(), CommitError> {
-        let entry = self.out.lock().remove(message_id);
-        self.settle(entry.into_iter().collect(), Outcome::Refused(refusal)).await
-    }
-
-    /// The link is gone: what was out is pending again, and may have arrived.
-    ///
-    /// # Errors
-    /// When the store stopped.
-    pub async fn broken(&self) -> Result<(), CommitError> {
-        let entries: Vec<EntryId> = self.out.lock().drain().map(|(_, entry)| entry).collect();
-        self.settle(entries, Outcome::Unanswered).await
-    }
-
-    async fn settle(&self, entries: Vec<EntryId>, outcome: Outcome) -> Result<(), CommitError> {
+    async fn settle(&self, entries: Vec<EntryId>, outcome: Outcome) -> Result<(), StoreStopped> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -205,7 +133,53 @@ impl Pump {
             let change = judge(live, &outcome, &policy, now, clock.draw(bound));
             settle_one(transaction, live, change);
         });
-        commit.await.map(|_| ())
+        commit.await.map(|_| ()).map_err(|_| StoreStopped)
+    }
+}
+
+impl Feed for Pump {
+    fn in_flight(&self) -> usize {
+        self.out.lock().len()
+    }
+
+    async fn next(&self, limit: usize) -> Vec<Outgoing> {
+        let mut published = self.published.clone();
+        loop {
+            published.mark_unchanged();
+            let batch = self.take(limit);
+            if !batch.is_empty() {
+                return batch;
+            }
+            let now = self.clock.now();
+            let due = self.store.queues(|queues| queues.next_due(&self.destination));
+            let wait = due.map_or(LOOK_AGAIN_MAX, |due| {
+                Duration::from_millis(due.saturating_sub(now).max(1)).min(LOOK_AGAIN_MAX)
+            });
+            tokio::select! {
+                changed = published.changed() => if changed.is_err() {
+                    tokio::time::sleep(LOOK_AGAIN_MAX).await;
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn delivered(&self, message_ids: &[String]) -> Result<(), StoreStopped> {
+        let entries: Vec<EntryId> = {
+            let mut out = self.out.lock();
+            message_ids.iter().filter_map(|id| out.remove(id)).collect()
+        };
+        self.settle(entries, Outcome::Acknowledged).await
+    }
+
+    async fn refused(&self, message_id: &str, refusal: Refusal) -> Result<(), StoreStopped> {
+        let entry = self.out.lock().remove(message_id);
+        self.settle(entry.into_iter().collect(), Outcome::Refused(refusal)).await
+    }
+
+    async fn broken(&self) -> Result<(), StoreStopped> {
+        let entries: Vec<EntryId> = self.out.lock().drain().map(|(_, entry)| entry).collect();
+        self.settle(entries, Outcome::Unanswered).await
     }
 }
 

@@ -12,8 +12,8 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 use super::conversation::wire;
 use super::conversation::{Ended, Handler, Settings};
+use super::feed::Feed;
 use super::socket::{Socket, Wire};
-use crate::outbox::Pump;
 use crate::protocol::payload::{Nack, RegisterAck};
 use crate::protocol::{Envelope, MessageType, RELAYED_BYTES_MAX, Refusal, parse_one_within};
 
@@ -54,10 +54,10 @@ impl Connection {
     }
 
     /// Drives the connection until it ends, whatever carries it.
-    pub async fn run<H: Handler>(
+    pub async fn run(
         self,
-        pump: &Pump,
-        handler: &H,
+        pump: &impl Feed,
+        handler: &impl Handler,
         settings: &Settings,
         control: &mut mpsc::Receiver<Wire>,
         stop: watch::Receiver<bool>,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
+use super::feed::{Feed, Outgoing};
 use super::socket::{Socket, Wire};
-use crate::outbox::{Outgoing, Pump};
 use crate::protocol::payload::{Ack, Nack};
 use crate::protocol::{
     Envelope, EnvelopeBuilder, Fields, MESSAGE_BYTES_MAX, MessageType, RELAYED_BYTES_MAX, Refusal,
@@ -88,10 +88,10 @@ pub enum Ended {
 
 /// Drives one connection until it ends. What is unanswered then is pending again. `control` brings
 /// messages that are neither stored nor acknowledged (heartbeats), and closing requests.
-pub async fn run<H: Handler>(
+pub async fn run(
     mut socket: Socket,
-    pump: &Pump,
-    handler: &H,
+    pump: &impl Feed,
+    handler: &impl Handler,
     settings: &Settings,
     control: &mut mpsc::Receiver<Wire>,
     mut stop: watch::Receiver<bool>,
@@ -103,10 +103,10 @@ pub async fn run<H: Handler>(
     ended
 }
 
-async fn drive<H: Handler>(
+async fn drive(
     socket: &mut Socket,
-    pump: &Pump,
-    handler: &H,
+    pump: &impl Feed,
+    handler: &impl Handler,
     settings: &Settings,
     control: &mut mpsc::Receiver<Wire>,
     stop: &mut watch::Receiver<bool>,
@@ -182,11 +182,11 @@ fn closed(mut frame: String, count: usize) -> String {
     frame
 }
 
-async fn take<H: Handler>(
+async fn take(
     socket: &mut Socket,
     received: Option<Result<Wire, String>>,
-    pump: &Pump,
-    handler: &H,
+    pump: &impl Feed,
+    handler: &impl Handler,
     settings: &Settings,
 ) -> Result<(), Ended> {
     match received {
@@ -215,10 +215,10 @@ async fn take<H: Handler>(
 }
 
 /// Gives acks and nacks to the pump; returns what is left, in order.
-async fn settle<H: Handler>(
+async fn settle(
     messages: Vec<Result<Envelope, Rejected>>,
-    pump: &Pump,
-    handler: &H,
+    pump: &impl Feed,
+    handler: &impl Handler,
 ) -> Result<Vec<Result<Envelope, Rejected>>, Ended> {
     let mut rest = Vec::with_capacity(messages.len());
     for message in messages {
@@ -231,7 +231,7 @@ async fn settle<H: Handler>(
             continue;
         };
         let recorded = match refusal {
-            None => pump.delivered(ids.iter().map(String::as_str)).await,
+            None => pump.delivered(&ids).await,
             Some(refusal) => {
                 let mut recorded = Ok(());
                 for id in &ids {

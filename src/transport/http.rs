@@ -11,8 +11,8 @@ use tokio::time::sleep;
 
 use super::connect::{Carrier, ConnectError, Connection, TransportSettings};
 use super::conversation::{Ended, Handler, Settings};
+use super::feed::{Feed, Outgoing};
 use super::socket::Wire;
-use crate::outbox::{Outgoing, Pump};
 use crate::protocol::payload::{NackError, RegisterAck};
 use crate::protocol::{Envelope, RELAYED_BYTES_MAX, Refusal, parse_one_within};
 
@@ -153,10 +153,10 @@ fn url_of(settings: &TransportSettings) -> String {
 }
 
 /// Drives one session until it ends. What is unanswered then is pending again.
-pub async fn run<H: Handler>(
+pub async fn run(
     session: Session,
-    pump: &Pump,
-    handler: &H,
+    pump: &impl Feed,
+    handler: &impl Handler,
     settings: &Settings,
     control: &mut mpsc::Receiver<Wire>,
     mut stop: watch::Receiver<bool>,
@@ -174,7 +174,7 @@ pub async fn run<H: Handler>(
     ended
 }
 
-async fn write<H: Handler>(session: &Session, pump: &Pump, handler: &H, limit: usize) -> Ended {
+async fn write(session: &Session, pump: &impl Feed, handler: &impl Handler, limit: usize) -> Ended {
     loop {
         let batch = pump.next(limit).await;
         if let Err(ended) = post(session, pump, handler, batch).await {
@@ -183,10 +183,10 @@ async fn write<H: Handler>(session: &Session, pump: &Pump, handler: &H, limit: u
     }
 }
 
-async fn post<H: Handler>(
+async fn post(
     session: &Session,
-    pump: &Pump,
-    handler: &H,
+    pump: &impl Feed,
+    handler: &impl Handler,
     batch: Vec<Outgoing>,
 ) -> Result<(), Ended> {
     for group in groups(&batch) {
@@ -196,13 +196,13 @@ async fn post<H: Handler>(
         let accepted: Accepted =
             response.json().await.map_err(|error| Ended::Lost(error.to_string()))?;
         for (message, result) in group.iter().zip(accepted.results) {
-            let id = result.message_id.as_deref().unwrap_or(&message.message_id);
+            let id = result.message_id.unwrap_or_else(|| message.message_id.clone());
             let recorded = match result.error {
-                Some(error) if result.status == "refused" => pump.refused(id, error.into()).await,
-                _ => pump.delivered([id]).await,
+                Some(error) if result.status == "refused" => pump.refused(&id, error.into()).await,
+                _ => pump.delivered(std::slice::from_ref(&id)).await,
             };
             recorded.map_err(|_| Ended::StoreStopped)?;
-            handler.settled(&[id.to_owned()]);
+            handler.settled(std::slice::from_ref(&id));
         }
     }
     Ok(())
@@ -226,7 +226,7 @@ fn groups(batch: &[Outgoing]) -> Vec<&[Outgoing]> {
     groups
 }
 
-async fn listen<H: Handler>(session: &Session, handler: &H) -> Ended {
+async fn listen(session: &Session, handler: &impl Handler) -> Ended {
     loop {
         let messages = match session.read().await {
             Ok(messages) => messages,

@@ -2,7 +2,7 @@
 //! the caller says when. A checkpoint that does not read back is ignored: the journal has it all.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,8 +15,18 @@ use crate::ledger::Entity;
 use crate::messages::{BodyPlace, Counts, Finished, Live, Messages};
 use crate::record::{Direction, EntityKey, EntryId, MessageHead, Millis, Reason, Status};
 
-/// The first bytes of a checkpoint file.
+/// The first bytes of a checkpoint file; the journal's id, the chain's hash at the state's
+/// position and the parts follow, and a SHA-256 of everything is at the end.
 const MAGIC: &[u8; 8] = b"LOKICKP1";
+
+/// Which history a checkpoint belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The journal's id.
+    pub journal: [u8; 16],
+    /// The chain's hash after the last frame of the state.
+    pub hash: [u8; 32],
+}
 
 /// Two are kept: the newest may be the one that a crash cut short.
 const KEPT: usize = 2;
@@ -67,35 +77,32 @@ pub enum CheckpointError {
 }
 
 /// The canonical form of a state, part by part.
-pub(crate) fn parts(state: &State) -> Vec<Vec<u8>> {
-    let mut parts = vec![Part::Position {
-        sequence: state.sequence,
-        time: state.time,
-        superseded: state.superseded,
-    }];
-    for (key, entity) in state.ledger.iter() {
-        let value = Arc::clone(&entity.value);
-        parts.push(Part::Entity { key: key.clone(), version: entity.version, value });
-    }
-    parts.extend(state.messages.iter().map(|live| Part::Live(Box::new(live_part(live)))));
-    for (fingerprint, finished) in state.messages.finished() {
-        parts.push(Part::Finished {
-            fingerprint,
-            entry: finished.entry,
-            body: finished.body,
-            at: finished.accepted_at,
-            status: finished.status,
-        });
-    }
-    for ((destination, direction, status), count) in state.messages.counts() {
-        parts.push(Part::Count {
+pub(crate) fn parts(state: &State) -> impl Iterator<Item = Vec<u8>> + use<'_> {
+    let (sequence, time, superseded) = (state.sequence, state.time, state.superseded);
+    let position = std::iter::once(Part::Position { sequence, time, superseded });
+    let entities = state.ledger.iter().map(|(key, entity)| Part::Entity {
+        key: key.clone(),
+        version: entity.version,
+        value: Arc::clone(&entity.value),
+    });
+    let live = state.messages.iter().map(|live| Part::Live(Box::new(live_part(live))));
+    let finished = state.messages.finished().map(|(fingerprint, finished)| Part::Finished {
+        fingerprint,
+        entry: finished.entry,
+        body: finished.body,
+        at: finished.accepted_at,
+        status: finished.status,
+    });
+    let counts = state.messages.counts().iter().map(|((destination, direction, status), count)| {
+        Part::Count {
             destination: Arc::clone(destination),
             direction: *direction,
             status: *status,
             count: *count,
-        });
-    }
-    parts.iter().filter_map(|part| codec::encode(part).ok()).collect()
+        }
+    });
+    let parts = position.chain(entities).chain(live).chain(finished).chain(counts);
+    parts.filter_map(|part| codec::encode(&part).ok())
 }
 
 fn live_part(live: &Live) -> LivePart {
@@ -117,21 +124,12 @@ fn live_part(live: &Live) -> LivePart {
 ///
 /// # Errors
 /// When the file system refuses; the earlier checkpoints are then still there.
-pub fn write(directory: &Path, state: &State) -> Result<PathBuf, CheckpointError> {
+pub fn write(directory: &Path, state: &State, stamp: &Stamp) -> Result<PathBuf, CheckpointError> {
     let path = directory.join(format!("{:020}.checkpoint", state.sequence));
     let io = |source| CheckpointError::Io { path: path.clone(), source };
     fs::create_dir_all(directory).map_err(io)?;
-    let mut bytes = MAGIC.to_vec();
-    for part in parts(state) {
-        bytes.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
-        bytes.extend(part);
-    }
-    bytes.extend(Sha256::digest(&bytes));
     let aside = path.with_extension("writing");
-    let mut file = File::create(&aside).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    // Guarantee: a checkpoint under its final name is whole.
-    file.sync_all().map_err(io)?;
+    write_parts(&aside, state, stamp).map_err(io)?;
     fs::rename(&aside, &path).map_err(io)?;
     // Guarantee: the name survives a power cut before an older checkpoint is removed.
     File::open(directory).and_then(|folder| folder.sync_all()).map_err(io)?;
@@ -141,12 +139,40 @@ pub fn write(directory: &Path, state: &State) -> Result<PathBuf, CheckpointError
     Ok(path)
 }
 
-/// The newest checkpoint that reads back, and what was wrong with newer ones.
-pub fn newest(directory: &Path, hash_key: [u8; 16]) -> (Option<State>, Vec<CheckpointError>) {
+fn write_parts(path: &Path, state: &State, stamp: &Stamp) -> std::io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    let mut hasher = Sha256::new();
+    let mut put = |bytes: &[u8]| {
+        hasher.update(bytes);
+        file.write_all(bytes)
+    };
+    put(MAGIC)?;
+    put(&stamp.journal)?;
+    put(&stamp.hash)?;
+    for part in parts(state) {
+        put(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes())?;
+        put(&part)?;
+    }
+    file.write_all(&hasher.finalize())?;
+    // Guarantee: a checkpoint under its final name is whole.
+    file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+}
+
+/// The newest checkpoint that reads back and that `fits` the journal, given its stamp and its
+/// position; and what was wrong with newer ones.
+pub fn newest(
+    directory: &Path,
+    hash_key: [u8; 16],
+    fits: impl Fn(&Stamp, u64) -> bool,
+) -> (Option<State>, Vec<CheckpointError>) {
     let mut errors = Vec::new();
     for path in list(directory).into_iter().rev() {
         match read(&path, hash_key) {
-            Ok(state) => return (Some(state), errors),
+            Ok((stamp, state)) if fits(&stamp, state.sequence) => return (Some(state), errors),
+            Ok(_) => errors.push(CheckpointError::Damaged {
+                path,
+                what: "it is of another journal or another history".into(),
+            }),
             Err(error) => errors.push(error),
         }
     }
@@ -163,7 +189,7 @@ fn list(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn read(path: &Path, hash_key: [u8; 16]) -> Result<State, CheckpointError> {
+fn read(path: &Path, hash_key: [u8; 16]) -> Result<(Stamp, State), CheckpointError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|mut file| file.read_to_end(&mut bytes))
@@ -174,7 +200,12 @@ fn read(path: &Path, hash_key: [u8; 16]) -> Result<State, CheckpointError> {
     if Sha256::digest(content).as_slice() != digest {
         return Err(damaged("its digest does not match"));
     }
-    let mut rest = content.strip_prefix(MAGIC).ok_or_else(|| damaged("it is of another format"))?;
+    let rest = content.strip_prefix(MAGIC).ok_or_else(|| damaged("it is of another format"))?;
+    let stamped = rest.split_first_chunk::<16>().and_then(|(journal, rest)| {
+        let (hash, rest) = rest.split_first_chunk::<32>()?;
+        Some((Stamp { journal: *journal, hash: *hash }, rest))
+    });
+    let (stamp, mut rest) = stamped.ok_or_else(|| damaged("it is too short"))?;
     let mut state = State::new(hash_key);
     let mut counts = Counts::new();
     while !rest.is_empty() {
@@ -187,7 +218,7 @@ fn read(path: &Path, hash_key: [u8; 16]) -> Result<State, CheckpointError> {
         rest = &after[length..];
     }
     state.messages.restore_counts(counts);
-    Ok(state)
+    Ok((stamp, state))
 }
 
 fn restore(state: &mut State, counts: &mut Counts, part: Part) {

@@ -5,8 +5,10 @@
 pub mod checkpoint;
 pub mod codec;
 pub mod commit;
+pub mod database;
 pub mod event;
 pub mod fold;
+pub mod inspect;
 pub mod journal;
 pub mod ledger;
 pub mod messages;
@@ -14,3 +16,4 @@ pub mod queue;
 pub mod record;
 pub mod store;
 pub mod transaction;
+pub mod view;

@@ -46,7 +46,11 @@ impl Queues {
 
     /// Takes a change of a message over.
     pub(crate) fn update(&mut self, live: &Live) {
-        let Some(queue) = self.0.get_mut(live.head.destination.as_str()) else { return };
+        let destination = live.head.destination.as_str();
+        if destination.is_empty() {
+            return;
+        }
+        let queue = self.0.entry(destination.into()).or_default();
         match live.status {
             // The attempt's start is recorded without being waited for: the message is out already.
             Status::Sending if queue.in_flight.contains(&live.entry) => {}
@@ -57,7 +61,7 @@ impl Queues {
             _ => queue.remove(live.entry, false),
         }
         if queue.items.is_empty() {
-            self.0.remove(live.head.destination.as_str());
+            self.0.remove(destination);
         }
     }
 

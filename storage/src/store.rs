@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::codec;
 use crate::commit::{Answer, Commit};
 use crate::fold::State;
-use crate::journal::{AppendError, BodyRef, Entry, Identity, IndexKeys, Log, ReadError, ReadLog};
+use crate::journal::{AppendError, BodyRef, Entry, IndexKeys, Log, ReadError, ReadLog};
 use crate::ledger::Ledger;
 use crate::messages::{BodyPlace, Messages, fingerprint};
 use crate::record::{EntryId, Fact, Millis, Record};
@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// Decides in the committer and makes what was decided durable: all of it, or, when `decide`
-    /// returns an error, nothing. The answer comes when everything that the decision saw is durable.
+    /// returns an error, nothing. The answer comes when all that the decision saw is durable.
     pub fn commit<R, E, F>(&self, decide: F) -> Commit<Result<R, E>>
     where
         F: FnOnce(&mut Transaction<'_>) -> Result<R, E> + Send + 'static,
@@ -157,8 +157,8 @@ impl Store {
     }
 
     /// The journal's reading side.
-    pub fn reader(&self) -> &Arc<dyn ReadLog> {
-        &self.0.reader
+    pub fn reader(&self) -> &dyn ReadLog {
+        &*self.0.reader
     }
 
     /// Calls `listener` after each durable frame.
@@ -324,7 +324,8 @@ fn failed(error: &AppendError) -> (CommitError, Option<String>) {
     }
 }
 
-fn place(body: Option<BodyRef>) -> BodyPlace {
+/// A body reference of the journal as the fold keeps it.
+pub(crate) fn place(body: Option<BodyRef>) -> BodyPlace {
     body.map_or_else(BodyPlace::default, |body| BodyPlace {
         sequence: body.sequence,
         offset: body.offset,
@@ -354,15 +355,8 @@ fn decide(
     }
 }
 
-/// The index keys of an encoded record, for the journal: what it cannot read it does not index.
-pub fn index(head: &[u8], identity: &Identity) -> IndexKeys {
-    codec::decode::<Record>(head)
-        .map(|record| record_keys(&record, |key| fingerprint(&identity.key, key)))
-        .unwrap_or_default()
-}
-
 /// By what a footer finds a record.
-fn record_keys(
+pub(crate) fn record_keys(
     record: &Record,
     fingerprint: impl Fn(&crate::record::MessageKey<'_>) -> u128,
 ) -> IndexKeys {

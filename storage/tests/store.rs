@@ -115,3 +115,30 @@ fn a_refused_decision_leaves_nothing_behind() {
     });
     assert_eq!(known, None);
 }
+
+fn set(store: &Store, entry: storage::record::EntryId, status: Status, due: u64) {
+    store
+        .commit(move |transaction| -> Result<(), ()> {
+            let live = transaction.live(entry).expect("live");
+            let act = Act::new(Event::MessageRetry, "loki", "default", "x");
+            let change = Change { status, next_attempt_at: due, ..Change::of(&live) };
+            transaction.change(act, &live, change);
+            Ok(())
+        })
+        .wait()
+        .expect("durable")
+        .expect("changed");
+}
+
+#[test]
+fn a_failed_message_leaves_its_queue_and_a_retried_one_is_in_it_again() {
+    let store = store();
+    enqueue(&store, "one", "");
+    let entry = store.queues(|queues| queues.take("server", 1_000, 1))[0];
+    set(&store, entry, Status::Failed, 0);
+    assert_eq!(store.queues(|queues| queues.next_due("server")), None);
+    set(&store, entry, Status::Pending, 2_000);
+    assert_eq!(store.queues(|queues| queues.next_due("server")), Some(2_000));
+    assert!(store.queues(|queues| queues.take("server", 1_999, 1)).is_empty());
+    assert_eq!(store.queues(|queues| queues.take("server", 2_000, 1)), [entry]);
+}

@@ -108,12 +108,6 @@ impl Shared {
 }
 
 impl Log for MemoryLog {
-    fn close(self: Box<Self>) -> Result<Head, AppendError> {
-        let mut log = self;
-        Log::sync(&mut *log)?;
-        Ok(log.appended())
-    }
-
     fn append(&mut self, time: u64, entries: &[Entry<'_>]) -> Result<Appended, AppendError> {
         let bytes = frame::encoded_len(entries);
         if entries.is_empty() {

@@ -101,10 +101,4 @@ pub trait Log: Send {
 
     /// A handle for reading, for any thread.
     fn reader(&self) -> Arc<dyn ReadLog>;
-
-    /// A clean stop, after which nothing may be cut.
-    ///
-    /// # Errors
-    /// When an earlier error was final, or the stop cannot be made durable.
-    fn close(self: Box<Self>) -> Result<Head, AppendError>;
 }

@@ -1,0 +1,225 @@
+//! A store in a directory, put together: the journal, the state that is folded from it, the
+//! committer, and the view. It decides nothing about messages and starts no delivery.
+//!
+//! ```text
+//! <dir>/journal       the truth
+//! <dir>/checkpoints   the folded state written aside, so that opening is quick
+//! <dir>/messages      the rows in sled; may be deleted
+//! ```
+
+mod checkpoints;
+mod opening;
+mod shared_log;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::codec;
+use crate::fold::State;
+use crate::journal::{self, FileLog, Identity, IndexKeys, Options, Reader, Recovery};
+use crate::messages::fingerprint;
+use crate::store::{Fatal, Now, Store, record_keys};
+use crate::view::{View, ViewError};
+use checkpoints::Checkpoints;
+use shared_log::SharedLog;
+
+/// The store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the store {} is in use by another process; stop that one first, or look at it with the \
+         read-only commands",
+        path.display()
+    )]
+    Locked {
+        /// The store's directory.
+        path: PathBuf,
+    },
+    /// A newer program wrote it.
+    #[error("the store {}: {source}", path.display())]
+    NewerFormat {
+        /// The store's directory.
+        path: PathBuf,
+        /// Which file, which format, and what to do.
+        source: journal::OpenError,
+    },
+    /// What is there cannot be a store of this program.
+    #[error(
+        "the store {} is corrupt: {what}; restore it from a backup, or look at it with the \
+         read-only commands",
+        path.display()
+    )]
+    Corrupt {
+        /// The store's directory.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The file system refused.
+    #[error("the store {} cannot be opened: {what}", path.display())]
+    Io {
+        /// The store's directory.
+        path: PathBuf,
+        /// What was refused.
+        what: String,
+    },
+}
+
+/// The store did not stop cleanly. Nothing that was acknowledged is lost; the next start recovers.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// The journal could not be sealed.
+    #[error("the journal was not closed cleanly: {0}")]
+    Journal(#[from] journal::AppendError),
+    /// The rows could not be completed; they are at the next start.
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+/// What opening found and did.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What the journal says.
+    pub recovery: Recovery,
+    /// The frame of the checkpoint that was used.
+    pub checkpoint: Option<u64>,
+    /// Checkpoints that were of no use, and why.
+    pub checkpoint_errors: Vec<String>,
+    /// Frames that were applied after the checkpoint.
+    pub replayed: u64,
+    /// Frames that could not be read, and why.
+    pub unreadable: Vec<String>,
+    /// Messages that were being sent when the store stopped; they wait again.
+    pub interrupted: usize,
+    /// Why the rows are being rebuilt from the journal, if they are.
+    pub rebuild: Option<String>,
+}
+
+/// An open store. Dropped without [`Database::close`] it leaves what a crash would.
+pub struct Database {
+    store: Store,
+    view: View,
+    log: SharedLog,
+    reader: Reader,
+    checkpoints: Checkpoints,
+    closed: bool,
+}
+
+impl Database {
+    /// Opens the store in a directory, making it if need be. What was found is in the report and
+    /// in the audit log.
+    ///
+    /// # Errors
+    /// When another process has it, a newer program wrote it, it is not a store, or the file
+    /// system refuses.
+    pub fn open(dir: &Path, now: Now, fatal: Fatal) -> Result<(Self, Report), OpenError> {
+        let io = |what: String| OpenError::Io { path: dir.into(), what };
+        let options = Options::new(now());
+        let (log, recovery) = FileLog::open(&dir.join("journal"), &options, index_of)
+            .map_err(|error| journal_error(dir, error))?;
+        let reader = log.reader();
+        let folder = dir.join("checkpoints");
+        let (state, mut report) = opening::fold(&folder, &reader, recovery);
+        if report.checkpoint.is_none()
+            && reader.first_sequence() > 1
+            && report.recovery.damage.is_empty()
+        {
+            let what = format!(
+                "the journal begins at frame {} and no checkpoint reads back",
+                reader.first_sequence()
+            );
+            return Err(OpenError::Corrupt { path: dir.into(), what });
+        }
+        let log = SharedLog::new(log);
+        let store = Store::start(Box::new(log.clone()), state, now, fatal)
+            .map_err(|error| io(error.to_string()))?;
+        let started = View::start(&dir.join("messages"), Arc::new(reader.clone()));
+        let (view, rebuild) = started.map_err(|error| {
+            store.stop();
+            io(error.to_string())
+        })?;
+        store.listen(Box::new(view.listener()));
+        report.rebuild = rebuild;
+        let checkpoints = Checkpoints::start(&folder, &store, &reader, report.replayed);
+        let checkpoints = checkpoints.map_err(|error| {
+            store.stop();
+            view.abandon();
+            io(error.to_string())
+        })?;
+        let database = Self { store, view, log, reader, checkpoints, closed: false };
+        opening::record(&database.store, &report).map_err(|error| io(error.to_string()))?;
+        Ok((database, report))
+    }
+
+    /// The committer and the published state.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The rows.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The journal's reading side, for [`crate::inspect::audit`] and [`crate::inspect::history`].
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// A clean stop: takes no more, completes the rows, writes a checkpoint, seals the journal.
+    ///
+    /// # Errors
+    /// When one of these failed; the others are done all the same.
+    pub fn close(mut self) -> Result<(), CloseError> {
+        self.closed = true;
+        self.store.stop();
+        let viewed = self.view.close();
+        self.checkpoints.finish(&self.store);
+        if let Some(log) = self.log.take() {
+            log.close()?;
+        }
+        Ok(viewed?)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.store.stop();
+            self.view.abandon();
+            self.checkpoints.stop();
+            self.log.take();
+        }
+    }
+}
+
+/// By what a footer finds an entry: computed from its head, so that an index can be rebuilt.
+pub fn index_of(head: &[u8], identity: &Identity) -> IndexKeys {
+    codec::decode(head).map_or_else(
+        |_| IndexKeys::default(),
+        |record| record_keys(&record, |key| fingerprint(&identity.key, key)),
+    )
+}
+
+fn journal_error(dir: &Path, error: journal::OpenError) -> OpenError {
+    let path = dir.to_path_buf();
+    match error {
+        journal::OpenError::Locked { .. } => OpenError::Locked { path },
+        journal::OpenError::NewerFormat { .. } => OpenError::NewerFormat { path, source: error },
+        journal::OpenError::Foreign { .. } | journal::OpenError::HeaderLost { .. } => {
+            OpenError::Corrupt { path, what: error.to_string() }
+        }
+        journal::OpenError::SegmentSize { .. } | journal::OpenError::Io { .. } => {
+            OpenError::Io { path, what: error.to_string() }
+        }
+    }
+}
+
+/// The state after a frame, given the state before it.
+pub(crate) fn apply(state: &mut State, frame: &journal::Frame) {
+    for (entry, record, body) in crate::view::records(frame) {
+        state.apply(entry, frame.time, &record, body);
+    }
+    state.sequence = frame.position.sequence;
+}

@@ -1,0 +1,45 @@
+//! The journal's writer, shared by the committer, which appends, and the owner of the store, which
+//! closes it. It adds nothing to what the log promises.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::journal::{AppendError, Appended, Entry, FileLog, Head, Log, Position, ReadLog, Reader};
+
+/// A handle of the writer.
+#[derive(Clone)]
+pub(super) struct SharedLog {
+    log: Arc<Mutex<Option<FileLog>>>,
+    reader: Reader,
+}
+
+impl SharedLog {
+    pub(super) fn new(log: FileLog) -> Self {
+        let reader = log.reader();
+        Self { log: Arc::new(Mutex::new(Some(log))), reader }
+    }
+
+    /// Takes the writer out; handles are of no use afterwards.
+    pub(super) fn take(&self) -> Option<FileLog> {
+        self.log.lock().take()
+    }
+}
+
+impl Log for SharedLog {
+    fn append(&mut self, time: u64, entries: &[Entry<'_>]) -> Result<Appended, AppendError> {
+        self.log.lock().as_mut().ok_or(AppendError::Stopped)?.append(time, entries)
+    }
+
+    fn sync(&mut self) -> Result<Position, AppendError> {
+        self.log.lock().as_mut().ok_or(AppendError::Stopped)?.sync()
+    }
+
+    fn appended(&self) -> Head {
+        self.log.lock().as_ref().map_or_else(|| self.reader.head(), Log::appended)
+    }
+
+    fn reader(&self) -> Arc<dyn ReadLog> {
+        Arc::new(self.reader.clone())
+    }
+}

@@ -1,0 +1,202 @@
+//! What the committer hands to the view: published frames, bounded in bytes. It never waits: above
+//! its bound it forgets the frames, and the view reads them from the journal.
+
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::record::Fact;
+use crate::store::Published;
+use crate::view::overlay::Overlay;
+
+/// Above this many bytes that are not in sled, whoever admits messages slows down.
+const LAG_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of frames that wait here at the most. Room for what is under way when admission slows.
+const QUEUE_BYTES_MAX: usize = 2 * LAG_BYTES_MAX;
+
+/// Rows are written when this much is gathered, or after [`FLUSH_INTERVAL`].
+const FLUSH_BYTES: usize = 4 << 20;
+
+/// How long rows are gathered, so that a short life is one write.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Bytes of an entry besides its texts.
+const ENTRY_BYTES: usize = 320;
+
+/// How far the view is behind the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The newest published frame.
+    pub published: u64,
+    /// The newest frame whose rows are in sled.
+    pub applied: u64,
+    /// About how many bytes wait in memory.
+    pub bytes: usize,
+    /// Too many: admission is to slow down, acknowledgements and deliveries are not.
+    pub over: bool,
+    /// Rows are being read from the journal; lists are not complete.
+    pub catching_up: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    frames: Vec<Published>,
+    bytes: usize,
+    published: u64,
+    applied: u64,
+    /// Frames are read from the journal; those that arrive are not kept.
+    catching_up: bool,
+    hurry: bool,
+    stop: Option<bool>,
+    ended: bool,
+}
+
+/// What the worker is to do next.
+pub(crate) enum Order {
+    /// Read the journal from where it is.
+    CatchUp,
+    /// Write what is gathered.
+    Flush,
+    /// The same for the last time; `true`: and mark it clean.
+    Stop(bool),
+}
+
+pub(crate) struct Feed {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+impl Feed {
+    pub(crate) fn new(applied: u64, published: u64, catching_up: bool) -> Self {
+        let inner = Inner { published, applied, catching_up, ..Inner::default() };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    /// Takes a published frame.
+    pub(crate) fn push(&self, published: &Published) {
+        let mut inner = self.inner.lock();
+        inner.published = published.sequence;
+        if inner.catching_up || inner.ended {
+            return;
+        }
+        let before = inner.bytes;
+        inner.bytes +=
+            published.entries.iter().map(|(_, record, _)| cost(&record.fact)).sum::<usize>();
+        inner.frames.push(published.clone());
+        if inner.bytes > QUEUE_BYTES_MAX {
+            inner.frames = Vec::new();
+            inner.bytes = 0;
+            inner.catching_up = true;
+        }
+        if before == 0 || inner.bytes > FLUSH_BYTES || inner.catching_up {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Moves the frames that wait into the overlay.
+    pub(crate) fn drain(&self, overlay: &mut Overlay) {
+        let frames = {
+            let mut inner = self.inner.lock();
+            inner.bytes = 0;
+            std::mem::take(&mut inner.frames)
+        };
+        for frame in frames {
+            for (entry, record, body) in frame.entries.iter() {
+                overlay.add(*entry, frame.time, record, *body);
+            }
+            overlay.head = Some((frame.sequence, frame.hash));
+        }
+    }
+
+    /// Waits until there is something to do, and then a little more, so that it is more.
+    pub(crate) fn wait(&self) -> Order {
+        let mut inner = self.inner.lock();
+        loop {
+            if let Some(clean) = inner.stop.filter(|_| !inner.catching_up) {
+                return Order::Stop(clean);
+            }
+            if inner.stop == Some(false) {
+                return Order::Stop(false);
+            }
+            if inner.catching_up {
+                return Order::CatchUp;
+            }
+            if !inner.frames.is_empty() || inner.applied < inner.published {
+                break;
+            }
+            inner.hurry = false;
+            self.changed.wait(&mut inner);
+        }
+        if !inner.hurry && inner.bytes < FLUSH_BYTES && inner.stop.is_none() {
+            self.changed.wait_for(&mut inner, FLUSH_INTERVAL);
+        }
+        if inner.catching_up { Order::CatchUp } else { Order::Flush }
+    }
+
+    /// Rows up to this frame are in sled.
+    pub(crate) fn applied(&self, sequence: u64) {
+        let mut inner = self.inner.lock();
+        inner.applied = sequence;
+        self.changed.notify_all();
+    }
+
+    /// Ends the reading of the journal if nothing was published after `sequence`.
+    pub(crate) fn caught_up(&self, sequence: u64) {
+        let mut inner = self.inner.lock();
+        inner.applied = sequence;
+        inner.catching_up = inner.published > sequence;
+        self.changed.notify_all();
+    }
+
+    /// The worker is to end now, whatever it does.
+    pub(crate) fn aborted(&self) -> bool {
+        self.inner.lock().stop == Some(false)
+    }
+
+    /// The worker has ended: nothing is kept any more and nobody waits.
+    pub(crate) fn end(&self) {
+        let mut inner = self.inner.lock();
+        inner.ended = true;
+        inner.frames = Vec::new();
+        inner.bytes = 0;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn stop(&self, clean: bool) {
+        self.inner.lock().stop.get_or_insert(clean);
+        self.changed.notify_all();
+    }
+
+    /// Waits until what is published now is in sled, or the worker has ended.
+    pub(crate) fn settle(&self) {
+        let mut inner = self.inner.lock();
+        let target = inner.published;
+        while (inner.applied < target || inner.catching_up) && !inner.ended {
+            inner.hurry = true;
+            self.changed.notify_all();
+            self.changed.wait(&mut inner);
+        }
+    }
+
+    pub(crate) fn lag(&self, gathered: usize) -> Lag {
+        let inner = self.inner.lock();
+        let bytes = inner.bytes + gathered;
+        Lag {
+            published: inner.published,
+            applied: inner.applied,
+            bytes,
+            over: bytes > LAG_BYTES_MAX,
+            catching_up: inner.catching_up,
+        }
+    }
+}
+
+fn cost(fact: &Fact) -> usize {
+    match fact {
+        Fact::Change(change) => ENTRY_BYTES + change.error.len(),
+        Fact::Put(write) => ENTRY_BYTES + write.value.as_ref().map_or(0, |value| value.len()),
+        Fact::Accept(head) => 2 * ENTRY_BYTES + head.message_id.len(),
+        Fact::Note | Fact::Forget(_) => ENTRY_BYTES,
+    }
+}

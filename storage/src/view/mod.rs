@@ -1,0 +1,352 @@
+//! The view: a row a message in sled, with its status, for lists and look-ups.
+//!
+//! It is derived from the journal and can be deleted at any time. No acknowledgement waits for it,
+//! and it holds no body. Reads merge the rows in sled with what is durable and not there yet.
+
+mod feed;
+mod filter;
+mod overlay;
+mod row;
+mod tree;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::journal::ReadLog;
+use crate::record::EntryId;
+use crate::store::Published;
+use feed::Feed;
+use row::{Applied, FORMAT, status_prefix};
+use tree::Tree;
+use worker::Worker;
+
+pub use feed::Lag;
+pub use filter::{Filter, PAGE_ROWS_MAX, Page};
+pub use row::{Row, decode_row};
+
+pub(crate) use overlay::{Overlay, Patch};
+pub(crate) use worker::records;
+
+/// Rows that a list looks at for one page.
+const SCAN_ROWS_MAX: usize = 100_000;
+
+/// The view cannot be read or written. The journal has everything; opening again catches up.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ViewError {
+    /// It was closed.
+    #[error("the message view is closed")]
+    Closed,
+    /// sled refused, for good until the store is opened again.
+    #[error("message view {}: {what}; it catches up when the store is opened again", path.display())]
+    Sled {
+        /// The directory.
+        path: PathBuf,
+        /// What sled says.
+        what: String,
+    },
+    /// A row does not read back.
+    #[error("message view {}: {what}; delete the directory to have it rebuilt", path.display())]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// sled panicked over the bytes.
+    #[error("message view {} cannot be opened", path.display())]
+    Panicked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("message view {}: {what}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        what: String,
+    },
+}
+
+impl ViewError {
+    pub(crate) fn sled(path: &Path, error: &sled::Error) -> Self {
+        Self::Sled { path: path.into(), what: error.to_string() }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "it is used to map errors")]
+    pub(crate) fn io(path: &Path, error: std::io::Error) -> Self {
+        Self::Io { path: path.into(), what: error.to_string() }
+    }
+}
+
+pub(crate) struct Shared {
+    /// Gone once the view is closed or has failed.
+    pub(crate) tree: RwLock<Result<Tree, ViewError>>,
+    pub(crate) overlay: RwLock<Overlay>,
+    pub(crate) feed: Feed,
+}
+
+/// The view; clones share it.
+#[derive(Clone)]
+pub struct View {
+    shared: Arc<Shared>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl View {
+    /// Opens the rows in `path` and starts the thread that keeps them. What is missing is read
+    /// from the journal in the background. The second value says why all of it is rebuilt.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or the thread cannot be started.
+    pub fn start(
+        path: &Path,
+        reader: Arc<dyn ReadLog>,
+    ) -> Result<(Self, Option<String>), ViewError> {
+        let boot = boot_id();
+        let (tree, applied, rebuild) = open(path, &*reader, &boot)?;
+        let published = reader.head().position.sequence;
+        let tail = worker::short_tail(&*reader, applied.sequence, published);
+        let catching_up = tail.is_none() && applied.sequence < published;
+        let shared = Arc::new(Shared {
+            tree: RwLock::new(Ok(tree.clone())),
+            overlay: RwLock::new(tail.unwrap_or_default()),
+            feed: Feed::new(applied.sequence, published, catching_up),
+        });
+        let worker = Worker { shared: Arc::clone(&shared), tree, reader, applied };
+        let thread = std::thread::Builder::new()
+            .name("view".into())
+            .spawn(move || worker.run())
+            .map_err(|source| ViewError::io(path, source))?;
+        let thread = Arc::new(Mutex::new(Some(thread)));
+        Ok((Self { shared, thread }, rebuild))
+    }
+
+    /// What the committer calls after each durable frame. It costs a lock and a clone of a handle.
+    pub fn listener(&self) -> impl FnMut(&Published) -> bool + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move |published| {
+            shared.feed.push(published);
+            true
+        }
+    }
+
+    /// How far the view is behind; above the bound whoever admits messages slows down.
+    pub fn lag(&self) -> Lag {
+        self.shared.feed.lag(self.shared.overlay.read().bytes)
+    }
+
+    /// The messages that a filter asks for, the newest first, with everything that is published.
+    /// While the rows are caught up after opening, those that are missing are missing here: see
+    /// [`Lag::catching_up`].
+    ///
+    /// # Errors
+    /// When the view is closed or failed.
+    pub fn list(&self, filter: &Filter) -> Result<Page, ViewError> {
+        let tree = self.tree()?;
+        let overlay = self.merged();
+        let prefixes = match &filter.status[..] {
+            // Few are unfinished: they have an index. Any other list goes through the rows.
+            [] => vec![b"m".to_vec()],
+            some if some.iter().any(|status| status.is_finished()) => vec![b"m".to_vec()],
+            some => some.iter().map(|status| status_prefix(*status)).collect(),
+        };
+        let mut sources: Vec<Source<'_>> = Vec::new();
+        for prefix in &prefixes {
+            let whole = prefix.len() == 1;
+            let stored = tree.backwards(prefix, filter.after);
+            let stored =
+                stored.map(move |item| item.map(|(at, value)| (at, whole.then_some(value))));
+            sources.push((Box::new(stored) as Box<dyn Iterator<Item = _>>).peekable());
+        }
+        for patches in [&overlay.pending, &*overlay.flushing] {
+            let end = filter.after.unwrap_or(EntryId { sequence: u64::MAX, index: u32::MAX });
+            let keys = patches.range(..end).rev().map(|(at, _)| Ok((*at, None)));
+            sources.push((Box::new(keys) as Box<dyn Iterator<Item = _>>).peekable());
+        }
+        page(filter, sources, |at, value| {
+            overlay.merge(at, || match value {
+                Some(value) => tree.decode(&value).map(Some),
+                None => tree.row(at),
+            })
+        })
+    }
+
+    /// Every message with this id, the newest first: ids are unique only for a direction, a
+    /// namespace and a peer.
+    ///
+    /// # Errors
+    /// When the view is closed or failed.
+    pub fn get(&self, message_id: &str) -> Result<Vec<Row>, ViewError> {
+        let tree = self.tree()?;
+        let overlay = self.merged();
+        let mut entries = tree.by_id(message_id)?;
+        for patches in [&overlay.pending, &*overlay.flushing] {
+            entries.extend(patches.iter().filter_map(|(at, patch)| match patch {
+                Patch::Row(row) if row.message_id == message_id => Some(*at),
+                _ => None,
+            }));
+        }
+        entries.sort_unstable_by(|one, other| other.cmp(one));
+        entries.dedup();
+        let mut rows = Vec::new();
+        for entry in entries {
+            let row = overlay.merge(entry, || tree.row(entry))?;
+            rows.extend(row.filter(|row| row.message_id == message_id));
+        }
+        Ok(rows)
+    }
+
+    /// Waits until everything that is published now is in sled.
+    ///
+    /// # Errors
+    /// When the view is closed or failed.
+    pub fn settle(&self) -> Result<(), ViewError> {
+        self.shared.feed.settle();
+        self.tree().map(|_| ())
+    }
+
+    /// A clean stop: everything published goes to sled, is synced and marked so.
+    ///
+    /// # Errors
+    /// When sled refuses, or had failed before.
+    pub fn close(&self) -> Result<(), ViewError> {
+        self.end(true)
+    }
+
+    /// Stops the thread and leaves what a crash would.
+    pub(crate) fn abandon(&self) {
+        let _ = self.end(false);
+    }
+
+    fn end(&self, clean: bool) -> Result<(), ViewError> {
+        self.shared.feed.stop(clean);
+        let Some(thread) = self.thread.lock().take() else { return Ok(()) };
+        let joined = thread.join();
+        let before = std::mem::replace(&mut *self.shared.tree.write(), Err(ViewError::Closed));
+        let path = before?.path().to_path_buf();
+        tree::wait_released(&path);
+        joined.map_err(|_| ViewError::Closed)
+    }
+
+    fn tree(&self) -> Result<Tree, ViewError> {
+        self.shared.tree.read().clone()
+    }
+
+    /// The overlay with everything that was published so far.
+    fn merged(&self) -> parking_lot::RwLockReadGuard<'_, Overlay> {
+        let mut overlay = self.shared.overlay.write();
+        self.shared.feed.drain(&mut overlay);
+        parking_lot::RwLockWriteGuard::downgrade(overlay)
+    }
+}
+
+type Item = Result<(EntryId, Option<sled::IVec>), ViewError>;
+type Source<'a> = std::iter::Peekable<Box<dyn Iterator<Item = Item> + 'a>>;
+
+/// Merges sources that each go backwards into one page.
+fn page(
+    filter: &Filter,
+    mut sources: Vec<Source<'_>>,
+    row: impl Fn(EntryId, Option<sled::IVec>) -> Result<Option<Row>, ViewError>,
+) -> Result<Page, ViewError> {
+    let mut page = Page::default();
+    for _ in 0..SCAN_ROWS_MAX {
+        let Some((at, value)) = newest(&mut sources)? else {
+            page.next = None;
+            return Ok(page);
+        };
+        if page.rows.len() == filter.rows_max() {
+            return Ok(page);
+        }
+        page.rows.extend(row(at, value)?.filter(|row| filter.matches(row)));
+        page.next = Some(at);
+    }
+    Ok(page)
+}
+
+/// Takes the newest entry from all sources that have it.
+fn newest(sources: &mut [Source<'_>]) -> Result<Option<(EntryId, Option<sled::IVec>)>, ViewError> {
+    let mut at = None;
+    for source in sources.iter_mut() {
+        match source.peek() {
+            Some(Ok((entry, _))) => at = at.max(Some(*entry)),
+            Some(Err(error)) => return Err(error.clone()),
+            None => {}
+        }
+    }
+    let Some(at) = at else { return Ok(None) };
+    let mut found = None;
+    for source in sources {
+        let same = |item: &Item| matches!(item, Ok((entry, _)) if *entry == at);
+        if let Some(Ok((_, value))) = source.next_if(same) {
+            found = found.or(value);
+        }
+    }
+    Ok(Some((at, found)))
+}
+
+/// Opens the tree, or begins a new one when its rows are not to be trusted (JOURNAL rule 13).
+fn open(
+    path: &Path,
+    reader: &dyn ReadLog,
+    boot: &str,
+) -> Result<(Tree, Applied, Option<String>), ViewError> {
+    let begin = Applied {
+        format: FORMAT,
+        journal: reader.identity().journal,
+        boot: boot.to_owned(),
+        sequence: 0,
+        hash: [0; 32],
+        clean: false,
+    };
+    let why = match Tree::open(path) {
+        Ok(tree) => match distrust(&tree, reader, boot) {
+            None => {
+                let applied = tree.applied().unwrap_or_else(|| begin.clone());
+                let applied = Applied { boot: begin.boot, clean: false, ..applied };
+                return Ok((tree, applied, None));
+            }
+            Some(why) => why,
+        },
+        Err(error) => error.to_string(),
+    };
+    Ok((Tree::create(path)?, begin, Some(why)))
+}
+
+/// Why the rows cannot be trusted, or `None`.
+fn distrust(tree: &Tree, reader: &dyn ReadLog, boot: &str) -> Option<String> {
+    let head = reader.head().position.sequence;
+    let Some(applied) = tree.applied() else {
+        let nothing = tree.is_new() && head == 0;
+        return (!nothing).then(|| "there are no rows".into());
+    };
+    if applied.format != FORMAT {
+        return Some(format!("rows have format {}, this program writes {FORMAT}", applied.format));
+    }
+    if applied.journal != reader.identity().journal {
+        return Some("rows are of another journal".into());
+    }
+    if !applied.clean && (applied.boot != boot || boot.is_empty()) {
+        return Some("the machine stopped before the rows were synced".into());
+    }
+    if applied.sequence > head {
+        return Some(format!("rows go up to {}, the journal to {head}", applied.sequence));
+    }
+    let same = |frame: &crate::journal::Frame| {
+        frame.position.sequence == applied.sequence && frame.hash == applied.hash
+    };
+    let frame = reader.frames(applied.sequence).next();
+    let matches = applied.sequence == 0 || frame.is_some_and(|one| one.is_ok_and(|one| same(&one)));
+    (!matches).then(|| format!("rows up to {} are of another history", applied.sequence))
+}
+
+/// Which start of the machine this is; empty when it is not known.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}

@@ -1,0 +1,134 @@
+//! The thread that writes rows to sled: what is published, and, after opening, what the journal
+//! has and sled has not. It decides nothing; an error of sled ends it, and the next start goes on.
+
+use std::sync::Arc;
+
+use crate::codec;
+use crate::journal::{Frame, ReadLog};
+use crate::messages::BodyPlace;
+use crate::record::{EntryId, Record};
+use crate::view::feed::Order;
+use crate::view::overlay::Overlay;
+use crate::view::row::Applied;
+use crate::view::tree::Tree;
+use crate::view::{Shared, ViewError};
+
+/// Frames that opening reads at once, so that lists are complete from the beginning.
+const SHORT_TAIL_FRAMES: u64 = 4_096;
+
+/// Bytes of rows that are gathered from the journal for one batch.
+const CATCH_UP_BYTES: usize = 4 << 20;
+
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tree: Tree,
+    pub(crate) reader: Arc<dyn ReadLog>,
+    pub(crate) applied: Applied,
+}
+
+impl Worker {
+    pub(crate) fn run(mut self) {
+        if let Err(error) = self.work() {
+            tracing::warn!(error.text = %error, "message view stopped");
+            *self.shared.tree.write() = Err(error);
+        }
+        self.shared.feed.end();
+    }
+
+    fn work(&mut self) -> Result<(), ViewError> {
+        loop {
+            match self.shared.feed.wait() {
+                Order::CatchUp => self.catch_up()?,
+                Order::Flush => {
+                    self.shared.feed.drain(&mut self.shared.overlay.write());
+                    self.flush()?;
+                }
+                Order::Stop(false) => return Ok(()),
+                Order::Stop(true) => {
+                    self.shared.feed.drain(&mut self.shared.overlay.write());
+                    self.flush()?;
+                    return self.tree.mark_clean(&self.applied);
+                }
+            }
+        }
+    }
+
+    /// Reads the journal from the last frame that sled has until nothing newer is published.
+    fn catch_up(&mut self) -> Result<(), ViewError> {
+        let reader = Arc::clone(&self.reader);
+        let target = reader.head().position.sequence;
+        {
+            let mut overlay = self.shared.overlay.write();
+            (overlay.pending, overlay.bytes) = Default::default();
+        }
+        for frame in reader.frames(self.applied.sequence + 1) {
+            if self.shared.feed.aborted() {
+                return Ok(());
+            }
+            // Damage is reported by whoever opens the journal; rows go on behind it.
+            let Ok(frame) = frame else { continue };
+            let full = {
+                let mut overlay = self.shared.overlay.write();
+                add(&mut overlay, &frame);
+                overlay.bytes > CATCH_UP_BYTES
+            };
+            if full {
+                self.flush()?;
+            }
+        }
+        self.flush()?;
+        // A frame that is lost at the end is not waited for.
+        self.shared.feed.caught_up(self.applied.sequence.max(target));
+        Ok(())
+    }
+
+    /// Writes the overlay; reads see it until it is in sled.
+    fn flush(&mut self) -> Result<(), ViewError> {
+        let (patches, head) = {
+            let mut overlay = self.shared.overlay.write();
+            overlay.flushing = Arc::new(std::mem::take(&mut overlay.pending));
+            overlay.bytes = 0;
+            (Arc::clone(&overlay.flushing), overlay.head)
+        };
+        let Some((sequence, hash)) = head.filter(|(at, _)| *at > self.applied.sequence) else {
+            return Ok(());
+        };
+        self.applied.sequence = sequence;
+        self.applied.hash = hash;
+        self.tree.write(&patches, &self.applied)?;
+        self.shared.overlay.write().flushing = Arc::default();
+        self.shared.feed.applied(sequence);
+        Ok(())
+    }
+}
+
+/// What the journal has and sled has not, unless it is much: that is read in the background.
+pub(crate) fn short_tail(reader: &dyn ReadLog, applied: u64, published: u64) -> Option<Overlay> {
+    if published.saturating_sub(applied) > SHORT_TAIL_FRAMES {
+        return None;
+    }
+    let mut overlay = Overlay::default();
+    for frame in reader.frames(applied + 1) {
+        add(&mut overlay, &frame.ok()?);
+        if overlay.bytes > CATCH_UP_BYTES {
+            return None;
+        }
+    }
+    Some(overlay)
+}
+
+fn add(overlay: &mut Overlay, frame: &Frame) {
+    for (entry, record, body) in records(frame) {
+        overlay.add(entry, frame.time, &record, body);
+    }
+    overlay.head = Some((frame.position.sequence, frame.hash));
+}
+
+/// The entries of a frame, decoded; one that cannot be is left out.
+pub(crate) fn records(frame: &Frame) -> impl Iterator<Item = (EntryId, Record, BodyPlace)> {
+    frame.entries.iter().filter_map(|one| {
+        let entry = EntryId { sequence: frame.position.sequence, index: one.index };
+        let record = codec::decode(&one.head).ok()?;
+        Some((entry, record, crate::store::place(one.body)))
+    })
+}

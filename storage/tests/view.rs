@@ -1,0 +1,260 @@
+//! The rows in sled: complete after a clean stop, the same after a rebuild, and merged with what
+//! is not written yet. Through the public calls, over a store in a directory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use storage::database::{Database, OpenError, Report};
+use storage::event::Event;
+use storage::record::{Direction, EntryId, Level, MessageHead, Reason, Status};
+use storage::store::Store;
+use storage::transaction::{Act, Body, Change};
+use storage::view::{Filter, Row, decode_row};
+
+fn open(dir: &Path) -> (Database, Report) {
+    Database::open(dir, Box::new(|| 5_000), Box::new(|_| {})).expect("opens")
+}
+
+fn head(id: &str, direction: Direction) -> MessageHead {
+    let outbound = direction == Direction::Outbound;
+    MessageHead {
+        direction,
+        message_id: id.into(),
+        message_type: "task_update".into(),
+        namespace: "default".into(),
+        peer: "server".into(),
+        destination: if outbound { "server".into() } else { String::new() },
+        sender: "loki".into(),
+        lane: String::new(),
+        priority: 2,
+        created_at: 1_000,
+        deadline: None,
+        expires_at: None,
+        task_id: Some(format!("task-{}", id.len() % 2)),
+        correlation_id: None,
+        retry_of: None,
+        sealed: false,
+        size: 4,
+        digest: [0; 32],
+        status: if outbound { Status::Pending } else { Status::Received },
+        reason: Reason::None,
+        due_at: 1_000,
+    }
+}
+
+fn accept(store: &Store, id: &str, direction: Direction) -> EntryId {
+    let id = id.to_owned();
+    store
+        .commit(move |transaction| -> Result<EntryId, ()> {
+            let act = Act::new(Event::MessageQueued, "loki", "default", &id);
+            Ok(transaction.accept(act, head(&id, direction), Body::new(b"body")))
+        })
+        .wait()
+        .expect("durable")
+        .expect("accepted")
+}
+
+fn change(store: &Store, entry: EntryId, event: Event, status: Status) {
+    store
+        .commit(move |transaction| -> Result<(), ()> {
+            let live = transaction.live(entry).expect("live").clone();
+            let act = Act::new(event, "loki", "default", &live.head.message_id);
+            let change = Change { status, attempts: live.attempts + 1, ..Change::of(&live) };
+            transaction.change(act, &live, change);
+            Ok(())
+        })
+        .wait()
+        .expect("durable")
+        .expect("changed");
+}
+
+/// Ten messages out, of which the even ones are delivered, and five in.
+fn fill(store: &Store) {
+    for number in 0..10 {
+        let entry = accept(store, &format!("out-{number}"), Direction::Outbound);
+        if number % 2 == 0 {
+            change(store, entry, Event::MessageSent, Status::Sending);
+            change(store, entry, Event::MessageDelivered, Status::Delivered);
+        }
+    }
+    for number in 0..5 {
+        accept(store, &format!("in-{number}"), Direction::Inbound);
+    }
+}
+
+fn plain_rows(dir: &Path) -> BTreeMap<EntryId, Row> {
+    let tree = sled::open(dir.join("messages")).expect("plain sled opens it");
+    let rows = tree.iter().map(|item| item.expect("reads"));
+    let rows = rows.filter_map(|(key, value)| decode_row(&key, &value));
+    rows.map(|row| row.expect("decodes")).map(|row| (row.entry, row)).collect()
+}
+
+#[test]
+fn after_a_clean_stop_plain_sled_has_every_message_with_direction_and_status() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, report) = open(dir.path());
+    assert_eq!(report.rebuild, None);
+    fill(database.store());
+    database.close().expect("closes");
+    let rows = plain_rows(dir.path());
+    let of = |id: &str| rows.values().find(|row| row.message_id == id).expect("there");
+    assert_eq!(rows.len(), 15);
+    assert_eq!((of("out-2").status, of("out-2").attempts), (Status::Delivered, 2));
+    assert_eq!(of("out-3").status, Status::Pending);
+    assert_eq!((of("in-0").direction, of("in-0").status), (Direction::Inbound, Status::Received));
+    let files = std::fs::read_dir(dir.path().join("messages/blobs")).map_or(0, Iterator::count);
+    assert_eq!(files, 0, "no row is spilled into a blob");
+    let (database, report) = open(dir.path());
+    assert!(report.recovery.clean);
+    assert_eq!((report.rebuild, report.replayed), (None, 0));
+    database.close().expect("closes");
+}
+
+#[test]
+fn deleted_rows_are_rebuilt_to_the_same_rows_and_that_is_audited() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    fill(database.store());
+    database.close().expect("closes");
+    let before = plain_rows(dir.path());
+    std::fs::remove_dir_all(dir.path().join("messages")).expect("removed");
+    let (database, report) = open(dir.path());
+    assert!(report.rebuild.is_some());
+    database.view().settle().expect("settles");
+    assert!(!database.view().lag().catching_up);
+    let page = database.view().list(&Filter::default()).expect("lists");
+    assert_eq!(page.rows, before.values().rev().cloned().collect::<Vec<_>>());
+    let refs = database.reader().by_event(&[Event::StoreRebuild.code()], None, 10).expect("reads");
+    assert_eq!(refs.len(), 1);
+    database.close().expect("closes");
+    assert_eq!(plain_rows(dir.path()), before);
+}
+
+#[test]
+fn a_read_sees_at_once_what_was_answered() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    let (store, view) = (database.store(), database.view());
+    let entry = accept(store, "mine", Direction::Outbound);
+    assert_eq!(view.get("mine").expect("reads")[0].status, Status::Pending);
+    view.settle().expect("settles");
+    change(store, entry, Event::MessageFailed, Status::Failed);
+    assert_eq!(view.get("mine").expect("reads")[0].status, Status::Failed);
+    let failed = Filter { status: vec![Status::Failed], ..Filter::default() };
+    assert_eq!(view.list(&failed).expect("lists").rows.len(), 1);
+    let pending = Filter { status: vec![Status::Pending], ..Filter::default() };
+    assert!(view.list(&pending).expect("lists").rows.is_empty());
+    view.settle().expect("settles");
+    assert_eq!(view.list(&failed).expect("lists").rows.len(), 1);
+    assert!(view.list(&pending).expect("lists").rows.is_empty());
+    assert!(view.get("other").expect("reads").is_empty());
+}
+
+#[test]
+fn pages_follow_each_other_without_gap_or_repetition() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    fill(database.store());
+    database.view().settle().expect("settles");
+    accept(database.store(), "newest", Direction::Outbound);
+    let filters = [
+        (Filter::default(), 16),
+        (Filter { direction: Some(Direction::Inbound), ..Filter::default() }, 5),
+        (Filter { status: vec![Status::Pending, Status::Received], ..Filter::default() }, 11),
+        (Filter { status: vec![Status::Delivered], ..Filter::default() }, 5),
+        (Filter { task_id: Some("task-1".into()), ..Filter::default() }, 10),
+        (Filter { peer: Some("nobody".into()), ..Filter::default() }, 0),
+        (Filter { until: Some(1_000), ..Filter::default() }, 0),
+    ];
+    for (filter, count) in filters {
+        let whole = database.view().list(&filter).expect("lists");
+        assert_eq!((whole.rows.len(), whole.next), (count, None), "{filter:?}");
+        let mut filter = Filter { limit: 2, ..filter };
+        let mut rows = Vec::new();
+        loop {
+            let page = database.view().list(&filter).expect("lists");
+            rows.extend(page.rows);
+            filter.after = page.next;
+            if page.next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(rows, whole.rows);
+    }
+}
+
+#[test]
+fn what_was_being_sent_at_a_crash_waits_again_and_says_that_it_may_have_arrived() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    let entry = accept(database.store(), "cut", Direction::Outbound);
+    change(database.store(), entry, Event::MessageSent, Status::Sending);
+    drop(database);
+    let (database, report) = open(dir.path());
+    assert!(!report.recovery.clean);
+    assert_eq!(report.interrupted, 1);
+    let row = database.view().get("cut").expect("reads").remove(0);
+    database.view().settle().expect("settles");
+    let settled = database.view().get("cut").expect("reads").remove(0);
+    assert_eq!(
+        (settled.status, settled.maybe_delivered, settled.attempts),
+        (Status::Pending, true, 1)
+    );
+    assert_eq!(row.message_id, "cut");
+    let live = database.store().messages(|messages| messages.live(entry).expect("live").clone());
+    assert!(live.maybe_delivered);
+    database.close().expect("closes");
+}
+
+#[test]
+fn rows_of_another_history_or_of_another_boot_are_rebuilt() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    accept(database.store(), "first", Direction::Outbound);
+    database.close().expect("closes");
+    let other = tempfile::tempdir().expect("folder");
+    let (database, _) = open(other.path());
+    fill(database.store());
+    database.close().expect("closes");
+    std::fs::remove_dir_all(dir.path().join("messages")).expect("removed");
+    std::fs::rename(other.path().join("messages"), dir.path().join("messages")).expect("moved");
+    let (database, report) = open(dir.path());
+    assert_eq!(report.rebuild.as_deref(), Some("rows are of another journal"));
+    database.view().settle().expect("settles");
+    let rows = database.view().list(&Filter::default()).expect("lists").rows;
+    assert_eq!(rows.iter().map(|row| &row.message_id[..]).collect::<Vec<_>>(), ["first"]);
+}
+
+#[test]
+fn a_half_written_snapshot_of_sled_does_not_stop_the_store() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    fill(database.store());
+    database.close().expect("closes");
+    let half = dir.path().join("messages/snap.00000000000000FF.generating");
+    std::fs::write(&half, b"half").expect("written");
+    let (database, report) = open(dir.path());
+    assert_eq!(report.rebuild, None);
+    assert!(!half.exists());
+    database.close().expect("closes");
+}
+
+#[test]
+fn a_second_process_is_told_who_has_the_store_and_what_to_do() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (_database, _) = open(dir.path());
+    let second = Database::open(dir.path(), Box::new(|| 5_000), Box::new(|_| {}));
+    let error = second.err().expect("locked");
+    assert!(matches!(error, OpenError::Locked { .. }));
+    assert!(error.to_string().contains("stop that one first"));
+}
+
+#[test]
+fn an_open_is_in_the_audit_log() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    let frame = database.reader().frame(1).expect("first frame");
+    let record: storage::record::Record =
+        storage::codec::decode(&frame.entries[0].head).expect("decodes");
+    assert_eq!((record.event, record.level), (Event::StoreOpen, Level::Info));
+}
