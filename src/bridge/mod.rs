@@ -1,3 +1,246 @@
-//! The agent's side: session, tasks, shared state and the local REST API.
+//! The agent's side: session, tasks, shared state and the local REST API. It never imports the
+//! server, and prints nothing.
 
+pub mod api;
+pub mod history;
+mod mail;
+pub mod offer;
 pub mod prd;
+mod receive;
+mod session;
+pub mod settings;
+pub mod status;
+pub mod task;
+mod work;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use storage::event::Event;
+use storage::store::{CommitError, Store};
+use storage::transaction::Act;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::executor::{CancelHandle, Executor};
+use crate::outbox;
+use crate::protocol::{Envelope, Refusal};
+use crate::shutdown::Shutdown;
+
+use mail::{Author, DESTINATION};
+use settings::Settings;
+use status::{Health, LinkState, Snapshot};
+use task::{LocalTask, TaskStatus};
+
+/// What the parts of one bridge share.
+struct Shared {
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    executor: Executor,
+    author: Author,
+    link: RwLock<LinkState>,
+    /// A task or a message that somebody may wait for has changed.
+    changed: Arc<Notify>,
+    /// A person wants the link otherwise: connected now, or parked.
+    steered: Notify,
+    /// What ends a run that is followed, by task.
+    runs: Mutex<HashMap<String, CancelHandle>>,
+    shutdown: Shutdown,
+}
+
+/// A bridge that runs. Clones steer the same one.
+#[derive(Clone)]
+pub struct Bridge(Arc<Shared>);
+
+/// The work of a bridge: dropping it ends the bridge at once, [`Running::finished`] waits for it.
+pub struct Running {
+    /// Steers it.
+    pub bridge: Bridge,
+    work: JoinSet<()>,
+}
+
+/// A message could not be accepted for sending.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// It is not valid.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It is not known to be durable.
+    #[error(transparent)]
+    Store(#[from] CommitError),
+}
+
+impl Bridge {
+    /// Starts the session, when there is a server, and the work on tasks. What an earlier start
+    /// left running is adopted.
+    pub fn start(
+        settings: Settings,
+        store: Store,
+        clock: Clock,
+        executor: Executor,
+        shutdown: Shutdown,
+    ) -> Running {
+        let author = Author {
+            agent_id: settings.agent_id.as_str().into(),
+            namespace: settings.namespace.as_str().into(),
+            clock: clock.clone(),
+        };
+        let changed = Arc::new(Notify::new());
+        let wake = Arc::clone(&changed);
+        store.listen(Box::new(move |_| {
+            wake.notify_waiters();
+            true
+        }));
+        let shared = Arc::new(Shared {
+            settings,
+            store,
+            clock,
+            executor,
+            author,
+            link: RwLock::default(),
+            changed,
+            steered: Notify::new(),
+            runs: Mutex::default(),
+            shutdown,
+        });
+        let mut work = JoinSet::new();
+        work.spawn(work::run(Arc::clone(&shared)));
+        if shared.settings.server.is_some() {
+            // A conversation stays on one thread: its future cannot move to another.
+            let (handle, session) = (tokio::runtime::Handle::current(), Arc::clone(&shared));
+            work.spawn_blocking(move || handle.block_on(session::run(session)));
+        }
+        Running { bridge: Self(shared), work }
+    }
+
+    /// What the bridge was told.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The bridge's store.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The bridge's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The state of the bridge, as the API shows it.
+    pub fn snapshot(&self) -> Snapshot {
+        status::snapshot(&self.0.settings, &self.0.store, &self.0.link.read(), &self.0.clock)
+    }
+
+    /// The short state of the link.
+    pub fn health(&self) -> Health {
+        status::health(&self.0.settings, &self.0.store, &self.0.link.read())
+    }
+
+    /// Another program took over the bridge's id, so that this one has to stop.
+    pub fn is_replaced(&self) -> bool {
+        self.0.link.read().replaced
+    }
+
+    /// Every task of the bridge.
+    pub fn tasks(&self) -> Vec<LocalTask> {
+        task::list(&self.0.store.ledger(), &self.0.settings.namespace)
+    }
+
+    /// Returns after the next change of the store.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// Puts the tasks of a PRD into the bridge's queue, in their order. Those that were completed
+    /// are kept; those that failed wait for their next attempt.
+    ///
+    /// # Errors
+    /// When they are not known to be durable.
+    pub async fn add(&self, tasks: Vec<prd::Task>) -> Result<(), CommitError> {
+        let shared = Arc::clone(&self.0);
+        let commit = self.0.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
+            let now = tx.now();
+            let (actor, namespace) = (&shared.settings.agent_id, &shared.settings.namespace);
+            for (position, prd) in (1_u64..).zip(tasks) {
+                let known = task::get(tx.ledger(), namespace, &prd.task_id);
+                let task = match known {
+                    None => LocalTask::of_prd(prd, position, now),
+                    Some(mut known) => {
+                        known.position = position;
+                        if matches!(known.status, TaskStatus::Failed | TaskStatus::Cancelled) {
+                            known.again();
+                        }
+                        known
+                    }
+                };
+                task::put(tx, Event::TaskCreate, actor, namespace, &task);
+            }
+            Ok(())
+        });
+        commit.await.map(|_| ())
+    }
+
+    /// Accepts a message for sending; it is durable when this returns.
+    ///
+    /// # Errors
+    /// When it is not valid, or not known to be durable.
+    pub async fn send(&self, envelope: Envelope) -> Result<(), SendError> {
+        crate::protocol::validate(&envelope)?;
+        let commit = self.0.store.commit(move |tx| -> Result<(), Refusal> {
+            let peer = envelope.to().unwrap_or(DESTINATION).to_owned();
+            outbox::stage(tx, &envelope, DESTINATION, &peer);
+            Ok(())
+        });
+        Ok(commit.await??)
+    }
+
+    /// Stops as the first signal does: what runs may end, and nothing new is taken.
+    pub fn drain(&self) {
+        self.0.shutdown.drain();
+    }
+
+    /// Ends the session until [`Bridge::reconnect`].
+    pub fn disconnect(&self) {
+        self.0.link.write().parked = true;
+        self.0.steered.notify_one();
+    }
+
+    /// Connects again, now.
+    pub fn reconnect(&self) {
+        {
+            let mut link = self.0.link.write();
+            link.parked = false;
+            link.failures = 0;
+        }
+        self.0.steered.notify_one();
+    }
+}
+
+impl Running {
+    /// Waits until everything has ended, which the shutdown that was given at the start asks for.
+    pub async fn finished(mut self) {
+        while let Some(ended) = self.work.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the bridge ended by itself");
+                self.bridge.0.shutdown.stop();
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.bridge.0.shutdown.stop();
+    }
+}
+
+impl Shared {
+    fn act(&self, event: Event, resource: &str) -> Act {
+        Act::new(event, &self.settings.agent_id, &self.settings.namespace, resource)
+    }
+}

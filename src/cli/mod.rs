@@ -1,1 +1,106 @@
-//! The command line: one file a command; each parses, builds, runs and returns an exit code.
+//! The command line of `loki`: one file a command. A command parses, builds, runs and returns an
+//! exit code; what it does is elsewhere.
+
+mod arguments;
+mod client;
+mod config;
+mod doctor;
+mod enterprise;
+mod failure;
+mod openclaw;
+mod output;
+mod start;
+mod stop;
+mod store;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{BridgeConfig, process_environment};
+use crate::executor::supervise;
+
+use arguments::{Arguments, Command, Global};
+use failure::{Code, Failure};
+use output::Output;
+
+/// What a command did: everything, or something that is not so.
+type Done = Result<ExitCode, Failure>;
+
+/// Runs `loki` with the arguments of this process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and the version come this way too, and are no error.
+            let code = if error.use_stderr() { Code::Usage.into() } else { ExitCode::SUCCESS };
+            let _ = error.print();
+            return code;
+        }
+    };
+    if let Command::Supervise { run_dir } = &arguments.command {
+        return ExitCode::from(supervise::main(run_dir));
+    }
+    match run(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            output::error(&failure);
+            failure.code.into()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Done {
+    log_to_stderr(arguments.global.verbose);
+    // Another provider that is there already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(dispatch(arguments))
+}
+
+async fn dispatch(arguments: Arguments) -> Done {
+    let global = &arguments.global;
+    match arguments.command {
+        Command::Start(start) => start::run(global, start).await,
+        Command::Stop => stop::run(global).await,
+        Command::Openclaw(command) => openclaw::run(global, command).await,
+        Command::Enterprise(command) => enterprise::run(global, command).await,
+        Command::Config(command) => config::run(global, &command),
+        Command::Doctor(doctor) => doctor::run(global, &doctor).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "loki", &mut script);
+            output::raw(&script);
+            Ok(ExitCode::SUCCESS)
+        }
+        // Taken before there is a runtime.
+        Command::Supervise { .. } => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The configuration, for commands that only look.
+fn look(global: &Global) -> Result<BridgeConfig, Failure> {
+    let loaded = BridgeConfig::unchecked(&global.overrides(), &process_environment())?;
+    Ok(loaded.config)
+}
+
+fn output_of(global: &Global) -> Output {
+    Output { json: global.json }
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::new(format!("off,loki_openclaw={level},storage={level}"));
+    let colours = output::is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .init();
+}

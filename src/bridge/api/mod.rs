@@ -1,0 +1,148 @@
+//! The bridge's REST API, section 7 of the protocol: one file a group of routes. It decides
+//! nothing: every call is one on the bridge, its history or its store.
+
+mod audit;
+mod link;
+mod messages;
+mod problem;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+
+use super::Bridge;
+use super::history::History;
+use crate::config::Secret;
+use crate::metrics::Exporter;
+use crate::protocol::{ErrorCode, MESSAGE_BYTES_MAX, Refusal};
+use crate::shutdown::Shutdown;
+
+use problem::Failed;
+
+/// Entries of one answer, section 7 of the protocol.
+const LIMIT_MAX: usize = 1_000;
+
+/// What the routes work on.
+pub struct Api {
+    /// The bridge.
+    pub bridge: Bridge,
+    /// Its messages.
+    pub history: Arc<dyn History>,
+    /// Its metrics.
+    pub exporter: Exporter,
+    /// What every call has to carry; none on a loopback address.
+    pub token: Option<Secret>,
+}
+
+type Shared = State<Arc<Api>>;
+
+/// Answers on `listener` until the shutdown stops.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, api: Api, shutdown: Shutdown) -> io::Result<()> {
+    let router = router(Arc::new(api));
+    axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.stopping().await }).await
+}
+
+fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/api/openclaw/status", get(link::status))
+        .route("/api/openclaw/health", get(link::health))
+        .route("/api/openclaw/capabilities", get(link::capabilities))
+        .route("/api/openclaw/disconnect", post(link::disconnect))
+        .route("/api/openclaw/reconnect", post(link::reconnect))
+        .route("/api/openclaw/tasks", get(link::tasks))
+        .route("/api/openclaw/stop", post(link::stop))
+        .route("/api/openclaw/send", post(messages::send))
+        .route("/api/openclaw/messages", get(messages::list))
+        .route("/api/openclaw/messages/{id}", get(messages::show))
+        .route("/api/openclaw/retry", post(messages::retry))
+        .route("/api/audit", get(audit::list))
+        .route("/metrics", get(exported))
+        .fallback(async || Failed::missing("there is no such page here"))
+        .layer(from_fn_with_state(Arc::clone(&api), guard))
+        .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
+        .with_state(api)
+}
+
+async fn exported(State(api): Shared) -> Response {
+    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, api.exporter.render()).into_response()
+}
+
+/// Asks for the token. Without one, the API is on a loopback address, and a call must name such an
+/// address as its host: a page of the web that resolves its own name to this machine cannot call.
+async fn guard(State(api): Shared, request: Request, next: Next) -> Response {
+    if is_allowed(api.token.as_ref(), request.headers()) {
+        return next.run(request).await;
+    }
+    let detail = "show the dashboard's token as a bearer token, or call from this machine";
+    Failed(Refusal::new(ErrorCode::Unauthorized, detail)).into_response()
+}
+
+fn is_allowed(token: Option<&Secret>, headers: &HeaderMap) -> bool {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match token {
+        Some(token) => header(AUTHORIZATION)
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .is_some_and(|shown| same(shown.as_bytes(), token.reveal().as_bytes())),
+        None => header(HOST).is_none_or(is_loopback),
+    }
+}
+
+/// Compares in a time that does not tell where two texts of one length differ.
+fn same(left: &[u8], right: &[u8]) -> bool {
+    let differing = left.iter().zip(right).fold(0, |bits, (left, right)| bits | (left ^ right));
+    left.len() == right.len() && differing == 0
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name = match host.parse::<SocketAddr>() {
+        Ok(address) => return address.ip().is_loopback(),
+        Err(_) => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    let address = name.parse::<std::net::IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The limit of a page.
+fn limit(asked: Option<usize>, usual: usize) -> Result<usize, Failed> {
+    match asked.unwrap_or(usual) {
+        0 => Err(Failed(Refusal::invalid("limit", "1 or more"))),
+        limit if limit > LIMIT_MAX => {
+            Err(Failed(Refusal::invalid("limit", &format!("at most {LIMIT_MAX}"))))
+        }
+        limit => Ok(limit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for host in ["localhost", "LocalHost:57374", "127.0.0.1:1", "127.8.0.1", "[::1]:80"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["example.com", "127.0.0.1.example.com:80", "10.0.0.1:57374"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_the_same_or_not() {
+        assert!(same(b"abc", b"abc"));
+        assert!(!same(b"abc", b"abd") && !same(b"abc", b"ab") && !same(b"", b"a"));
+    }
+}

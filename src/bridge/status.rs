@@ -1,0 +1,155 @@
+//! The state of the link as it is shown: what the session writes and the API, the command line
+//! and the metrics read. Counts are taken from the store when somebody asks.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use storage::record::{Direction, Status};
+use storage::store::Store;
+
+use super::settings::Settings;
+use super::task;
+use crate::clock::{Clock, Millis, rfc3339};
+
+/// What the session knows of its link.
+#[derive(Clone, Debug, Default)]
+pub struct LinkState {
+    /// A session is open.
+    pub connected: bool,
+    /// `websocket` or `http`, of the session that is open.
+    pub transport: Option<&'static str>,
+    /// The server's id of it.
+    pub session_id: Option<String>,
+    /// When it was opened, or when it ended.
+    pub since: Option<Millis>,
+    /// Why the last session ended, or why there is none.
+    pub last_error: Option<String>,
+    /// When a heartbeat was sent last.
+    pub last_heartbeat: Option<Millis>,
+    /// How long the last answer took.
+    pub latency_ms: Option<u64>,
+    /// Failures to connect in a row.
+    pub failures: u32,
+    /// A person has disconnected the bridge.
+    pub parked: bool,
+    /// Another program took over our id.
+    pub replaced: bool,
+}
+
+/// Failures in a row that open the circuit, section 3 of the protocol.
+const CIRCUIT_FAILURES: u32 = 10;
+
+/// The answer of `GET /api/openclaw/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// A session is open.
+    pub connected: bool,
+    /// The bridge's id.
+    pub agent_id: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its server.
+    pub server: Option<String>,
+    /// `websocket` or `http`.
+    pub transport: Option<String>,
+    /// The server's id of the session.
+    pub session_id: Option<String>,
+    /// Since when it is so.
+    pub since: Option<String>,
+    /// Why there is no session, or why the last one ended.
+    pub last_error: Option<String>,
+    /// How many messages stand where.
+    pub messages: BTreeMap<String, u64>,
+    /// Messages that the server does not have yet.
+    pub messages_pending: u64,
+    /// The age of the oldest of them.
+    pub oldest_pending_seconds: Option<u64>,
+    /// How many tasks stand where.
+    pub tasks: BTreeMap<String, u64>,
+    /// `closed`, `open`, or `parked` when a person disconnected the bridge.
+    pub circuit: String,
+    /// The version of this program.
+    pub version: String,
+}
+
+/// The answer of `GET /api/openclaw/health`: these five fields and no other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// A session is open.
+    pub connected: bool,
+    /// The server.
+    pub server: Option<String>,
+    /// When a heartbeat was sent last.
+    pub last_heartbeat: Option<String>,
+    /// How long the last answer took.
+    pub latency_ms: Option<u64>,
+    /// Messages that the server does not have yet.
+    pub messages_pending: u64,
+}
+
+/// Takes the snapshot.
+pub fn snapshot(settings: &Settings, store: &Store, link: &LinkState, clock: &Clock) -> Snapshot {
+    let now = clock.now();
+    let (messages, oldest) = store.messages(|all| {
+        let mut counts = BTreeMap::new();
+        for ((_, _, status), count) in all.counts().iter().filter(|(_, count)| **count > 0) {
+            *counts.entry(status.as_str().to_owned()).or_default() += count;
+        }
+        let oldest = all.iter().find(|live| waits(live.status)).map(|live| live.head.created_at);
+        (counts, oldest)
+    });
+    let mut tasks = BTreeMap::new();
+    for task in task::list(&store.ledger(), &settings.namespace) {
+        *tasks.entry(task.status.as_str().to_owned()).or_default() += 1;
+    }
+    Snapshot {
+        connected: link.connected,
+        agent_id: settings.agent_id.clone(),
+        namespace: settings.namespace.clone(),
+        server: settings.server.clone(),
+        transport: link.transport.map(str::to_owned),
+        session_id: link.session_id.clone(),
+        since: link.since.map(rfc3339),
+        last_error: link.last_error.clone(),
+        messages,
+        messages_pending: pending(store),
+        oldest_pending_seconds: oldest.map(|at| now.saturating_sub(at) / 1_000),
+        tasks,
+        circuit: circuit(link).to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The seed's five fields.
+pub fn health(settings: &Settings, store: &Store, link: &LinkState) -> Health {
+    Health {
+        connected: link.connected,
+        server: settings.server.clone(),
+        last_heartbeat: link.last_heartbeat.map(rfc3339),
+        latency_ms: link.latency_ms,
+        messages_pending: pending(store),
+    }
+}
+
+fn circuit(link: &LinkState) -> &'static str {
+    match link {
+        LinkState { parked: true, .. } => "parked",
+        LinkState { failures: CIRCUIT_FAILURES.., .. } => "open",
+        _ => "closed",
+    }
+}
+
+fn pending(store: &Store) -> u64 {
+    let outbound = |direction: Direction| direction == Direction::Outbound;
+    store.messages(|all| {
+        let counts = all.counts().iter();
+        counts
+            .filter(|((_, direction, status), _)| outbound(*direction) && waits(*status))
+            .map(|(_, count)| count)
+            .sum()
+    })
+}
+
+fn waits(status: Status) -> bool {
+    matches!(status, Status::Pending | Status::Sending)
+}

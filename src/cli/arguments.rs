@@ -1,0 +1,109 @@
+//! The command line as types. It runs nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::{config, doctor, enterprise, openclaw, start};
+use crate::config::Overrides;
+
+/// Runs the tasks of a PRD with the agents of this machine, alone or through OpenClaw.
+#[derive(Debug, Parser)]
+#[command(name = "loki", version, max_term_width = 100)]
+pub struct Arguments {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Global {
+    /// The configuration file, instead of .loki/config.yaml
+    #[arg(long, global = true, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    /// The folder of the store, instead of .loki/openclaw
+    #[arg(long, global = true, value_name = "PATH")]
+    pub data_dir: Option<PathBuf>,
+    /// Data as JSON, lists as a line each
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Global {
+    /// What the command line says about the configuration.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            config: self.config.clone(),
+            data_dir: self.data_dir.clone(),
+            ..Overrides::default()
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Do the tasks of a PRD, or take tasks from the server
+    Start(start::Arguments),
+    /// Ask the running bridge to drain and stop
+    Stop,
+    /// Look at the running bridge and steer it
+    #[command(subcommand)]
+    Openclaw(openclaw::Command),
+    /// Look at the audit log
+    #[command(subcommand)]
+    Enterprise(enterprise::Command),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Check that everything that a start needs is there
+    Doctor(doctor::Arguments),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Supervise one run; the bridge starts itself so
+    #[command(hide = true)]
+    Supervise {
+        /// The folder of the run
+        run_dir: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).expect(line).global;
+        for line in ["loki --json openclaw status", "loki openclaw status --json"] {
+            assert!(parse(line).json);
+        }
+        let global = parse("loki start -vv --data-dir d --openclaw prd.md");
+        assert_eq!((global.verbose, global.data_dir), (2, Some("d".into())));
+    }
+
+    #[test]
+    fn what_is_not_a_command_is_refused() {
+        for line in ["loki", "loki begin", "loki openclaw send", "loki openclaw messages --limit x"]
+        {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

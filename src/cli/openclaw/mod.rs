@@ -1,0 +1,67 @@
+//! `loki openclaw`: looks at the running bridge and its server, and steers the bridge.
+
+mod agents;
+mod messages;
+mod retry;
+mod send;
+mod show;
+mod status;
+mod steer;
+mod submit;
+mod tasks;
+mod test;
+
+use clap::Subcommand;
+
+use super::Done;
+use super::arguments::Global;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Whether the bridge is connected, and what waits
+    Status,
+    /// Whether the server answers
+    Test,
+    /// List messages, newest first
+    Messages(messages::Arguments),
+    /// Show one message with its content and history
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// List the agents that the server knows
+    Agents,
+    /// Send a message
+    Send(send::Arguments),
+    /// Send failed messages again: these, or all
+    Retry {
+        /// Their ids
+        ids: Vec<String>,
+    },
+    /// End the session and stay away
+    Disconnect,
+    /// Connect now
+    Reconnect,
+    /// List the tasks of the bridge
+    Tasks,
+    /// Submit a task to the server
+    Submit(submit::Arguments),
+}
+
+/// Runs the command.
+pub async fn run(global: &Global, command: Command) -> Done {
+    match command {
+        Command::Status => status::run(global).await,
+        Command::Test => test::run(global).await,
+        Command::Messages(arguments) => messages::run(global, arguments).await,
+        Command::Show { id } => show::run(global, &id).await,
+        Command::Agents => agents::run(global).await,
+        Command::Send(arguments) => send::run(global, arguments).await,
+        Command::Retry { ids } => retry::run(global, ids).await,
+        Command::Disconnect => steer::run(global, "disconnect").await,
+        Command::Reconnect => steer::run(global, "reconnect").await,
+        Command::Tasks => tasks::run(global).await,
+        Command::Submit(arguments) => submit::run(global, arguments).await,
+    }
+}

@@ -1,0 +1,69 @@
+//! `loki openclaw send`: gives the bridge a message to deliver.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::arguments::Global;
+use crate::cli::client::Client;
+use crate::cli::failure::{Code, Failure};
+use crate::cli::{Done, look, output_of};
+
+/// The message.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Its type
+    message_type: String,
+    /// Its payload: JSON, @FILE, or - for standard input
+    #[arg(long, default_value = "{}")]
+    payload: String,
+    /// The agent that it is for; without one, the server itself
+    #[arg(long)]
+    to: Option<String>,
+    /// After this time no delivery starts
+    #[arg(long)]
+    expires_at: Option<String>,
+    /// Messages with the same key are delivered in order
+    #[arg(long)]
+    ordering_key: Option<String>,
+    /// Its id, instead of a new one
+    #[arg(long)]
+    message_id: Option<String>,
+}
+
+/// Runs the command.
+pub async fn run(global: &Global, arguments: Arguments) -> Done {
+    let payload = read(&arguments.payload)?;
+    let body = json!({
+        "message_type": arguments.message_type,
+        "payload": payload,
+        "to": arguments.to,
+        "expires_at": arguments.expires_at,
+        "ordering_key": arguments.ordering_key,
+        "message_id": arguments.message_id,
+    });
+    let bridge = Client::bridge(&look(global)?)?;
+    let answer = bridge.post("/api/openclaw/send", &body).await?;
+    output_of(global).object(&answer);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(given: &str) -> Result<Value, Failure> {
+    let usage = |text: String| Failure::new(Code::Usage, text);
+    let text = match (given, given.strip_prefix('@')) {
+        ("-", _) => {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            read.map_err(|error| usage(format!("cannot read standard input: {error}")))?;
+            text
+        }
+        (_, Some(path)) => std::fs::read_to_string(path)
+            .map_err(|error| usage(format!("cannot read {path}: {error}")))?,
+        _ => given.to_owned(),
+    };
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|error| usage(format!("the payload is not valid JSON: {error}")))?;
+    value.is_object().then_some(value).ok_or_else(|| usage("the payload is not an object".into()))
+}

@@ -1,0 +1,195 @@
+//! `loki start`: runs the bridge with the tasks of a PRD, with those of the server, or both. It
+//! wires the parts together; each of them works by itself.
+
+mod progress;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::arguments::Global;
+use super::failure::{Code, Failure};
+use super::{Done, output, output_of, store};
+use crate::bridge::prd::{self, Task};
+use crate::bridge::settings::{Agents, Settings};
+use crate::bridge::task::{LocalTask, Origin, TaskStatus};
+use crate::bridge::Bridge;
+use crate::clock::Clock;
+use crate::config::{BridgeConfig, Overrides, process_environment};
+use crate::executor::{Executor, agents};
+use crate::shutdown::{Phase, Shutdown};
+
+use progress::Progress;
+
+/// What to start.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Connect to the server
+    #[arg(long)]
+    openclaw: bool,
+    /// Run a server in the same process
+    #[arg(long)]
+    embedded: bool,
+    /// Go on after the PRD, with tasks of the server
+    #[arg(long)]
+    keep_running: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The file with the tasks
+    #[arg(value_name = "PRD.md")]
+    prd: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub async fn run(global: &Global, arguments: Arguments) -> Done {
+    let overrides = Overrides {
+        openclaw: arguments.openclaw,
+        embedded: arguments.embedded,
+        ..global.overrides()
+    };
+    let loaded = BridgeConfig::load(&overrides, &process_environment())?;
+    for warning in &loaded.warnings {
+        output::say(&format!("warning: {warning}"));
+    }
+    let config = loaded.config;
+    if arguments.embedded {
+        let text = "--embedded is not part of this build: start openclaw-server beside it";
+        return Err(Failure::new(Code::Usage, text));
+    }
+    if arguments.prd.is_none() && !config.openclaw.enabled {
+        let text = "nothing to do: name a PRD, or take tasks from a server with --openclaw";
+        return Err(Failure::new(Code::Usage, text));
+    }
+    let data_dir = config.openclaw.data_dir.clone();
+    let agent_id =
+        store::agent_id(&data_dir, config.openclaw.agent_id.as_deref(), !arguments.dry_run)?;
+    let tasks = match &arguments.prd {
+        None => Vec::new(),
+        Some(path) => prd::read(path, &agent_id).map_err(|error| {
+            Failure::new(Code::Usage, format!("{}: {error}", path.display()))
+        })?,
+    };
+    let agents = Agents::of_config(&config);
+    if arguments.dry_run {
+        return Ok(plan(global, &agents, &config, &tasks));
+    }
+    check_agents(&agents)?;
+    store::make(&data_dir)?;
+    started(global, &arguments, &config, &agent_id, tasks).await
+}
+
+/// Shows which agent would do what.
+fn plan(global: &Global, agents: &Agents, config: &BridgeConfig, tasks: &[Task]) -> ExitCode {
+    let shares = config.openclaw.enabled && config.openclaw.features.task_sharing;
+    let elsewhere = if shares { "shared" } else { "nobody" };
+    let row = |task: &Task| {
+        let agent = agents.choose(&task.task_type, task.model.as_deref());
+        let agent = agent.map_or(elsewhere, |agent| agent.agent_type.as_str());
+        json!({
+            "task_id": task.task_id,
+            "type": task.task_type,
+            "agent": agent,
+            "description": task.description,
+        })
+    };
+    let rows: Vec<_> = tasks.iter().map(row).collect();
+    output_of(global).list(&rows, &["task_id", "type", "agent", "description"]);
+    ExitCode::SUCCESS
+}
+
+fn check_agents(agents: &Agents) -> Result<(), Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    agents::check(agents.all(), agents.provider(), &path, &std::env::current_dir()?)
+        .map_err(|error| Failure::new(Code::Usage, error.to_string()))
+}
+
+async fn started(
+    global: &Global,
+    arguments: &Arguments,
+    config: &BridgeConfig,
+    agent_id: &str,
+    tasks: Vec<Task>,
+) -> Done {
+    let (clock, shutdown) = (Clock::system(), Shutdown::default());
+    let listener = serve::listen(&config.dashboard).await?;
+    let store = store::open(&clock, &shutdown)?;
+    let data_dir = &config.openclaw.data_dir;
+    let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];
+    let executor =
+        Executor::new(data_dir.join("runs"), supervisor, std::env::current_dir()?, clock.clone());
+    let settings = Settings::of_config(config, agent_id, clock.message_id());
+    let ids: Vec<String> = tasks.iter().map(|task| task.task_id.clone()).collect();
+    let running = Bridge::start(settings, store.clone(), clock, executor, shutdown.clone());
+    let bridge = running.bridge.clone();
+    let mut services = JoinSet::new();
+    let signals = shutdown.clone();
+    services.spawn(async move { signals.on_signals().await });
+    let endpoint = serve::spawn(&mut services, listener, &bridge, config, &shutdown)?;
+    bridge.add(tasks).await?;
+    let stays = arguments.prd.is_none() || arguments.keep_running;
+    follow(&bridge, &ids, &shutdown, stays).await;
+    running.finished().await;
+    endpoint.remove();
+    let code = report(global, &bridge, &ids);
+    store.stop();
+    Ok(code)
+}
+
+/// Shows progress until every task of the PRD has ended and nothing keeps the bridge running, or
+/// somebody stops it.
+async fn follow(bridge: &Bridge, ids: &[String], shutdown: &Shutdown, stays: bool) {
+    let mut progress = Progress::new(ids.len());
+    loop {
+        progress.show(&of_prd(bridge, ids));
+        let open = of_prd(bridge, ids).iter().any(|task| !task.status.is_terminal());
+        if !open && !stays {
+            shutdown.drain();
+        }
+        if shutdown.phase() > Phase::Running {
+            break;
+        }
+        tokio::select! {
+            () = bridge.changed() => {}
+            () = tokio::time::sleep(progress::REFRESH) => {}
+            () = shutdown.draining() => {}
+        }
+    }
+    progress.finish();
+}
+
+fn of_prd(bridge: &Bridge, ids: &[String]) -> Vec<LocalTask> {
+    let tasks = bridge.tasks().into_iter();
+    tasks.filter(|task| task.origin != Origin::Offered && ids.contains(&task.task_id)).collect()
+}
+
+/// The table at the end, and the exit code that follows from it.
+fn report(global: &Global, bridge: &Bridge, ids: &[String]) -> ExitCode {
+    let tasks = of_prd(bridge, ids);
+    let row = |task: &LocalTask| {
+        let error = task.error.as_ref().and_then(|error| error.message.clone());
+        let result = task.result.as_ref().and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let result: serde_json::Value = result.unwrap_or_default();
+        json!({
+            "task_id": task.task_id,
+            "status": task.status.as_str(),
+            "agent": task.agent,
+            "seconds": task.duration_seconds().map(|it| (it * 10.0).round() / 10.0),
+            "result": error.map_or(result, Into::into),
+        })
+    };
+    let rows: Vec<_> = tasks.iter().map(row).collect();
+    if !rows.is_empty() {
+        let columns = ["task_id", "status", "agent", "seconds", "result"];
+        output_of(global).list(&rows, &columns);
+    }
+    let good = tasks.iter().all(|task| task.status == TaskStatus::Completed);
+    if bridge.is_replaced() {
+        output::say("another program registered with this agent id, so this one has stopped");
+    }
+    if good && !bridge.is_replaced() { ExitCode::SUCCESS } else { Code::NotSo.into() }
+}
