@@ -26,10 +26,11 @@ struct Layout {
     by_id: bool,
 }
 
-const LAYOUTS: [Layout; 4] = [
+const LAYOUTS: [Layout; 5] = [
     Layout { name: "single", block: 1, by_id: false },
     Layout { name: "single + id", block: 1, by_id: true },
     Layout { name: "block 16", block: 16, by_id: false },
+    Layout { name: "block 24", block: 24, by_id: false },
     Layout { name: "block 64", block: 64, by_id: false },
 ];
 
