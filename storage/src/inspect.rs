@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use crate::codec;
 use crate::database::index_of;
+use crate::fold::State;
 use crate::journal::{self, Damage, ReadError, ReadOnly, Reader};
 use crate::record::{EntryId, Millis, Record};
 use crate::view::{Filter, Overlay, Page, Patch, Row};
@@ -125,6 +126,17 @@ impl Inspect {
             overlay.pending.into_values().filter_map(whole).collect()
         })
     }
+}
+
+/// The state that the journal alone gives up to a frame, without any checkpoint: what a running
+/// store's digest is compared with. Damaged frames are left out.
+pub fn replay(reader: &Reader, through: u64) -> State {
+    let mut state = State::new(reader.identity().key);
+    let frames = reader.frames(1).flatten();
+    for frame in frames.take_while(|frame| frame.position.sequence <= through) {
+        crate::database::apply(&mut state, &frame);
+    }
+    state
 }
 
 /// An entry of a frame, decoded; `None` when it is not there or is no record.

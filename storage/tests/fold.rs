@@ -10,6 +10,7 @@ use storage::checkpoint::{self, Stamp};
 use storage::database::Database;
 use storage::event::Event;
 use storage::fold::State;
+use storage::inspect::replay;
 use storage::messages::BodyPlace;
 use storage::record::{
     Direction, EntityKey, EntityWrite, EntryId, Fact, Kind, Level, MessageChange, MessageHead,
@@ -196,8 +197,12 @@ fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
     counts
 }
 
+fn cases(count: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(count) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+    #![proptest_config(cases(48))]
 
     #[test]
     fn a_checkpoint_at_any_cut_and_the_rest_are_the_whole(frames in frames()) {
@@ -216,7 +221,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+    #![proptest_config(cases(512))]
 
     #[test]
     fn a_replay_gives_the_same_digest_and_other_batches_the_same_meaning(frames in frames()) {
@@ -298,20 +303,7 @@ fn the_live_state_is_the_replay_of_the_journal_over_stops_and_crashes() {
             decide(&database, id).expect("decided");
         }
         let live = database.store().state(State::digest);
-        let mut state = State::new(database.reader().identity().key);
-        for frame in database.reader().frames(1) {
-            let frame = frame.expect("reads");
-            for one in &frame.entries {
-                let record: Record = storage::codec::decode(&one.head).expect("decodes");
-                let entry = EntryId { sequence: frame.position.sequence, index: one.index };
-                let body = one.body.map_or_else(BodyPlace::default, |body| BodyPlace {
-                    sequence: body.sequence,
-                    offset: body.offset,
-                    length: body.len,
-                });
-                state.apply(entry, frame.time, &record, body);
-            }
-        }
+        let state = replay(database.reader(), u64::MAX);
         assert_eq!(state.digest(), live, "round {round}");
         if round % 2 == 0 {
             database.close().expect("closes");

@@ -291,6 +291,88 @@ fn many_rows_lie_in_blocks_and_are_caught_up_in_the_background() {
     assert_eq!(plain_rows(dir.path()), before);
 }
 
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("listed") {
+        let entry = entry.expect("listed");
+        if entry.file_type().expect("known").is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_ahead_of_a_restored_journal_are_rebuilt() {
+    let dir = tempfile::tempdir().expect("folder");
+    let backup = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    accept(database.store(), "kept", Direction::Outbound);
+    database.close().expect("closes");
+    copy(dir.path(), backup.path());
+    let (database, _) = open(dir.path());
+    fill(database.store());
+    database.close().expect("closes");
+    std::fs::remove_dir_all(backup.path().join("messages")).expect("removed");
+    copy(&dir.path().join("messages"), &backup.path().join("messages"));
+    let (database, report) = open(backup.path());
+    assert!(report.rebuild.expect("rebuilt").contains("the journal to"));
+    database.view().settle().expect("settles");
+    assert_eq!(database.view().list(&Filter::default()).expect("lists").rows.len(), 1);
+    database.close().expect("closes");
+}
+
+#[test]
+fn rows_that_another_boot_left_unsynced_are_rebuilt_and_synced_ones_are_kept() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    fill(database.store());
+    database.close().expect("closes");
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
+    let boot = boot.trim().as_bytes();
+    for clean in [1, 0] {
+        let path = dir.path().join("messages");
+        let tree = sled::open(&path).expect("opens");
+        let mut applied = tree.get("a").expect("reads").expect("there").to_vec();
+        let at = applied.windows(boot.len()).position(|part| part == boot).expect("boot id");
+        applied[at] = b'-';
+        *applied.last_mut().expect("a flag") = clean;
+        tree.insert("a", applied).expect("written");
+        tree.flush().expect("flushed");
+        drop(tree);
+        let (database, report) = open(dir.path());
+        assert_eq!(report.rebuild.is_none(), clean == 1);
+        database.view().settle().expect("settles");
+        assert_eq!(database.view().list(&Filter::default()).expect("lists").rows.len(), 15);
+        database.close().expect("closes");
+    }
+}
+
+#[test]
+fn a_checkpoint_is_written_while_the_store_runs_and_only_the_tail_is_replayed() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    for number in 0..40 {
+        let done = database.store().commit(move |transaction| -> Result<(), ()> {
+            let act = Act::new(Event::MessageQueued, "loki", "default", "large");
+            let head = head(&format!("large-{number}"), Direction::Outbound);
+            transaction.accept(act, head, Body::new(&vec![7; 1 << 20]));
+            Ok(())
+        });
+        done.wait().expect("durable").expect("accepted");
+    }
+    let digest = database.store().state(storage::fold::State::digest);
+    drop(database);
+    let (database, report) = open(dir.path());
+    assert!(!report.recovery.clean);
+    assert!(report.checkpoint.is_some_and(|at| at >= 31), "{:?}", report.checkpoint);
+    assert_eq!(report.replayed, 41 - report.checkpoint.expect("there"));
+    let state = storage::inspect::replay(database.reader(), 41);
+    assert_eq!(state.digest(), digest);
+    database.close().expect("closes");
+}
+
 mod offline {
     use super::*;
     use storage::inspect::{AuditFilter, Inspect};

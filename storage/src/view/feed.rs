@@ -200,3 +200,58 @@ fn cost(fact: &Fact) -> usize {
         Fact::Note | Fact::Forget(_) => ENTRY_BYTES,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Feed, LAG_BYTES_MAX, Order};
+    use crate::event::Event;
+    use crate::messages::BodyPlace;
+    use crate::record::{EntityKey, EntityWrite, EntryId, Fact, Kind, Level, Record};
+    use crate::store::Published;
+    use crate::view::overlay::Overlay;
+
+    /// A frame of one entry that costs a mebibyte.
+    fn frame(sequence: u64, value: &Arc<[u8]>) -> Published {
+        let key = EntityKey::new(Kind::State, &["key"]);
+        let write = EntityWrite { key, expected_version: 0, value: Some(Arc::clone(value)) };
+        let record = Record {
+            event: Event::StateSync,
+            level: Level::Info,
+            actor: "test".into(),
+            namespace: "".into(),
+            resource: "".into(),
+            details: String::new(),
+            fact: Fact::Put(write),
+        };
+        let entry = EntryId { sequence, index: 0 };
+        let entries = [(entry, record, BodyPlace::default())].into();
+        Published { sequence, time: 1, hash: [0; 32], entries }
+    }
+
+    #[test]
+    fn above_its_bound_it_says_so_and_then_leaves_the_rest_to_the_journal() {
+        let value: Arc<[u8]> = vec![0; 1 << 20].into();
+        let feed = Feed::new(0, 0, false);
+        for sequence in 1..=65 {
+            feed.push(&frame(sequence, &value));
+        }
+        let lag = feed.lag(0);
+        assert!(lag.over && lag.bytes > LAG_BYTES_MAX && !lag.catching_up);
+        for sequence in 66..=130 {
+            feed.push(&frame(sequence, &value));
+        }
+        let lag = feed.lag(0);
+        assert!(!lag.over && lag.catching_up && lag.bytes == 0);
+        assert!(matches!(feed.wait(), Order::CatchUp));
+        feed.caught_up(129);
+        assert!(feed.lag(0).catching_up, "frame 130 was published meanwhile");
+        feed.caught_up(130);
+        assert!(!feed.lag(0).catching_up);
+        feed.push(&frame(131, &value));
+        let mut overlay = Overlay::default();
+        feed.drain(&mut overlay);
+        assert_eq!(overlay.head, Some((131, [0; 32])));
+    }
+}

@@ -41,7 +41,7 @@ pub enum ViewError {
     #[error("the message view is closed")]
     Closed,
     /// sled refused, for good until the store is opened again.
-    #[error("message view {}: {what}; it catches up when the store is opened again", path.display())]
+    #[error("message view {}: {what}; it catches up at the next start", path.display())]
     Sled {
         /// The directory.
         path: PathBuf,
