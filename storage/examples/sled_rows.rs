@@ -90,7 +90,7 @@ fn put_all(database: &sled::Db, layout: Layout, rows: u64) -> Result<(), Failure
             by_id.extend(first.to_be_bytes());
             batch.insert(by_id, &[][..]);
         }
-        if (first / layout.block + 1) % (BATCH_ROWS / layout.block) == 0 {
+        if (first / layout.block + 1).is_multiple_of(BATCH_ROWS / layout.block) {
             database.apply_batch(std::mem::take(&mut batch))?;
         }
     }
@@ -115,7 +115,7 @@ fn change_some(
             *byte ^= 1;
         }
         batch.insert(&key[..], block);
-        if (change + 1) % BATCH_ROWS == 0 {
+        if (change + 1).is_multiple_of(BATCH_ROWS) {
             database.apply_batch(std::mem::take(&mut batch))?;
         }
     }

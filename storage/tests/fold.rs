@@ -56,7 +56,7 @@ fn head(id: u8, inbound: bool, time: Millis) -> MessageHead {
         peer: "server".into(),
         destination: if inbound { String::new() } else { format!("link-{}", id % 2) },
         sender: "loki".into(),
-        lane: if id % 3 == 0 { "lane".into() } else { String::new() },
+        lane: if id.is_multiple_of(3) { "lane".into() } else { String::new() },
         priority: id % 4,
         created_at: time,
         deadline: None,
@@ -316,7 +316,7 @@ fn decide(database: &Database, id: u8) -> Result<(), Box<dyn std::error::Error>>
         let act = Act::new(Event::MessageQueued, "test", "default", "id");
         let key = EntityKey::new(Kind::State, &[&(id % 5).to_string()]);
         transaction.put(act.clone(), key, vec![id]);
-        Ok(transaction.accept(act, head(id, id % 4 == 0, 9_000), Body::new(b"body")))
+        Ok(transaction.accept(act, head(id, id.is_multiple_of(4), 9_000), Body::new(b"body")))
     });
     let entry = done.wait()?.map_err(|()| "refused")?;
     let wanted = Status::ALL[usize::from(id) % Status::ALL.len()];

@@ -43,6 +43,8 @@ pub struct Lag {
 struct Inner {
     frames: Vec<Published>,
     bytes: usize,
+    /// Bytes in the overlay.
+    gathered: usize,
     published: u64,
     applied: u64,
     /// Frames are read from the journal; those that arrive are not kept.
@@ -107,6 +109,12 @@ impl Feed {
             }
             overlay.head = Some((frame.sequence, frame.hash));
         }
+        self.gathered(overlay.bytes);
+    }
+
+    /// Tells how much the overlay has, so that nobody who asks for the lag waits for its lock.
+    pub(crate) fn gathered(&self, bytes: usize) {
+        self.inner.lock().gathered = bytes;
     }
 
     /// Waits until there is something to do, and then a little more, so that it is more.
@@ -179,9 +187,9 @@ impl Feed {
         }
     }
 
-    pub(crate) fn lag(&self, gathered: usize) -> Lag {
+    pub(crate) fn lag(&self) -> Lag {
         let inner = self.inner.lock();
-        let bytes = inner.bytes + gathered;
+        let bytes = inner.bytes + inner.gathered;
         Lag {
             published: inner.published,
             applied: inner.applied,
@@ -237,18 +245,18 @@ mod tests {
         for sequence in 1..=65 {
             feed.push(&frame(sequence, &value));
         }
-        let lag = feed.lag(0);
+        let lag = feed.lag();
         assert!(lag.over && lag.bytes > LAG_BYTES_MAX && !lag.catching_up);
         for sequence in 66..=130 {
             feed.push(&frame(sequence, &value));
         }
-        let lag = feed.lag(0);
+        let lag = feed.lag();
         assert!(!lag.over && lag.catching_up && lag.bytes == 0);
         assert!(matches!(feed.wait(), Order::CatchUp));
         feed.caught_up(129);
-        assert!(feed.lag(0).catching_up, "frame 130 was published meanwhile");
+        assert!(feed.lag().catching_up, "frame 130 was published meanwhile");
         feed.caught_up(130);
-        assert!(!feed.lag(0).catching_up);
+        assert!(!feed.lag().catching_up);
         feed.push(&frame(131, &value));
         let mut overlay = Overlay::default();
         feed.drain(&mut overlay);

@@ -134,7 +134,7 @@ impl View {
 
     /// How far the view is behind; above the bound whoever admits messages slows down.
     pub fn lag(&self) -> Lag {
-        self.shared.feed.lag(self.shared.overlay.read().bytes)
+        self.shared.feed.lag()
     }
 
     /// The messages that a filter asks for, the newest first, with everything that is published.
