@@ -17,7 +17,8 @@ use super::{
     AppendError, Appended, Entry, FRAME_BYTES_MAX, Head, Identity, IndexFn, IndexKeys, Log,
     OpenError, Position, ReadLog, Reader, Recovery, chain,
 };
-use std::fs::{self, File, OpenOptions, TryLockError};
+use parking_lot::Mutex;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -64,10 +65,47 @@ pub struct FileLog {
     next_sequence: u64,
     pending: Pending,
     buffer: Vec<u8>,
+    /// Held while the disk syncs; true after a sync failed, because the system tells only one.
+    gate: Arc<Mutex<bool>>,
     /// An error was final.
     stopped: bool,
     /// Held until the journal is dropped.
     _lock: File,
+}
+
+/// A sync that was begun: it waits for the disk without holding the journal.
+#[must_use = "what was appended is durable only after the sync ran"]
+pub struct SyncTicket {
+    file: Arc<File>,
+    path: PathBuf,
+    gate: Arc<Mutex<bool>>,
+    syncer: Arc<Syncer>,
+    through: Head,
+    needed: bool,
+}
+
+impl SyncTicket {
+    /// Syncs; the result goes to [`FileLog::finish_sync`].
+    ///
+    /// # Errors
+    /// Final: nothing is known of what was written since the last success.
+    pub fn run(self) -> Result<Head, AppendError> {
+        self.run_as(SyncPoint::Commit)
+    }
+
+    fn run_as(self, guarantee: SyncPoint) -> Result<Head, AppendError> {
+        let mut failed = self.gate.lock();
+        if *failed {
+            return Err(AppendError::Stopped);
+        }
+        if self.needed
+            && let Err(source) = self.syncer.data(&self.file, guarantee)
+        {
+            *failed = true;
+            return Err(AppendError::Sync { path: self.path, source });
+        }
+        Ok(self.through)
+    }
 }
 
 /// The segment that is appended to.
@@ -107,8 +145,8 @@ impl FileLog {
         if !(min..=max).contains(&bytes) {
             return Err(OpenError::SegmentSize { bytes, min, max });
         }
-        make_dir(dir, &options.syncer)?;
-        let lock = lock(dir)?;
+        files::make_dir(dir, &options.syncer)?;
+        let lock = files::lock(dir)?;
         let mut found = recover(dir, bytes, index, &options.syncer)?;
         let identity = match found.identity {
             Some(identity) => identity,
@@ -146,6 +184,7 @@ impl FileLog {
             next_sequence: found.next_sequence,
             pending: Pending::default(),
             buffer: Vec::new(),
+            gate: Arc::new(Mutex::new(false)),
             stopped: false,
             _lock: lock,
         };
@@ -179,25 +218,59 @@ impl FileLog {
         self.head.position.epoch
     }
 
+    /// Begins a sync of everything appended so far. [`SyncTicket::run`] waits for the disk on any
+    /// thread while more is appended here (JOURNAL rule 3); [`FileLog::finish_sync`] publishes.
+    pub fn begin_sync(&self) -> SyncTicket {
+        SyncTicket {
+            file: Arc::clone(&self.active.file),
+            path: self.active.segment.path.clone(),
+            gate: Arc::clone(&self.gate),
+            syncer: Arc::clone(&self.syncer),
+            through: self.head,
+            needed: !self.pending.frames.is_empty(),
+        }
+    }
+
+    /// Makes visible what a ticket made durable, and says through where.
+    ///
+    /// # Errors
+    /// That of the sync; it is final.
+    pub fn finish_sync(
+        &mut self,
+        done: Result<Head, AppendError>,
+    ) -> Result<Position, AppendError> {
+        let through = done.inspect_err(|_| self.stopped = true)?;
+        if self.stopped {
+            return Err(AppendError::Stopped);
+        }
+        self.publish(through);
+        Ok(through.position)
+    }
+
     /// Makes what is pending durable, then visible.
     fn commit(&mut self, guarantee: SyncPoint) -> Result<(), AppendError> {
-        if self.pending.frames.is_empty() {
-            return Ok(());
-        }
-        if let Err(source) = self.syncer.data(&self.active.file, guarantee) {
-            self.stopped = true;
-            let path = self.active.segment.path.clone();
-            return Err(AppendError::Sync { path, source });
-        }
-        let mut keys = self.pending.keys.drain(..);
+        let done = self.begin_sync().run_as(guarantee);
+        self.finish_sync(done).map(|_| ())
+    }
+
+    /// Shows readers the pending frames through a head.
+    fn publish(&mut self, through: Head) {
+        let newest = through.position.sequence;
+        let frames = &mut self.pending.frames;
+        let count = frames.partition_point(|one| one.head.position.sequence <= newest);
+        let keys_count: usize = frames[..count].iter().map(|one| one.keys).sum();
+        let mut keys = self.pending.keys.drain(..keys_count);
+        let mut head = None;
         if let State::Open(_, index) = &mut *self.active.segment.state.write() {
-            for one in self.pending.frames.drain(..) {
+            for one in frames.drain(..count) {
                 let mine = keys.by_ref().take(one.keys);
                 index.push(one.row, one.head.position, one.head.hash, one.end, mine);
+                head = Some(one.head);
             }
         }
-        *self.reader.catalog.head.write() = self.head;
-        Ok(())
+        if let Some(head) = head {
+            *self.reader.catalog.head.write() = head;
+        }
     }
 
     /// Makes sure that the active segment has room for a frame.
@@ -223,7 +296,8 @@ impl FileLog {
     /// only the last segment can have a torn tail.
     fn rotate(&mut self, time: u64) -> Result<(), AppendError> {
         self.commit(SyncPoint::Rotate)?;
-        let full = |source| AppendError::Full { path: self.active.segment.path.clone(), source };
+        let dir = self.active.segment.path.parent().unwrap_or(Path::new("")).to_path_buf();
+        let full = |source| AppendError::Full { path: dir.clone(), source };
         let spare = self.helper.take_spare().map_err(full)?;
         let number = spare.number;
         let header = SegmentHeader {
@@ -288,8 +362,8 @@ impl Log for FileLog {
         if self.stopped {
             return Err(AppendError::Stopped);
         }
-        self.commit(SyncPoint::Commit)?;
-        Ok(self.head.position)
+        let done = self.begin_sync().run();
+        self.finish_sync(done)
     }
 
     fn appended(&self) -> Head {
@@ -314,28 +388,6 @@ impl FileLog {
         self.pending.keys.extend(entries.iter().map(|entry| entry.index));
         self.head = head;
         self.next_sequence = sequence + 1;
-    }
-}
-
-fn make_dir(dir: &Path, syncer: &Syncer) -> Result<(), OpenError> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(dir).map_err(io_error("create", dir))?;
-    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => syncer.dir(parent, SyncPoint::Directory).map_err(io_error("sync", parent)),
-        None => Ok(()),
-    }
-}
-
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let path: PathBuf = dir.join("lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(io_error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
-        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
     }
 }
 

@@ -7,7 +7,7 @@ use super::footer::{self, FooterHead};
 use super::segment::{self, BlockFault, FORMAT, FRAMES_START, SegmentHeader, TAIL_BYTES, Tail};
 use super::sync::{SyncPoint, Syncer};
 use super::{Identity, OpenError};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -53,6 +53,38 @@ impl Loaded {
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_path_buf();
     move |source| OpenError::Io { action, path, source }
+}
+
+/// Makes the journal's directory if need be. While it has no segment its name is synced at every
+/// start, because an earlier start may have made it and been cut short.
+pub(super) fn make_dir(dir: &Path, syncer: &Syncer) -> Result<(), OpenError> {
+    let missing: Vec<&Path> = dir.ancestors().skip(1).take_while(|above| !exists(above)).collect();
+    fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+    if !list(dir)?.is_empty() {
+        return Ok(());
+    }
+    for made in std::iter::once(dir).chain(missing) {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        syncer.dir(parent, SyncPoint::Directory).map_err(io_error("sync", parent))?;
+    }
+    Ok(())
+}
+
+fn exists(path: &Path) -> bool {
+    path.as_os_str().is_empty() || path.is_dir()
+}
+
+/// Takes the lock that keeps a second writer out; it is held as long as the file is open.
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+    }
 }
 
 /// The segments of a directory by number, oldest first.

@@ -32,7 +32,7 @@ pub use chain::{
 };
 pub use check::{Check, check};
 pub use error::{AppendError, OpenError, ReadError};
-pub use file_log::{FileLog, Options};
+pub use file_log::{FileLog, Options, SyncTicket};
 pub use frame::FRAME_BYTES_MAX;
 pub use memory::{MemoryLog, MemoryReader, Outcome};
 pub use read_only::ReadOnly;

@@ -86,7 +86,8 @@ fn load_all(dir: &Path, spare_bytes: u64, syncer: &Syncer) -> Result<Everything,
             fs::remove_file(&path).map_err(io_error("remove", &path))?;
         }
     }
-    syncer.dir(dir, SyncPoint::SpareName).map_err(io_error("sync", dir))?;
+    // A start that was cut short may have renamed a recovered segment and not synced the name.
+    syncer.dir(dir, SyncPoint::RecoveredName).map_err(io_error("sync", dir))?;
     Ok((used, spares, next_number))
 }
 

@@ -4,7 +4,8 @@ use crate::support::*;
 use std::fs;
 use storage::journal::*;
 
-fn zeros(out: &mut [u8]) -> std::io::Result<()> {
+#[expect(clippy::unnecessary_wraps, reason = "the option has this type")]
+fn ones(out: &mut [u8]) -> std::io::Result<()> {
     out.fill(0x11);
     Ok(())
 }
@@ -12,7 +13,7 @@ fn zeros(out: &mut [u8]) -> std::io::Result<()> {
 #[test]
 fn header_frame_and_tail_are_where_the_drawing_says() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { random: zeros, ..options() };
+    let options = Options { random: ones, ..options() };
     let (mut log, _) = FileLog::open(dir.path(), &options, index).unwrap();
     let head = head(3, 4, 5, b"");
     let entry = Entry { head: &head, body: Some(b"body"), index: index(&head, &identity()) };

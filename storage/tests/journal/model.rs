@@ -37,8 +37,10 @@ fn append(log: &mut dyn Log, time: u64, made: &[(u16, u8, usize)]) -> Appended {
     log.append(time, &entries).unwrap()
 }
 
+type Seen = (u64, u64, Vec<FrameEntry>, Vec<Option<Vec<u8>>>);
+
 /// What can be compared: the hashes differ, because the journals' identities do.
-fn seen(reader: &dyn ReadLog) -> Vec<(u64, u64, Vec<FrameEntry>, Vec<Option<Vec<u8>>>)> {
+fn seen(reader: &dyn ReadLog) -> Vec<Seen> {
     let frames = reader.frames(0).map(Result::unwrap);
     frames
         .map(|frame| {

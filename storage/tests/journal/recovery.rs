@@ -7,7 +7,10 @@ use storage::journal::*;
 #[test]
 fn a_new_journal_is_empty_and_clean() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, recovery) = open(&dir.path().join("deep/journal"));
+    let deep = dir.path().join("very/deep/journal");
+    let options = options();
+    let (log, recovery) = FileLog::open(&deep, &options, index).unwrap();
+    assert_eq!(options.syncer.count(SyncPoint::Directory), 3, "each new name is synced");
     assert!(recovery.clean && recovery.damage.is_empty());
     assert_eq!((recovery.epoch, recovery.head.position.sequence), (1, 0));
     assert_eq!(recovery.head.hash, genesis(&log.identity().journal));
@@ -74,7 +77,11 @@ fn starts_that_write_nothing_leave_no_segments() {
     for round in 0..5 {
         let (log, recovery) = open(dir.path());
         assert_eq!(recovery.epoch, round + 2, "an epoch is never used twice");
-        if round % 2 == 0 { drop(log) } else { drop(log.close().unwrap()) }
+        if round % 2 == 0 {
+            drop(log);
+        } else {
+            log.close().unwrap();
+        }
     }
     assert_eq!(segment_files(dir.path()).len(), 2);
 }
@@ -161,7 +168,7 @@ fn every_crash_during_recovery_is_recovered_again() {
     let last = segment_files(dir.path()).pop().unwrap();
     let (at, _) = *frame_places(&last).last().unwrap();
     flip(&last, at + 100);
-    for step in 0..40 {
+    for step in 0..8 {
         for point in RECOVERY {
             let crash = copy(dir.path());
             let options = options();
@@ -280,4 +287,35 @@ fn a_disk_without_room_refuses_and_goes_on_when_there_is_room_again() {
     log.sync().unwrap();
     assert_eq!(sequences(&log.reader()).len(), appended + 1);
     assert_eq!(log.reader().find(5).unwrap().len(), appended + 1);
+}
+
+#[test]
+fn frames_are_appended_while_the_disk_syncs_earlier_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options();
+    let (mut log, _) = FileLog::open(dir.path(), &options, index).unwrap();
+    put_unsynced(&mut log, 1, 10);
+    let ticket = log.begin_sync();
+    put_unsynced(&mut log, 2, 10);
+    assert_eq!(log.finish_sync(ticket.run()).unwrap().sequence, 1);
+    assert_eq!(sequences(&log.reader()), [1]);
+    let ticket = log.begin_sync();
+    for number in 3..60 {
+        put_unsynced(&mut log, number, 300);
+    }
+    assert!(log.reader().head().position.sequence > 2, "a rotation makes durable what was before");
+    assert_eq!(log.finish_sync(ticket.run()).unwrap().sequence, 2);
+    assert!(log.reader().head().position.sequence > 2, "and it stays visible");
+    assert_eq!(log.sync().unwrap().sequence, 59);
+    assert_eq!(log.reader().head(), log.appended());
+
+    put_unsynced(&mut log, 60, 10);
+    options.syncer.set_fault(SyncPoint::Commit, SyncFault::Fail);
+    let failed = log.begin_sync().run();
+    options.syncer.set_fault(SyncPoint::Commit, SyncFault::None);
+    let later = log.begin_sync().run();
+    assert!(matches!(later, Err(AppendError::Stopped)), "the system tells an error only once");
+    assert!(log.finish_sync(failed).is_err());
+    assert_eq!(sequences(&log.reader()).len(), 59);
+    assert!(log.close().is_err());
 }
