@@ -8,7 +8,6 @@ use storage::store::Store;
 use storage::transaction::{Act, Change, Transaction};
 
 use crate::clock::Millis;
-use crate::outbox::Outgoing;
 use crate::protocol::Refusal;
 use crate::retry::Policy;
 
@@ -24,7 +23,12 @@ pub fn outbound<'a>(namespace: &'a str, peer: &'a str, message_id: &'a str) -> M
 
 /// The recipient has these messages on stable storage; says how many of them were not settled
 /// before. Unknown ids are left alone.
-pub fn delivered(tx: &mut Transaction<'_>, namespace: &str, agent_id: &str, ids: &[String]) -> usize {
+pub fn delivered(
+    tx: &mut Transaction<'_>,
+    namespace: &str,
+    agent_id: &str,
+    ids: &[String],
+) -> usize {
     let mut settled = 0;
     for id in ids {
         let Some(known) = tx.find(&outbound(namespace, agent_id, id)) else { continue };
@@ -86,6 +90,15 @@ pub fn refused(
     (!refusal.retryable).then_some(live)
 }
 
+/// A message of a mailbox.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// Its entry, which is its place in the order.
+    pub entry: EntryId,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
 /// The unacknowledged messages of a mailbox after an entry, oldest first. Takes nothing out.
 pub fn unacknowledged(
     store: &Store,
@@ -93,8 +106,8 @@ pub fn unacknowledged(
     after: Option<EntryId>,
     limit: usize,
     now: Millis,
-) -> Vec<Outgoing> {
-    let found: Vec<(EntryId, String, BodyPlace)> = store.messages(|messages| {
+) -> Vec<Letter> {
+    let found: Vec<(EntryId, BodyPlace)> = store.messages(|messages| {
         messages
             .iter()
             .filter(|live| {
@@ -104,18 +117,11 @@ pub fn unacknowledged(
                     && live.head.expires_at.is_none_or(|at| at > now)
             })
             .take(limit)
-            .map(|live| (live.entry, live.head.message_id.clone(), live.body))
+            .map(|live| (live.entry, live.body))
             .collect()
     });
-    read(store, found)
-}
-
-fn read(store: &Store, found: Vec<(EntryId, String, BodyPlace)>) -> Vec<Outgoing> {
     found
         .into_iter()
-        .filter_map(|(entry, message_id, place)| {
-            let bytes = store.body(place).ok()?;
-            Some(Outgoing { entry, message_id, bytes })
-        })
+        .filter_map(|(entry, place)| Some(Letter { entry, bytes: store.body(place).ok()? }))
         .collect()
 }
