@@ -1,1 +1,137 @@
-//! The coordination server: registry, matching, tasks, mailboxes and its REST API.
+//! The coordination server: registry, matching, offers, shared state and their HTTP interface. It
+//! prints nothing and reads no configuration: its owner opens the store and hands it over.
+
+pub mod apply;
+pub mod core;
+pub mod desk;
+pub mod intake;
+pub mod life;
+pub mod mail;
+pub mod matching;
+pub mod model;
+pub mod registry;
+mod routes;
+pub mod scheduler;
+pub mod shared;
+pub mod tasks;
+pub mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use storage::event::Event;
+use storage::store::Store;
+use storage::transaction::Act;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use self::core::Core;
+pub use self::desk::Rules;
+use self::life::{Bells, Life};
+use crate::clock::Clock;
+use crate::protocol::SERVER_AGENT_ID;
+
+/// What a server is started with.
+pub struct ServerSettings {
+    /// The address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The store, open and recovered. The server does not stop it.
+    pub store: Store,
+    /// Time and chance.
+    pub clock: Clock,
+    /// What the server goes by.
+    pub rules: Rules,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or is not one of this machine.
+    #[error("cannot listen on {address}: {source}; choose another address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The store does not write.
+    #[error("cannot write to the store: {0}")]
+    Store(String),
+}
+
+/// A server that runs until it is stopped.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// The coordination server.
+pub struct Server;
+
+impl Server {
+    /// Starts a server in this runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be used or the store does not write.
+    pub async fn start(settings: ServerSettings) -> Result<Running, StartError> {
+        let ServerSettings { listen, store, clock, rules } = settings;
+        let refused = |source| StartError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let (stop, stopping) = watch::channel(false);
+        let core = Arc::new(Core {
+            started: clock.monotonic(),
+            store,
+            clock,
+            rules,
+            life: Life::default(),
+            bells: Bells::default(),
+            wake: Notify::new(),
+            stopping,
+        });
+        core.decided(|desk| {
+            desk.tx.note(Act::new(Event::SessionStart, SERVER_AGENT_ID, "", SERVER_AGENT_ID));
+            Ok(())
+        })
+        .await
+        .map_err(|refusal| StartError::Store(refusal.detail))?;
+        core.listen();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(scheduler::run(Arc::clone(&core)));
+        tasks.spawn(serve(listener, core));
+        Ok(Running { address, stop, tasks })
+    }
+}
+
+async fn serve(listener: TcpListener, core: Arc<Core>) {
+    let mut stopping = core.stopping.clone();
+    let stopped = async move {
+        // An error says that the owner is gone, which ends the server as well.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    let served = axum::serve(listener, routes::router(core)).with_graceful_shutdown(stopped);
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the server stopped to listen");
+    }
+}
+
+impl Running {
+    /// Where it is reached by HTTP.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Takes no new work, answers what is under way, and ends. The store stays open.
+    pub async fn stop(mut self) {
+        // Nobody listens when everything ended by itself.
+        let _ = self.stop.send(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the server failed");
+            }
+        }
+    }
+}

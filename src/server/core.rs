@@ -1,0 +1,100 @@
+//! What the parts of a running server share, and how they commit a decision. It starts nothing.
+
+use std::sync::Arc;
+
+use storage::commit::Commit;
+use storage::record::{Fact, Kind};
+use storage::store::{CommitError, Store};
+use storage::transaction::Transaction;
+use tokio::sync::{Notify, watch};
+
+use super::desk::{Desk, Rules};
+use super::life::{Bells, Life};
+use crate::clock::{Clock, Millis};
+use crate::protocol::{ErrorCode, Refusal};
+
+/// The shared parts of a running server.
+pub struct Core {
+    /// Everything durable.
+    pub store: Store,
+    /// Time and chance.
+    pub clock: Clock,
+    /// What the server goes by.
+    pub rules: Rules,
+    /// Signs of life.
+    pub life: Life,
+    /// Who waits for a mailbox or a task.
+    pub bells: Bells,
+    /// Wakes the scheduler.
+    pub wake: Notify,
+    /// Turns true when the server stops.
+    pub stopping: watch::Receiver<bool>,
+    /// Monotonic time of the start.
+    pub started: Millis,
+}
+
+impl Core {
+    /// Commits a decision of the server.
+    pub fn decide<R, F>(self: &Arc<Self>, decide: F) -> Commit<Result<R, Refusal>>
+    where
+        F: FnOnce(&mut Desk<'_, '_>) -> Result<R, Refusal> + Send + 'static,
+        R: Send + 'static,
+    {
+        let core = Arc::clone(self);
+        self.store.commit(move |tx: &mut Transaction<'_>| {
+            let (clock, life, rules) = (&core.clock, &core.life, &core.rules);
+            decide(&mut Desk { tx, clock, life, rules })
+        })
+    }
+
+    /// Commits a decision and waits until it is durable.
+    ///
+    /// # Errors
+    /// The decision's refusal, or `unavailable` when the store cannot write.
+    pub async fn decided<R, F>(self: &Arc<Self>, decide: F) -> Result<R, Refusal>
+    where
+        F: FnOnce(&mut Desk<'_, '_>) -> Result<R, Refusal> + Send + 'static,
+        R: Send + 'static,
+    {
+        self.decide(decide).await.map_err(|error| unavailable(&error))?
+    }
+
+    /// Rings for what each durable frame touched, as long as the server lives.
+    pub fn listen(self: &Arc<Self>) {
+        let core = Arc::downgrade(self);
+        self.store.listen(Box::new(move |published| {
+            let Some(core) = core.upgrade() else { return false };
+            let mut wakes = false;
+            for (_, record, _) in published.entries.iter() {
+                match &record.fact {
+                    Fact::Accept(head) if !head.destination.is_empty() => {
+                        core.bells.ring(&head.destination);
+                    }
+                    Fact::Put(write) => match write.key.kind {
+                        Kind::Task => {
+                            core.bells.ring(&task_bell(&write.key.name));
+                            wakes = true;
+                        }
+                        Kind::Agent | Kind::Waiting | Kind::Lease => wakes = true,
+                        _ => {}
+                    },
+                    _ => {}
+                }
+            }
+            if wakes {
+                core.wake.notify_one();
+            }
+            true
+        }));
+    }
+}
+
+/// The bell of a task, by the name of its entity.
+pub fn task_bell(name: &str) -> String {
+    format!("task\0{name}")
+}
+
+/// The refusal when the store cannot write.
+pub fn unavailable(error: &CommitError) -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, format!("try again later; {error}"))
+}

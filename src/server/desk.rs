@@ -1,0 +1,220 @@
+//! What a decision of the server works on: the transaction, the rules, the clock and the signs of
+//! life; with the few reads and writes that all decisions share. It decides nothing.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+use storage::event::Event;
+use storage::record::{EntityKey, Kind, Level};
+use storage::transaction::{Act, Transaction};
+
+use super::life::Life;
+use super::mail;
+use super::model::{self, Agent, Task, decode, encode};
+use crate::clock::{Clock, Millis};
+use crate::outbox;
+use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
+
+/// What the server goes by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How often an agent gives a sign of life; after three without one it is lost.
+    pub heartbeat: Duration,
+    /// How long an offer waits for its answer.
+    pub offer_timeout: Duration,
+    /// How many grants may end without an answer.
+    pub max_attempts: u32,
+    /// How long message ids are remembered.
+    pub dedup_window: Duration,
+    /// Prefixes of shared state whose values are merged.
+    pub merge_prefixes: Vec<String>,
+    /// Keys of shared state that only the current version may change; `*` is one segment.
+    pub reject_prefixes: Vec<String>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(30),
+            offer_timeout: Duration::from_secs(30),
+            max_attempts: 5,
+            dedup_window: Duration::from_hours(8 * 24),
+            merge_prefixes: vec!["queue/".to_owned()],
+            reject_prefixes: vec!["agent/*/status".to_owned()],
+        }
+    }
+}
+
+/// A duration in milliseconds.
+pub fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// One decision's tools.
+pub struct Desk<'a, 'b> {
+    /// What is decided so far, and where decisions go.
+    pub tx: &'a mut Transaction<'b>,
+    /// Time for ids and leases.
+    pub clock: &'a Clock,
+    /// What the agents said lately, which is not durable.
+    pub life: &'a Life,
+    /// What the server goes by.
+    pub rules: &'a Rules,
+}
+
+impl Desk<'_, '_> {
+    /// The time of the decision.
+    pub fn now(&self) -> Millis {
+        self.tx.now()
+    }
+
+    /// The task of this id.
+    pub fn find_task(&self, namespace: &str, task_id: &str) -> Option<Task> {
+        decode(&self.tx.get(&model::task_key(namespace, task_id))?.value)
+    }
+
+    /// The task of this id.
+    ///
+    /// # Errors
+    /// `unknown_task`.
+    pub fn task(&self, namespace: &str, task_id: &str) -> Result<Task, Refusal> {
+        self.find_task(namespace, task_id).ok_or_else(|| unknown_task(task_id))
+    }
+
+    /// The agent of this id, if it ever registered.
+    pub fn agent(&self, namespace: &str, agent_id: &str) -> Option<Agent> {
+        decode(&self.tx.get(&model::agent_key(namespace, agent_id))?.value)
+    }
+
+    /// The agents of a namespace.
+    pub fn agents(&self, namespace: &str) -> Vec<Agent> {
+        let prefix = format!("{namespace}\0");
+        let found = self.tx.ledger().scan(Kind::Agent, &prefix);
+        found.filter_map(|(_, entity)| decode(&entity.value)).collect()
+    }
+
+    /// Slots of this agent that are taken.
+    pub fn running(&self, namespace: &str, agent_id: &str) -> u32 {
+        let prefix = model::slot_prefix(namespace, agent_id);
+        let taken = self.tx.ledger().scan(Kind::Lease, &prefix).count();
+        u32::try_from(taken).unwrap_or(u32::MAX)
+    }
+
+    /// The tasks that take slots of this agent.
+    pub fn slots(&self, namespace: &str, agent_id: &str) -> Vec<Task> {
+        let prefix = model::slot_prefix(namespace, agent_id);
+        let slots = self.tx.ledger().scan(Kind::Lease, &prefix);
+        let ids: Vec<String> =
+            slots.filter_map(|(key, _)| key.name.rsplit('\0').next().map(str::to_owned)).collect();
+        ids.iter().filter_map(|id| self.find_task(namespace, id)).collect()
+    }
+
+    /// Writes a task, and its places among the waiting, the deadlines and the slots.
+    pub fn put_task(&mut self, event: Event, actor: &str, task: &Task) {
+        use super::model::TaskStatus;
+        let note = |event| Act::new(event, actor, &task.namespace, &task.task_id);
+        let quiet = || note(event).level(Level::Debug);
+        let details = json!({
+            "status": task.status,
+            "attempt": task.attempt,
+            "agent_id": task.agent_id,
+        });
+        self.tx.put(note(event).details(details.to_string()), task.key(), encode(task));
+        let waiting = task.waiting_key();
+        if task.status == TaskStatus::Pending {
+            if self.tx.get(&waiting).is_none() {
+                self.tx.put(quiet(), waiting, Vec::new());
+            }
+        } else {
+            self.tx.remove(quiet(), waiting);
+        }
+        if let Some(deadline) = task.deadline {
+            let key = model::deadline_key(deadline, &task.namespace, &task.task_id);
+            if task.status.is_terminal() {
+                self.tx.remove(quiet(), key);
+            } else if self.tx.get(&key).is_none() {
+                self.tx.put(quiet(), key, Vec::new());
+            }
+        }
+    }
+
+    /// Takes or frees the slot of a task on an agent.
+    pub fn slot(&mut self, event: Event, task: &Task, agent_id: &str, taken: bool) {
+        let key = model::slot_key(&task.namespace, agent_id, &task.task_id);
+        let act = Act::new(event, SERVER_AGENT_ID, &task.namespace, &task.task_id);
+        self.write(act.level(Level::Debug), key, taken.then(Vec::new));
+    }
+
+    fn write(&mut self, act: Act, key: EntityKey, value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => self.tx.put(act, key, value),
+            None => self.tx.remove(act, key),
+        }
+    }
+
+    /// Puts a message of the server into an agent's mailbox.
+    ///
+    /// # Errors
+    /// When it is too large to be written.
+    pub fn send(
+        &mut self,
+        to: &str,
+        namespace: &str,
+        message_type: MessageType,
+        payload: &impl Serialize,
+        more: Fields<'_>,
+    ) -> Result<(), Refusal> {
+        let message_id = self.clock.message_id();
+        let fields = Fields {
+            message_id: Some(&message_id),
+            agent_id: Some(SERVER_AGENT_ID),
+            namespace: Some(namespace),
+            timestamp: Some(self.now()),
+            to: Some(to),
+            ..more
+        };
+        let envelope = Envelope::compose(message_type, fields, payload)?;
+        outbox::stage(self.tx, &envelope, &mail::mailbox(namespace, to), to);
+        Ok(())
+    }
+
+    /// Passes a received message on to an agent, as it is but for its routing fields.
+    ///
+    /// # Errors
+    /// When a routing field is not valid.
+    pub fn forward(
+        &mut self,
+        envelope: &Envelope,
+        namespace: &str,
+        sender: &str,
+        to: &str,
+    ) -> Result<(), Refusal> {
+        let fresh = self.clock.message_id();
+        let taken = envelope
+            .message_id()
+            .is_some_and(|id| self.tx.find(&mail::outbound(namespace, to, id)).is_some());
+        let filled = envelope.fill_missing(&Fields {
+            message_id: Some(&fresh),
+            agent_id: Some(sender),
+            namespace: Some(namespace),
+            timestamp: Some(self.now()),
+            to: Some(to),
+            ..Fields::default()
+        })?;
+        // Two senders may use the same id for the same recipient; a mailbox has each id once.
+        let routed = filled.with_fields(&Fields {
+            to: Some(to),
+            message_id: taken.then_some(fresh.as_str()),
+            ..Fields::default()
+        })?;
+        outbox::stage(self.tx, &routed, &mail::mailbox(namespace, to), to);
+        Ok(())
+    }
+}
+
+/// There is no such task.
+pub fn unknown_task(task_id: &str) -> Refusal {
+    let detail = format!("check the task id; this namespace has no task {task_id}");
+    Refusal::new(ErrorCode::UnknownTask, detail)
+}

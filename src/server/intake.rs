@@ -1,0 +1,251 @@
+//! Takes the messages of one frame or request: judges, admits and applies each in order, and says
+//! what became of it when all of it is durable. It knows no socket.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use storage::event::Event;
+use storage::transaction::{Act, Body};
+
+use super::core::{Core, unavailable};
+use super::desk::{Desk, millis};
+use super::model::Session;
+use super::{apply, mail, registry};
+use crate::inbox::{self, Admitted, Arrival};
+use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck};
+use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, is_identifier};
+
+/// Unacknowledged messages that may be under way, each way.
+pub const WINDOW: u32 = 256;
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    /// It is durable; a `register` has an answer of its own.
+    Accepted(Option<Value>),
+    /// It was durable before.
+    Duplicate,
+    /// It was refused.
+    Refused(Refusal),
+}
+
+/// What became of a message, and which one it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Taken {
+    /// Its id, its own or the assigned one.
+    pub message_id: Option<String>,
+    /// Its position in the frame, when it had no id of its own.
+    pub index: Option<u32>,
+    /// Its type, where it could be read.
+    pub message_type: Option<MessageType>,
+    /// What became of it.
+    pub fate: Fate,
+    /// Whom a `register` made known: namespace and agent.
+    pub registered: Option<(String, String)>,
+}
+
+/// Where messages come from.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// The agent, when the connection belongs to one.
+    pub agent_id: Option<String>,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// The session that the sender claims to have.
+    pub session_id: Option<String>,
+    /// Lanes in which a message was refused that will come again.
+    pub blocked: Arc<Mutex<HashSet<String>>>,
+}
+
+/// Takes messages in order; returns when everything is durable.
+pub async fn take(
+    core: &Arc<Core>,
+    source: &Source,
+    messages: Vec<Result<Envelope, Rejected>>,
+) -> Vec<Taken> {
+    let mut commits = Vec::with_capacity(messages.len());
+    for (position, message) in messages.into_iter().enumerate() {
+        commits.push(begin(core, source, position, message));
+    }
+    let mut taken = Vec::with_capacity(commits.len());
+    for (mut one, arrival, commit) in commits {
+        if let Some(commit) = commit {
+            let result = commit.await.map_err(|error| unavailable(&error)).and_then(|it| it);
+            one.fate = result.unwrap_or_else(Fate::Refused);
+        }
+        if let (Fate::Refused(refusal), Some(arrival)) = (&one.fate, arrival) {
+            note(core, arrival, refusal.clone()).await;
+        }
+        taken.push(one);
+    }
+    taken
+}
+
+type Deciding = storage::commit::Commit<Result<Fate, Refusal>>;
+
+fn begin(
+    core: &Arc<Core>,
+    source: &Source,
+    position: usize,
+    message: Result<Envelope, Rejected>,
+) -> (Taken, Option<Arc<Arrival>>, Option<Deciding>) {
+    let index = u32::try_from(position).unwrap_or(u32::MAX);
+    let rejected = |message_id: Option<String>, refusal| Taken {
+        index: message_id.is_none().then_some(index),
+        message_id,
+        message_type: None,
+        fate: Fate::Refused(refusal),
+        registered: None,
+    };
+    let envelope = match message {
+        Ok(envelope) => envelope,
+        Err(one) => return (rejected(one.message_id, one.refusal), None, None),
+    };
+    let own_id = envelope.message_id().map(str::to_owned);
+    let arrival = match arrive(core, source, &envelope) {
+        Ok(arrival) => Arc::new(arrival),
+        Err(refusal) => return (rejected(own_id, refusal), None, None),
+    };
+    let message_type = envelope.message_type().clone();
+    let is_register = message_type == MessageType::Register;
+    let taken = Taken {
+        index: own_id.is_none().then_some(index),
+        message_id: arrival.envelope.message_id().map(str::to_owned),
+        message_type: Some(message_type),
+        fate: Fate::Accepted(None),
+        registered: is_register.then(|| (arrival.namespace.clone(), arrival.sender.clone())),
+    };
+    let commit = decide(core, source, Arc::clone(&arrival));
+    (taken, Some(arrival), Some(commit))
+}
+
+/// Fills in what the sender left out, and checks that it is who the connection belongs to.
+fn arrive(core: &Core, source: &Source, envelope: &Envelope) -> Result<Arrival, Refusal> {
+    let sender = match (&source.agent_id, envelope.agent_id()) {
+        (Some(owner), Some(given)) if owner != given => {
+            let detail = format!("send as {owner}, whose session this is");
+            return Err(Refusal::new(ErrorCode::Forbidden, detail).at("agent_id"));
+        }
+        (Some(owner), _) => owner.clone(),
+        (None, _) => envelope.sending_agent()?.to_owned(),
+    };
+    let namespace = match (&source.namespace, envelope.given_namespace()) {
+        (Some(own), Some(given)) if own != given => {
+            let detail = format!("use the namespace {own} of this session; nothing crosses");
+            return Err(Refusal::new(ErrorCode::Forbidden, detail).at("namespace"));
+        }
+        (Some(own), _) => own.clone(),
+        (None, _) => envelope.namespace().to_owned(),
+    };
+    let message_id = core.clock.message_id();
+    let envelope = envelope.fill_missing(&Fields {
+        message_id: Some(&message_id),
+        agent_id: Some(&sender),
+        namespace: Some(&namespace),
+        timestamp: Some(core.clock.now()),
+        ..Fields::default()
+    })?;
+    Ok(Arrival { envelope, namespace, sender, dedup_window: millis(core.rules.dedup_window) })
+}
+
+fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>) -> Deciding {
+    let session_id = source.session_id.clone();
+    let blocked = Arc::clone(&source.blocked);
+    let store = core.store.clone();
+    let window = core.rules.dedup_window.as_secs();
+    let durable = arrival.envelope.message_type().is_durable();
+    let body = Body::new(if durable { arrival.envelope.raw() } else { b"" });
+    core.decide(move |desk| {
+        let (namespace, sender) = (arrival.namespace.as_str(), arrival.sender.as_str());
+        let envelope = &arrival.envelope;
+        if *envelope.message_type() == MessageType::Register {
+            let session =
+                registry::register(desk, namespace, sender, envelope.payload::<Register>()?)?;
+            return Ok(Fate::Accepted(Some(greeting(desk, envelope, &session, window))));
+        }
+        registry::check_session(desk.agent(namespace, sender).as_ref(), session_id.as_deref())?;
+        registry::alive(desk, namespace, sender);
+        if let Some(fate) = fleeting(desk, &arrival)? {
+            return Ok(fate);
+        }
+        let lane = envelope.lane_key().map(|lane| {
+            format!("{namespace}\0{sender}\0{}\0{lane}", envelope.recipient().unwrap_or_default())
+        });
+        if lane.as_ref().is_some_and(|lane| blocked.lock().contains(lane)) {
+            let detail = "an earlier message of this ordering key was refused; send it first";
+            return Err(Refusal::new(ErrorCode::LaneBlocked, detail));
+        }
+        let (clock, life, rules) = (desk.clock, desk.life, desk.rules);
+        let admitted = inbox::admit(desk.tx, &store, &arrival, body, |tx| {
+            apply::message(&mut Desk { tx, clock, life, rules }, namespace, sender, envelope)
+        });
+        match admitted {
+            Ok(Admitted::Accepted) => Ok(Fate::Accepted(None)),
+            Ok(Admitted::Duplicate) => {
+                desk.tx.note(Act::new(
+                    Event::MessageDuplicate,
+                    sender,
+                    namespace,
+                    arrival.message_id(),
+                ));
+                Ok(Fate::Duplicate)
+            }
+            Err(refusal) => {
+                if let (true, Some(lane)) = (refusal.retryable, lane) {
+                    blocked.lock().insert(lane);
+                }
+                Err(refusal)
+            }
+        }
+    })
+}
+
+/// Takes what is never stored: heartbeats and receipts.
+fn fleeting(desk: &mut Desk<'_, '_>, arrival: &Arrival) -> Result<Option<Fate>, Refusal> {
+    let (namespace, sender) = (arrival.namespace.as_str(), arrival.sender.as_str());
+    let envelope = &arrival.envelope;
+    match envelope.message_type() {
+        MessageType::Heartbeat => {
+            let heartbeat = envelope.payload::<Heartbeat>()?;
+            registry::heartbeat(desk, namespace, sender, &heartbeat)?;
+        }
+        MessageType::Ack => {
+            let ids: Vec<String> = envelope.payload::<Ack>()?.ids().map(str::to_owned).collect();
+            mail::delivered(desk.tx, namespace, sender, &ids);
+        }
+        MessageType::Nack => {
+            let nack = envelope.payload::<Nack>()?;
+            for id in nack.ids() {
+                mail::refused(desk.tx, namespace, sender, id, &nack.refusal());
+            }
+        }
+        _ => return Ok(None),
+    }
+    Ok(Some(Fate::Accepted(None)))
+}
+
+/// The payload of the `ack` that answers a `register`.
+fn greeting(desk: &Desk<'_, '_>, envelope: &Envelope, session: &Session, window: u64) -> Value {
+    let ack = RegisterAck {
+        message_id: envelope.message_id().filter(|id| is_identifier(id)).map(str::to_owned),
+        session_id: Some(session.session_id.clone()),
+        heartbeat_interval: Some(desk.rules.heartbeat.as_secs_f64()),
+        window: Some(WINDOW),
+        dedup_window_seconds: Some(window),
+        server_time: Some(desk.now()),
+        journal_head: None,
+    };
+    serde_json::to_value(ack).unwrap_or_default()
+}
+
+async fn note(core: &Arc<Core>, arrival: Arc<Arrival>, refusal: Refusal) {
+    let noted = core.decided(move |desk| {
+        inbox::note_refusal(desk.tx, &arrival, &refusal);
+        Ok(())
+    });
+    if let Err(refusal) = noted.await {
+        tracing::warn!(%refusal, "a refusal could not be recorded");
+    }
+}

@@ -1,0 +1,232 @@
+//! Agents and their sessions: who registered, who is there, who can do what. It offers nothing and
+//! closes no connection itself.
+
+use serde_json::json;
+use storage::event::Event;
+use storage::record::Level;
+use storage::transaction::Act;
+
+use super::desk::Desk;
+use super::life::{Ending, name};
+use super::model::{Agent, Presence, Session, TaskStatus, encode};
+use super::{matching, tasks, view};
+use crate::protocol::payload::{
+    CapabilityQuery, CapabilityResponse, Heartbeat, QueryType, Register, RunningTask,
+};
+use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID};
+
+/// Opens a session. The same instance replaces its session silently; another one wins, and the
+/// loser's connection is told.
+///
+/// # Errors
+/// When a message cannot be written.
+pub fn register(
+    desk: &mut Desk<'_, '_>,
+    namespace: &str,
+    agent_id: &str,
+    register: Register,
+) -> Result<Session, Refusal> {
+    let now = desk.now();
+    let before = desk.agent(namespace, agent_id);
+    let old = before.as_ref().and_then(|agent| agent.session.as_ref());
+    let is_same = old.is_none_or(|old| old.instance_id == register.instance_id);
+    let session = Session {
+        session_id: desk.clock.message_id(),
+        instance_id: register.instance_id.clone(),
+        opened_at: now,
+    };
+    let agent = Agent {
+        agent_id: agent_id.to_owned(),
+        namespace: namespace.to_owned(),
+        max_concurrent_tasks: register.slots(),
+        name: register.name,
+        version: register.version,
+        provider: register.provider,
+        capabilities: register.capabilities,
+        agent_types: register.agent_types,
+        supported_models: register.supported_models,
+        status: Presence::Online,
+        registered_at: now,
+        session: Some(session.clone()),
+    };
+    let details = json!({"session_id": session.session_id, "replaces_another": !is_same});
+    let act = Act::new(Event::Register, agent_id, namespace, agent_id);
+    desk.tx.put(act.details(details.to_string()), agent.key(), encode(&agent));
+    let who = name(namespace, agent_id);
+    desk.life.seen(&who, desk.clock.monotonic(), now);
+    desk.life.renew(&who);
+    desk.life.fence(&who, if is_same { Ending::Superseded } else { Ending::Replaced });
+    match register.running {
+        Some(running) => reconcile(desk, namespace, agent_id, &running)?,
+        None if is_same => {}
+        None => reconcile(desk, namespace, agent_id, &[])?,
+    }
+    Ok(session)
+}
+
+/// Takes back what the agent took and no longer runs. Its unanswered offers stay.
+fn reconcile(
+    desk: &mut Desk<'_, '_>,
+    namespace: &str,
+    agent_id: &str,
+    running: &[RunningTask],
+) -> Result<(), Refusal> {
+    for mut task in desk.slots(namespace, agent_id) {
+        let is_running = running.iter().any(|one| {
+            one.task_id == task.task_id && one.attempt.is_none_or(|it| it == task.attempt)
+        });
+        if task.status != TaskStatus::Offered && !is_running {
+            tasks::take_back(desk, &mut task, "the agent came back without the task")?;
+        }
+    }
+    Ok(())
+}
+
+/// A heartbeat: a sign of life that is not stored, only audited when the status changes.
+///
+/// # Errors
+/// `unknown_agent` before the agent registered.
+pub fn heartbeat(
+    desk: &mut Desk<'_, '_>,
+    namespace: &str,
+    agent_id: &str,
+    heartbeat: &Heartbeat,
+) -> Result<(), Refusal> {
+    let Some(agent) = desk.agent(namespace, agent_id) else {
+        let detail = "register before the first heartbeat";
+        return Err(Refusal::new(ErrorCode::UnknownAgent, detail));
+    };
+    let who = name(namespace, agent_id);
+    if desk.life.beat(&who, heartbeat.status) {
+        let details = json!({"status": heartbeat.status});
+        let act = Act::new(Event::Heartbeat, agent_id, namespace, agent_id);
+        desk.tx.note(act.level(Level::Debug).details(details.to_string()));
+    }
+    presence(desk, agent, Presence::Online);
+    Ok(())
+}
+
+/// An agent gave a sign of life by whatever it sent.
+pub fn alive(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str) {
+    let who = name(namespace, agent_id);
+    desk.life.seen(&who, desk.clock.monotonic(), desk.clock.now());
+    if let Some(agent) = desk.agent(namespace, agent_id) {
+        if agent.status == Presence::Lost {
+            presence(desk, agent, Presence::Online);
+        }
+    }
+}
+
+/// Writes whether an agent is there, when that changed.
+pub fn presence(desk: &mut Desk<'_, '_>, mut agent: Agent, status: Presence) {
+    if agent.status == status {
+        return;
+    }
+    agent.status = status;
+    let (event, level) = match status {
+        Presence::Online => (Event::Connect, Level::Info),
+        Presence::Lost => (Event::Disconnect, Level::Warning),
+        Presence::Offline => (Event::Disconnect, Level::Info),
+    };
+    let details = json!({"status": status.as_str()});
+    let act = Act::new(event, &agent.agent_id, &agent.namespace, &agent.agent_id);
+    desk.tx.put(act.level(level).details(details.to_string()), agent.key(), encode(&agent));
+}
+
+/// An agent gave no sign of life for three heartbeat intervals: its tasks go back.
+///
+/// # Errors
+/// When a message cannot be written.
+pub fn lost(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str) -> Result<(), Refusal> {
+    let Some(agent) = desk.agent(namespace, agent_id) else { return Ok(()) };
+    if agent.status == Presence::Lost {
+        return Ok(());
+    }
+    presence(desk, agent, Presence::Lost);
+    for mut task in desk.slots(namespace, agent_id) {
+        tasks::take_back(desk, &mut task, "its agent was lost")?;
+    }
+    Ok(())
+}
+
+/// Refuses what comes from a session that another one replaced.
+///
+/// # Errors
+/// `session_replaced`.
+pub fn check_session(agent: Option<&Agent>, session_id: Option<&str>) -> Result<(), Refusal> {
+    let Some(given) = session_id else { return Ok(()) };
+    if agent.and_then(Agent::session_id) == Some(given) {
+        return Ok(());
+    }
+    let detail = "register again; another session of this agent replaced this one";
+    Err(Refusal::new(ErrorCode::SessionReplaced, detail))
+}
+
+/// Answers a question about the agents of a namespace.
+pub fn capabilities(agents: &[(Agent, u32)], query: &CapabilityQuery) -> CapabilityResponse {
+    let can = |agent: &Agent| match query.query_type {
+        QueryType::List => true,
+        QueryType::SupportsTaskType => {
+            query.task_type.as_deref().is_some_and(|it| matching::declares(it, agent))
+        }
+        QueryType::SupportsSkill => query.skill.as_ref().is_some_and(|skill| {
+            agent.capabilities.contains(skill) || agent.agent_types.contains(skill)
+        }),
+        QueryType::SupportsModel => {
+            query.model.as_ref().is_some_and(|model| agent.supported_models.contains(model))
+        }
+    };
+    let able: Vec<&(Agent, u32)> = agents.iter().filter(|(agent, _)| can(agent)).collect();
+    let mut agent_types: Vec<String> = able
+        .iter()
+        .flat_map(|(agent, _)| {
+            let serving = match (query.query_type, query.task_type.as_deref()) {
+                (QueryType::SupportsTaskType, Some(task_type)) => {
+                    crate::protocol::agents::agent_types_for(task_type, &agent.agent_types)
+                }
+                _ => agent.agent_types.iter().map(String::as_str).collect(),
+            };
+            serving.into_iter().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    agent_types.sort_unstable();
+    agent_types.dedup();
+    let is_online = able.iter().any(|(agent, _)| agent.status == Presence::Online);
+    // Whoever is away may still come back: half as sure.
+    let confidence = match (able.is_empty(), is_online) {
+        (true, _) => 0.0,
+        (false, true) => 1.0,
+        (false, false) => 0.5,
+    };
+    CapabilityResponse {
+        supported: !able.is_empty(),
+        agent_types,
+        confidence: Some(confidence),
+        estimated_cost: None,
+        agents: Some(able.iter().map(|(agent, running)| view::able(agent, *running)).collect()),
+    }
+}
+
+/// The agents of a namespace with the number of their taken slots.
+pub fn staffed(desk: &Desk<'_, '_>, namespace: &str) -> Vec<(Agent, u32)> {
+    let agents = desk.agents(namespace);
+    agents
+        .into_iter()
+        .map(|agent| {
+            let running = desk.running(namespace, &agent.agent_id);
+            (agent, running)
+        })
+        .collect()
+}
+
+/// Whether messages for this agent have a mailbox.
+///
+/// # Errors
+/// `unknown_agent`, retryable, before it registered for the first time.
+pub fn check_known(desk: &Desk<'_, '_>, namespace: &str, agent_id: &str) -> Result<(), Refusal> {
+    if agent_id == SERVER_AGENT_ID || desk.agent(namespace, agent_id).is_some() {
+        return Ok(());
+    }
+    let detail = format!("try again later; no agent {agent_id} ever registered here");
+    Err(Refusal::new(ErrorCode::UnknownAgent, detail).at("to"))
+}

@@ -1,0 +1,171 @@
+//! `/messages`: the protocol over plain HTTP: send, fetch, acknowledge. What a message does is
+//! decided by [`crate::server::intake`].
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use storage::record::EntryId;
+
+use super::problem::Failure;
+use super::{Parameters, read, wait_for};
+use crate::protocol::payload::NackError;
+use crate::protocol::{
+    DEFAULT_NAMESPACE, ErrorCode, Refusal, SERVER_AGENT_ID, is_identifier, parse_frame,
+    parse_ndjson,
+};
+use crate::server::core::Core;
+use crate::server::intake::{self, Fate, Source, Taken};
+use crate::server::{mail, registry};
+
+/// The header of a session over HTTP.
+const SESSION: &str = "openclaw-session";
+
+fn session(headers: &HeaderMap) -> Option<String> {
+    headers.get(SESSION).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// `POST /messages`.
+pub(super) async fn send(
+    State(core): State<Arc<Core>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let body = read(body).await?;
+    let kind = headers.get("content-type").and_then(|value| value.to_str().ok());
+    let is_lines = kind.is_some_and(|kind| kind.starts_with("application/x-ndjson"));
+    let frame = if is_lines { parse_ndjson(body)? } else { parse_frame(body)? };
+    let is_batch = frame.is_batch;
+    let source = Source { session_id: session(&headers), ..Source::default() };
+    let mut taken = intake::take(&core, &source, frame.messages).await;
+    if let (false, [Taken { fate: Fate::Refused(refusal), .. }]) = (is_batch, &mut taken[..]) {
+        return Err(refusal.clone().into());
+    }
+    let results: Vec<Value> = taken.iter().map(result).collect();
+    let mut response = (StatusCode::ACCEPTED, Json(json!({"results": results}))).into_response();
+    let opened = taken.iter().find_map(|one| match &one.fate {
+        Fate::Accepted(Some(payload)) => payload.get("session_id")?.as_str(),
+        _ => None,
+    });
+    if let Some(value) = opened.and_then(|id| HeaderValue::from_str(id).ok()) {
+        response.headers_mut().insert(SESSION, value);
+    }
+    Ok(response)
+}
+
+fn result(taken: &Taken) -> Value {
+    let mut result = json!({"message_id": taken.message_id});
+    let status = match &taken.fate {
+        Fate::Accepted(payload) => {
+            if let Some(payload) = payload {
+                result["payload"] = payload.clone();
+            }
+            "accepted"
+        }
+        Fate::Duplicate => "duplicate",
+        Fate::Refused(refusal) => {
+            result["error"] = serde_json::to_value(NackError::from(refusal)).unwrap_or_default();
+            "refused"
+        }
+    };
+    result["status"] = status.into();
+    result
+}
+
+/// `GET /messages`: what is in an agent's mailbox. Reading acknowledges nothing.
+pub(super) async fn fetch(
+    State(core): State<Arc<Core>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Json<Value>, Failure> {
+    let parameters = Parameters::of(&uri)?;
+    let Some(agent_id) = parameters.identifier("agent_id")? else {
+        return Err(Refusal::missing("agent_id").into());
+    };
+    if agent_id == SERVER_AGENT_ID {
+        return Err(Refusal::invalid("agent_id", "the id of an agent").into());
+    }
+    let (namespace, limit) = (parameters.namespace()?, parameters.limit()?);
+    let (wait, after) = (parameters.wait()?, cursor(parameters.get("after"))?);
+    alive(&core, &namespace, agent_id, session(&headers)).await?;
+    let mailbox = mail::mailbox(&namespace, agent_id);
+    let found = wait_for(&core, &mailbox, wait, || {
+        let now = core.clock.now();
+        let found = mail::unacknowledged(&core.store, &mailbox, after, limit, now);
+        (!found.is_empty()).then_some(found)
+    })
+    .await
+    .unwrap_or_default();
+    let next = found.last().map(|last| last.entry.to_string());
+    let next = next.or_else(|| parameters.get("after").map(str::to_owned));
+    let messages: Vec<Box<RawValue>> = found
+        .into_iter()
+        .filter_map(|message| String::from_utf8(message.bytes).ok())
+        .filter_map(|text| RawValue::from_string(text).ok())
+        .collect();
+    Ok(Json(json!({"messages": messages, "next": next})))
+}
+
+fn cursor(text: Option<&str>) -> Result<Option<EntryId>, Refusal> {
+    let Some(text) = text else { return Ok(None) };
+    let parts = text.split_once('.');
+    let entry = parts.and_then(|(sequence, index)| {
+        Some(EntryId { sequence: sequence.parse().ok()?, index: index.parse().ok()? })
+    });
+    let wanted = "the next of an earlier answer";
+    entry.map(Some).ok_or_else(|| Refusal::invalid("after", wanted))
+}
+
+/// A call of an agent is a sign of life; one of a replaced session is refused.
+async fn alive(
+    core: &Arc<Core>,
+    namespace: &str,
+    agent_id: &str,
+    session_id: Option<String>,
+) -> Result<(), Refusal> {
+    let (namespace, agent_id) = (namespace.to_owned(), agent_id.to_owned());
+    core.decided(move |desk| {
+        let agent = desk.agent(&namespace, &agent_id);
+        registry::check_session(agent.as_ref(), session_id.as_deref())?;
+        registry::alive(desk, &namespace, &agent_id);
+        Ok(())
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+struct Acknowledgement {
+    agent_id: Option<String>,
+    namespace: Option<String>,
+    message_ids: Option<Vec<String>>,
+}
+
+/// `POST /messages/ack`.
+pub(super) async fn acknowledge(
+    State(core): State<Arc<Core>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Failure> {
+    let body = read(body).await?;
+    let body: Acknowledgement = serde_json::from_slice(&body).map_err(|_| {
+        Refusal::new(ErrorCode::Malformed, "send an object with agent_id and message_ids")
+    })?;
+    let agent_id = body.agent_id.ok_or_else(|| Refusal::missing("agent_id"))?;
+    let message_ids = body.message_ids.ok_or_else(|| Refusal::missing("message_ids"))?;
+    let namespace = body.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    if !is_identifier(&agent_id) || !is_identifier(&namespace) {
+        let wanted = "1 to 128 of the characters A-Z a-z 0-9 . _ : -";
+        return Err(Refusal::invalid("agent_id", wanted).into());
+    }
+    alive(&core, &namespace, &agent_id, session(&headers)).await?;
+    let count = core
+        .decided(move |desk| Ok(mail::delivered(desk.tx, &namespace, &agent_id, &message_ids)))
+        .await?;
+    Ok(Json(json!({"acknowledged": count})))
+}

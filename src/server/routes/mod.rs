@@ -1,0 +1,138 @@
+//! The HTTP interface: one file a resource. Each handler reads its request, runs one decision or
+//! looks at a snapshot, and writes the answer; the rules are elsewhere.
+
+mod agents;
+mod health;
+mod messages;
+mod problem;
+mod socket;
+mod state;
+mod task_events;
+mod tasks;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Query;
+use axum::http::{Method, Uri};
+use axum::routing::{get, post};
+use bytes::Bytes;
+
+use super::core::Core;
+use crate::protocol::{DEFAULT_NAMESPACE, ErrorCode, MESSAGE_BYTES_MAX, Refusal, is_identifier};
+use problem::Failure;
+
+/// Elements of a list when the caller does not say how many.
+const LIMIT_DEFAULT: usize = 100;
+
+/// Elements of a list at the most.
+const LIMIT_MAX: usize = 1_000;
+
+/// How long a request may wait for something to happen.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Every route of the server.
+pub fn router(core: Arc<Core>) -> Router {
+    Router::new()
+        .route("/tasks", post(tasks::create).get(tasks::list))
+        .route("/tasks/{id}", get(tasks::show))
+        .route("/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/tasks/{id}/input", post(tasks::input))
+        .route("/tasks/{id}/events", get(task_events::stream))
+        .route("/agents", get(agents::list))
+        .route("/agents/{id}", get(agents::show))
+        .route("/capabilities", get(agents::capabilities))
+        .route("/state/{namespace}", get(state::list))
+        .route("/state/{namespace}/{*key}", get(state::show).put(state::put).delete(state::remove))
+        .route("/messages", post(messages::send).get(messages::fetch))
+        .route("/messages/ack", post(messages::acknowledge))
+        .route("/health", get(health::show))
+        .route("/ws", get(socket::upgrade))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(core)
+}
+
+async fn unknown_route(uri: Uri) -> Failure {
+    Failure::not_found(format!("check the path; there is nothing at {}", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    Failure::other(405, "method_not_allowed", format!("{} does not take {method}", uri.path()))
+}
+
+/// The parameters of a query.
+struct Parameters(HashMap<String, String>);
+
+impl Parameters {
+    fn of(uri: &Uri) -> Result<Self, Refusal> {
+        Query::try_from_uri(uri)
+            .map(|Query(parameters)| Self(parameters))
+            .map_err(|_| Refusal::new(ErrorCode::Malformed, "send a query that can be decoded"))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn identifier(&self, name: &str) -> Result<Option<&str>, Refusal> {
+        let found = self.get(name);
+        if found.is_some_and(|text| !is_identifier(text)) {
+            return Err(Refusal::invalid(name, "1 to 128 of the characters A-Z a-z 0-9 . _ : -"));
+        }
+        Ok(found)
+    }
+
+    fn namespace(&self) -> Result<String, Refusal> {
+        Ok(self.identifier("namespace")?.unwrap_or(DEFAULT_NAMESPACE).to_owned())
+    }
+
+    fn limit(&self) -> Result<usize, Refusal> {
+        let Some(text) = self.get("limit") else { return Ok(LIMIT_DEFAULT) };
+        let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        limit.ok_or_else(|| Refusal::invalid("limit", "a whole number from 1 to 1000"))
+    }
+
+    fn wait(&self) -> Result<Duration, Refusal> {
+        let Some(text) = self.get("wait") else { return Ok(Duration::ZERO) };
+        let seconds = text.parse().ok().filter(|seconds: &f64| *seconds >= 0.0);
+        let wait = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let wait = wait.ok_or_else(|| Refusal::invalid("wait", "a number of seconds"))?;
+        Ok(wait.min(WAIT_MAX))
+    }
+}
+
+/// The whole body, if it is not too large.
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    axum::body::to_bytes(body, MESSAGE_BYTES_MAX).await.map_err(|_| {
+        let detail = format!("send at most {MESSAGE_BYTES_MAX} bytes at once, and all of them");
+        Refusal::new(ErrorCode::TooLarge, detail)
+    })
+}
+
+/// Looks until there is something or the time is over, woken by a bell; the last look decides.
+async fn wait_for<T>(
+    core: &Core,
+    bell: &str,
+    wait: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    let bell = core.bells.bell(bell);
+    let mut stopping = core.stopping.clone();
+    let deadline = tokio::time::sleep(wait);
+    tokio::pin!(deadline);
+    loop {
+        let rung = bell.notified();
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        tokio::select! {
+            () = rung => {}
+            () = &mut deadline => return look(),
+            _ = stopping.wait_for(|stop| *stop) => return look(),
+        }
+    }
+}
