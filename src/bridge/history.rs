@@ -143,14 +143,13 @@ pub async fn retry(
     let wanted = move |live: &&Live| {
         live.status == Status::Failed && (ids.is_empty() || ids.contains(&live.head.message_id))
     };
-    let found: Vec<EntryId> = store
-        .messages(|messages| messages.iter().filter(wanted).map(|live| live.entry).collect());
+    let found: Vec<EntryId> =
+        store.messages(|messages| messages.iter().filter(wanted).map(|live| live.entry).collect());
     let actor = actor.to_owned();
     let commit = store.commit(move |tx| -> Result<usize, std::convert::Infallible> {
         let mut count = 0;
         for entry in found {
-            let Some(live) = tx.live(entry).filter(|live| live.status == Status::Failed)
-            else {
+            let Some(live) = tx.live(entry).filter(|live| live.status == Status::Failed) else {
                 continue;
             };
             let head = &live.head;

@@ -213,8 +213,7 @@ fn cancelled(
     let namespace = &shared.settings.namespace;
     let ours = task::get(tx.ledger(), namespace, &cancel.task_id)
         .filter(|task| task.origin == Origin::Offered);
-    let Some(mut task) =
-        ours.or_else(|| task::get_shared(tx.ledger(), namespace, &cancel.task_id))
+    let Some(mut task) = ours.or_else(|| task::get_shared(tx.ledger(), namespace, &cancel.task_id))
     else {
         return Err(unknown_task(&cancel.task_id));
     };

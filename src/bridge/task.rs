@@ -124,8 +124,11 @@ impl LocalTask {
             _ => Priority::Normal,
         };
         let (model, skills) = (task.model, task.skills);
-        let requirements = (model.is_some() || !skills.is_empty())
-            .then_some(Requirements { model, skills, estimated_cost: None });
+        let requirements = (model.is_some() || !skills.is_empty()).then_some(Requirements {
+            model,
+            skills,
+            estimated_cost: None,
+        });
         Self {
             task_id: task.task_id,
             origin: Origin::Local,

@@ -67,9 +67,8 @@ async fn drain(shared: &Shared, runs: &mut JoinSet<()>) {
 /// Follows again what an earlier start left running, and clears away what it left over.
 async fn adopt(shared: &Arc<Shared>, runs: &mut JoinSet<()>) {
     let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
-    let running = |task: &LocalTask| {
-        task.status == TaskStatus::InProgress && task.origin != Origin::Shared
-    };
+    let running =
+        |task: &LocalTask| task.status == TaskStatus::InProgress && task.origin != Origin::Shared;
     for task in tasks.iter().filter(|task| running(task)) {
         start(shared, runs, task.clone()).await;
     }
@@ -377,10 +376,9 @@ impl From<Outcome> for End {
             Status::Failed => TaskStatus::Failed,
             Status::Cancelled => TaskStatus::Cancelled,
         };
-        let error = outcome.error.map(|failure| TaskError {
-            code: Some(failure.code),
-            message: Some(failure.message),
-        });
+        let error = outcome
+            .error
+            .map(|failure| TaskError { code: Some(failure.code), message: Some(failure.message) });
         let (duration_seconds, finished_at) = (outcome.duration_seconds, outcome.finished_at);
         Self { status, result: outcome.result, error, duration_seconds, finished_at }
     }

@@ -48,8 +48,7 @@ impl Client {
     pub fn server(config: &BridgeConfig) -> Result<Self, Failure> {
         let bridge = &config.openclaw;
         let missing = "no server is configured: set LOKI_OPENCLAW_ENDPOINT or openclaw.endpoint";
-        let base =
-            bridge.endpoint.clone().ok_or_else(|| Failure::new(Code::Usage, missing))?;
+        let base = bridge.endpoint.clone().ok_or_else(|| Failure::new(Code::Usage, missing))?;
         let local = base.contains("://localhost") || base.contains("://127.");
         let token = bridge.auth_token.clone();
         Ok(Self { http: client(local)?, base, token, name: "the server" })
@@ -68,11 +67,7 @@ impl Client {
     ///
     /// # Errors
     /// When nobody answers, or the answer is another refusal.
-    pub async fn any(
-        &self,
-        path: &str,
-        query: &[(&str, String)],
-    ) -> Result<(u16, Value), Failure> {
+    pub async fn any(&self, path: &str, query: &[(&str, String)]) -> Result<(u16, Value), Failure> {
         self.call(self.http.request(Method::GET, self.url(path, query))).await
     }
 

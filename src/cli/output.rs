@@ -80,9 +80,7 @@ fn table(columns: &[&str], rows: Vec<Vec<String>>) {
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => {
-            text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-        }
+        Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
         Value::Object(members) => {
             let member = |(name, value): (&String, &Value)| format!("{name} {}", plain(value));
             members.iter().map(member).collect::<Vec<_>>().join(", ")

@@ -8,9 +8,19 @@ use storage::store::Store;
 use storage::transaction::{Act, Change, Transaction};
 
 use crate::clock::Millis;
-use crate::outbox::Outgoing;
 use crate::protocol::Refusal;
 use crate::retry::Policy;
+
+/// A message that waits in a mailbox, with its place in the order of arrival.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// The entry that accepted it: the cursor of a page.
+    pub entry: EntryId,
+    /// Its id, by which the agent acknowledges it.
+    pub message_id: String,
+    /// The envelope.
+    pub bytes: Vec<u8>,
+}
 
 /// The key of an agent's mailbox.
 pub fn mailbox(namespace: &str, agent_id: &str) -> String {
@@ -24,7 +34,12 @@ pub fn outbound<'a>(namespace: &'a str, peer: &'a str, message_id: &'a str) -> M
 
 /// The recipient has these messages on stable storage; says how many of them were not settled
 /// before. Unknown ids are left alone.
-pub fn delivered(tx: &mut Transaction<'_>, namespace: &str, agent_id: &str, ids: &[String]) -> usize {
+pub fn delivered(
+    tx: &mut Transaction<'_>,
+    namespace: &str,
+    agent_id: &str,
+    ids: &[String],
+) -> usize {
     let mut settled = 0;
     for id in ids {
         let Some(known) = tx.find(&outbound(namespace, agent_id, id)) else { continue };
@@ -93,7 +108,7 @@ pub fn unacknowledged(
     after: Option<EntryId>,
     limit: usize,
     now: Millis,
-) -> Vec<Outgoing> {
+) -> Vec<Letter> {
     let found: Vec<(EntryId, String, BodyPlace)> = store.messages(|messages| {
         messages
             .iter()
@@ -110,12 +125,12 @@ pub fn unacknowledged(
     read(store, found)
 }
 
-fn read(store: &Store, found: Vec<(EntryId, String, BodyPlace)>) -> Vec<Outgoing> {
+fn read(store: &Store, found: Vec<(EntryId, String, BodyPlace)>) -> Vec<Letter> {
     found
         .into_iter()
         .filter_map(|(entry, message_id, place)| {
             let bytes = store.body(place).ok()?;
-            Some(Outgoing { entry, message_id, bytes })
+            Some(Letter { entry, message_id, bytes })
         })
         .collect()
 }

@@ -131,7 +131,7 @@ async fn drive(
                     send(socket, Wire::Ping).await
                 }
             }
-            _ = stop.wait_for(|stop| *stop) => {
+            () = asked_to_stop(stop) => {
                 let _ = socket.send(Wire::Close(CLOSE_GOING_AWAY, "stopping".into())).await;
                 Err(Ended::Stopped)
             }
@@ -140,6 +140,11 @@ async fn drive(
             return ended;
         }
     }
+}
+
+/// Waits until this side is asked to stop, or nobody is left who could ask.
+pub(super) async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn send(socket: &mut Socket, wire: Wire) -> Result<(), Ended> {

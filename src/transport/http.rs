@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::connect::{Carrier, ConnectError, Connection, TransportSettings};
-use super::conversation::{Ended, Handler, Settings};
+use super::conversation::{Ended, Handler, Settings, asked_to_stop};
 use super::feed::{Feed, Outgoing};
 use super::socket::Wire;
 use crate::protocol::payload::{NackError, RegisterAck};
@@ -166,7 +166,7 @@ pub async fn run(
         ended = write(&session, pump, handler, window) => ended,
         ended = listen(&session, handler) => ended,
         ended = speak(&session, control) => ended,
-        _ = stop.wait_for(|stop| *stop) => Ended::Stopped,
+        () = asked_to_stop(&mut stop) => Ended::Stopped,
     };
     if pump.broken().await.is_err() {
         return Ended::StoreStopped;

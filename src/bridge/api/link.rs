@@ -19,8 +19,7 @@ pub async fn status(State(api): Shared) -> Json<Snapshot> {
 /// `GET /api/openclaw/health`
 pub async fn health(State(api): Shared) -> Response {
     let health = api.bridge.health();
-    let status =
-        if health.connected { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if health.connected { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health)).into_response()
 }
 

@@ -88,12 +88,7 @@ struct Sent {
 pub async fn send(State(api): Shared, body: Bytes) -> Result<(StatusCode, Json<Value>), Failed> {
     let sent: Sent = read(&body)?;
     let message_type = MessageType::from(sent.message_type.as_str());
-    let own = [
-        MessageType::Register,
-        MessageType::Heartbeat,
-        MessageType::Ack,
-        MessageType::Nack,
-    ];
+    let own = [MessageType::Register, MessageType::Heartbeat, MessageType::Ack, MessageType::Nack];
     if own.contains(&message_type) {
         let wanted = "another type; this one is sent by the bridge itself";
         return Err(Refusal::invalid("message_type", wanted).into());

@@ -51,7 +51,9 @@ type Shared = State<Arc<Api>>;
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, api: Api, shutdown: Shutdown) -> io::Result<()> {
     let router = router(Arc::new(api));
-    axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.stopping().await }).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move { shutdown.stopping().await })
+        .await
 }
 
 fn router(api: Arc<Api>) -> Router {

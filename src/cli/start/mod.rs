@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 use super::arguments::Global;
 use super::failure::{Code, Failure};
 use super::{Done, output, output_of, store};
+use crate::bridge::Bridge;
 use crate::bridge::prd::{self, Task};
 use crate::bridge::settings::{Agents, Settings};
 use crate::bridge::task::{LocalTask, Origin, TaskStatus};
-use crate::bridge::Bridge;
 use crate::clock::Clock;
 use crate::config::{BridgeConfig, Overrides, process_environment};
 use crate::executor::{Executor, agents};
@@ -70,9 +70,8 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         store::agent_id(&data_dir, config.openclaw.agent_id.as_deref(), !arguments.dry_run)?;
     let tasks = match &arguments.prd {
         None => Vec::new(),
-        Some(path) => prd::read(path, &agent_id).map_err(|error| {
-            Failure::new(Code::Usage, format!("{}: {error}", path.display()))
-        })?,
+        Some(path) => prd::read(path, &agent_id)
+            .map_err(|error| Failure::new(Code::Usage, format!("{}: {error}", path.display())))?,
     };
     let agents = Agents::of_config(&config);
     if arguments.dry_run {
