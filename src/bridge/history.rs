@@ -1,38 +1,16 @@
-//! Messages as people list them. The trait is what the API needs; [`Unfinished`] serves it from
-//! the store's memory, where a finished message is no more than an id.
+//! Messages as people list them. The trait is what the API needs; [`Stored`] serves it from the
+//! store's rows and bodies. It sends nothing; [`retry`] only makes messages due.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::event::Event;
 use storage::messages::Live;
-use storage::record::{Direction, EntryId, Status};
+use storage::record::{EntryId, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Change};
+use storage::view::{Filter, View, ViewError};
 
-use crate::clock::{Millis, rfc3339};
-
-/// Which messages to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// At most so many.
-    pub limit: usize,
-    /// Of this status.
-    pub status: Option<Status>,
-    /// Of this direction.
-    pub direction: Option<Direction>,
-    /// Of this type.
-    pub message_type: Option<String>,
-    /// To or from this agent.
-    pub peer: Option<String>,
-    /// About this task.
-    pub task_id: Option<String>,
-    /// Written at this time or later.
-    pub since: Option<Millis>,
-    /// Written before this time.
-    pub until: Option<Millis>,
-    /// After the place where another page ended.
-    pub after: Option<String>,
-}
+use crate::clock::rfc3339;
 
 /// One message of a list: the fields of section 7 of the protocol.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,46 +67,56 @@ pub struct Detail {
 /// Finds messages.
 pub trait History: Send + Sync {
     /// The messages that pass the filter, newest first.
-    fn list(&self, filter: &Filter) -> Page;
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    fn list(&self, filter: &Filter) -> Result<Page, ViewError>;
 
-    /// The message of this id.
-    fn show(&self, message_id: &str) -> Option<Detail>;
+    /// The newest message of this id.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError>;
 }
 
-/// The messages that are not finished.
-pub struct Unfinished(pub Store);
+/// The messages of a store.
+pub struct Stored {
+    /// Its bodies.
+    pub store: Store,
+    /// Its rows.
+    pub view: View,
+}
 
-impl History for Unfinished {
-    fn list(&self, filter: &Filter) -> Page {
-        let after = filter.after.as_deref().and_then(place);
-        self.0.messages(|messages| {
-            let mut found = messages
-                .iter()
-                .rev()
-                .filter(|live| after.is_none_or(|after| live.entry < after))
-                .filter(|live| passes(filter, live));
-            let page: Vec<&Live> = found.by_ref().take(filter.limit).collect();
-            let next = found.next().and(page.last()).map(|live| live.entry.to_string());
-            Page { messages: page.into_iter().map(row).collect(), next }
-        })
+impl History for Stored {
+    fn list(&self, filter: &Filter) -> Result<Page, ViewError> {
+        let page = self.view.list(filter)?;
+        let next = page.next.map(|entry| entry.to_string());
+        Ok(Page { messages: page.rows.iter().map(row).collect(), next })
     }
 
-    fn show(&self, message_id: &str) -> Option<Detail> {
-        let live = self.0.messages(|messages| {
-            messages.iter().find(|live| live.head.message_id == message_id).cloned()
-        })?;
-        let body = self.0.body(live.body).ok()?;
+    fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
+        let Some(newest) = self.view.get(message_id)?.into_iter().next() else {
+            return Ok(None);
+        };
+        // A body that was dropped leaves the rest of the message visible.
+        let body = self.store.body(newest.body).unwrap_or_default();
         let envelope: Value = serde_json::from_slice(&body).unwrap_or_default();
         let payload = envelope.get("payload").cloned().unwrap_or_default();
         let history = vec![serde_json::json!({
-            "at": rfc3339(live.updated_at),
-            "status": live.status.as_str(),
-            "attempts": live.attempts,
-            "error": &*live.error,
-            "maybe_delivered": live.maybe_delivered,
+            "at": rfc3339(newest.updated_at),
+            "status": newest.status.as_str(),
+            "attempts": newest.attempts,
+            "error": newest.error,
+            "maybe_delivered": newest.maybe_delivered,
         })];
-        Some(Detail { row: row(&live), payload, history })
+        Ok(Some(Detail { row: row(&newest), payload, history }))
     }
+}
+
+/// The place in a list that a page's `next` names.
+pub fn place(text: &str) -> Option<EntryId> {
+    let (sequence, index) = text.split_once('.')?;
+    Some(EntryId { sequence: sequence.parse().ok()?, index: index.parse().ok()? })
 }
 
 /// Makes failed messages pending and due: those with these ids, or all. Returns how many.
@@ -168,37 +156,20 @@ pub async fn retry(
     commit.await.map(|counted| counted.unwrap_or(0))
 }
 
-fn place(text: &str) -> Option<EntryId> {
-    let (sequence, index) = text.split_once('.')?;
-    Some(EntryId { sequence: sequence.parse().ok()?, index: index.parse().ok()? })
-}
-
-fn passes(filter: &Filter, live: &Live) -> bool {
-    let head = &live.head;
-    filter.status.is_none_or(|status| live.status == status)
-        && filter.direction.is_none_or(|direction| head.direction == direction)
-        && filter.message_type.as_ref().is_none_or(|wanted| head.message_type == *wanted)
-        && filter.peer.as_ref().is_none_or(|peer| head.peer == *peer)
-        && filter.task_id.as_ref().is_none_or(|id| head.task_id.as_ref() == Some(id))
-        && filter.since.is_none_or(|since| head.created_at >= since)
-        && filter.until.is_none_or(|until| head.created_at < until)
-}
-
-fn row(live: &Live) -> Row {
-    let head = &live.head;
+fn row(row: &storage::view::Row) -> Row {
     Row {
-        message_id: head.message_id.clone(),
-        direction: head.direction.as_str().to_owned(),
-        message_type: head.message_type.clone(),
-        peer: head.peer.clone(),
-        namespace: head.namespace.clone(),
-        status: live.status.as_str().to_owned(),
-        reason: live.reason.as_str().map(str::to_owned),
-        attempts: live.attempts,
-        next_attempt_at: (live.next_attempt_at > 0).then(|| rfc3339(live.next_attempt_at)),
-        created_at: rfc3339(head.created_at),
-        updated_at: rfc3339(live.updated_at),
-        size_bytes: head.size,
-        sealed: head.sealed,
+        message_id: row.message_id.clone(),
+        direction: row.direction.as_str().to_owned(),
+        message_type: row.message_type.clone(),
+        peer: row.peer.clone(),
+        namespace: row.namespace.clone(),
+        status: row.status.as_str().to_owned(),
+        reason: row.reason.as_str().map(str::to_owned),
+        attempts: row.attempts,
+        next_attempt_at: (row.next_attempt_at > 0).then(|| rfc3339(row.next_attempt_at)),
+        created_at: rfc3339(row.created_at),
+        updated_at: rfc3339(row.updated_at),
+        size_bytes: row.size_bytes,
+        sealed: row.sealed,
     }
 }

@@ -109,9 +109,7 @@ impl Bridge {
         let mut work = JoinSet::new();
         work.spawn(work::run(Arc::clone(&shared)));
         if shared.settings.server.is_some() {
-            // A conversation stays on one thread: its future cannot move to another.
-            let (handle, session) = (tokio::runtime::Handle::current(), Arc::clone(&shared));
-            work.spawn_blocking(move || handle.block_on(session::run(session)));
+            work.spawn(session::run(Arc::clone(&shared)));
         }
         Running { bridge: Self(shared), work }
     }

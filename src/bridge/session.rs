@@ -16,15 +16,19 @@ use super::receive::{Receiver, busy};
 use super::task::{self, Origin, TaskStatus};
 use super::{LinkState, Shared};
 use crate::clock::Millis;
+use crate::config::Transport;
 use crate::outbox::Pump;
 use crate::protocol::payload::{AgentStatus, Heartbeat, Register, RegisterAck, RunningTask};
 use crate::protocol::{Envelope, Refusal};
 use crate::shutdown::Phase;
 use crate::transport::conversation::{Settings as Manners, wire};
-use crate::transport::{ConnectError, Connection, Ended, TransportSettings, Wire, connect};
+use crate::transport::{ConnectError, Connection, Ended, TransportSettings, Wire, connect, http};
 
 /// Unacknowledged messages under way, unless the server says otherwise.
 const WINDOW_DEFAULT: usize = 256;
+
+/// Upgrades that fail in a row before `auto` takes HTTP, section 4 of the protocol.
+const UPGRADES_FAILED_MAX: u32 = 2;
 
 /// The close code of a session that another program took over.
 const CLOSE_REPLACED: u16 = 4_001;
@@ -76,15 +80,40 @@ async fn open(shared: &Shared) -> Result<Connection, String> {
         timeout: shared.settings.timeout.min(Duration::from_secs(30)),
     };
     let register = register(shared).map_err(|refusal| refusal.to_string())?;
-    match connect(&settings, &register).await {
+    let opened = match carrier(shared) {
+        Carried::Http => http::connect(&settings, &register).await,
+        Carried::WebSocket => connect(&settings, &register).await,
+    };
+    match opened {
         Ok(connection) => Ok(connection),
         Err(error) => {
+            if let ConnectError::Status { .. } = &error {
+                let mut link = shared.link.write();
+                link.upgrades_failed = link.upgrades_failed.saturating_add(1);
+            }
             if let ConnectError::Refused(refusal) = &error {
                 let act = shared.act(Event::AuthFail, DESTINATION).level(Level::Warning);
                 note(shared, act, &refusal.code.as_str().to_owned());
             }
             Err(error.to_string())
         }
+    }
+}
+
+enum Carried {
+    WebSocket,
+    Http,
+}
+
+/// `auto` takes HTTP when the server answered twice without opening a WebSocket.
+fn carrier(shared: &Shared) -> Carried {
+    match shared.settings.transport {
+        Transport::WebSocket => Carried::WebSocket,
+        Transport::Http => Carried::Http,
+        Transport::Auto if shared.link.read().upgrades_failed >= UPGRADES_FAILED_MAX => {
+            Carried::Http
+        }
+        Transport::Auto => Carried::WebSocket,
     }
 }
 

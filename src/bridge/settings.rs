@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::config::{BridgeConfig, Features, Secret};
+use crate::config::{BridgeConfig, Features, Secret, Transport};
 use crate::executor::Provider;
 use crate::executor::agents::{AgentSpec, AgentTask, choose};
 use crate::protocol::agents::{agent_types_for, serves, task_types};
@@ -121,6 +121,8 @@ pub struct Settings {
     pub dedup_window: Duration,
     /// The bearer token shown to the server.
     pub token: Option<Secret>,
+    /// How envelopes travel.
+    pub transport: Transport,
     /// How long connecting may take.
     pub timeout: Duration,
     /// The parts of the protocol in use.
@@ -145,6 +147,7 @@ impl Settings {
             drain_timeout: bridge.drain_timeout,
             dedup_window: bridge.dedup_window,
             token: bridge.auth_token.clone(),
+            transport: bridge.transport,
             timeout: bridge.message_timeout,
             features: bridge.features.clone(),
             retry: bridge.retry.clone(),

@@ -30,6 +30,8 @@ pub struct LinkState {
     pub latency_ms: Option<u64>,
     /// Failures to connect in a row.
     pub failures: u32,
+    /// Times in a row that the server answered without opening a WebSocket.
+    pub upgrades_failed: u32,
     /// A person has disconnected the bridge.
     pub parked: bool,
     /// Another program took over our id.

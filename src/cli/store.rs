@@ -3,29 +3,38 @@
 
 use std::path::Path;
 
-use storage::fold::State;
-use storage::journal::{Identity, MemoryLog};
-use storage::store::Store;
+use storage::database::{Database, OpenError};
 
 use super::failure::{Code, Failure};
+use super::output;
 use crate::clock::Clock;
 use crate::shutdown::Shutdown;
 
 /// The file of the data directory with the id of a bridge that was given none.
 const AGENT_ID_FILE: &str = "agent_id";
 
-/// Opens the store. When it stops for good, so does the program.
-pub fn open(clock: &Clock, shutdown: &Shutdown) -> Result<Store, Failure> {
-    let identity = Identity { journal: [0; 16], key: [0; 16] };
+/// Opens the store of a directory. When it stops for good, so does the program.
+pub fn open(dir: &Path, clock: &Clock, shutdown: &Shutdown) -> Result<Database, Failure> {
     let (clock, shutdown) = (clock.clone(), shutdown.clone());
     let fatal = move |reason: &str| {
         tracing::error!(reason, "the store has stopped");
         shutdown.stop();
     };
-    let now = Box::new(move || clock.now());
-    let state = State::new(identity.key);
-    Store::start(Box::new(MemoryLog::new(identity)), state, now, Box::new(fatal))
-        .map_err(|error| Failure::new(Code::Store, error.to_string()))
+    let opened = Database::open(dir, Box::new(move || clock.now()), Box::new(fatal));
+    let (database, report) = opened.map_err(|error: OpenError| store_failure(&error))?;
+    for unreadable in &report.unreadable {
+        output::say(&format!("warning: a part of the store cannot be read: {unreadable}"));
+    }
+    Ok(database)
+}
+
+/// Stops a store so that its next start has nothing to recover.
+pub fn close(database: Database) -> Result<(), Failure> {
+    database.close().map_err(|error| store_failure(&error))
+}
+
+fn store_failure(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Code::Store, error.to_string())
 }
 
 /// Makes the data directory if need be.

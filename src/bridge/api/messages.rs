@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use storage::record::{Direction, Status};
+use storage::view::Filter;
 
 use super::problem::Failed;
 use super::{Shared, limit};
-use crate::bridge::history::{self, Detail, Filter, Page};
+use crate::bridge::history::{self, Detail, Page};
 use crate::clock::{Millis, parse_rfc3339};
 use crate::protocol::{EnvelopeBuilder, ErrorCode, Fields, MessageType, Refusal};
 
@@ -43,16 +44,21 @@ impl Asked {
             "inbound" => Ok(Direction::Inbound),
             _ => Err(Refusal::invalid("direction", "outbound or inbound")),
         });
+        let after = self.after.map(|text| {
+            history::place(&text)
+                .ok_or_else(|| Refusal::invalid("after", "the next of another page"))
+        });
         Ok(Filter {
             limit: limit(self.limit, LIMIT_USUAL)?,
-            status: status.transpose()?,
+            status: status.transpose()?.into_iter().collect(),
             direction: direction.transpose()?,
             message_type: self.message_type,
             peer: self.peer,
+            namespace: None,
             task_id: self.task_id,
             since: time("since", self.since)?,
             until: time("until", self.until)?,
-            after: self.after,
+            after: after.transpose()?,
         })
     }
 }
@@ -64,12 +70,12 @@ fn time(field: &str, text: Option<String>) -> Result<Option<Millis>, Refusal> {
 
 /// `GET /api/openclaw/messages`
 pub async fn list(State(api): Shared, Query(asked): Query<Asked>) -> Result<Json<Page>, Failed> {
-    Ok(Json(api.history.list(&asked.filter()?)))
+    Ok(Json(api.history.list(&asked.filter()?)?))
 }
 
 /// `GET /api/openclaw/messages/{id}`
 pub async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<Detail>, Failed> {
-    let found = api.history.show(&id);
+    let found = api.history.show(&id)?;
     found.map(Json).ok_or_else(|| Failed::missing("no message has this id"))
 }
 

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use storage::store::CommitError;
+use storage::view::ViewError;
 
 use crate::bridge::SendError;
 use crate::protocol::{ErrorCode, Refusal};
@@ -26,6 +27,12 @@ impl From<Refusal> for Failed {
 
 impl From<CommitError> for Failed {
     fn from(error: CommitError) -> Self {
+        Self(Refusal::new(ErrorCode::Unavailable, error.to_string()))
+    }
+}
+
+impl From<ViewError> for Failed {
+    fn from(error: ViewError) -> Self {
         Self(Refusal::new(ErrorCode::Unavailable, error.to_string()))
     }
 }

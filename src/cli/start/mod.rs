@@ -1,6 +1,7 @@
 //! `loki start`: runs the bridge with the tasks of a PRD, with those of the server, or both. It
 //! wires the parts together; each of them works by itself.
 
+mod embedded;
 mod progress;
 mod serve;
 
@@ -23,6 +24,7 @@ use crate::config::{BridgeConfig, Overrides, process_environment};
 use crate::executor::{Executor, agents};
 use crate::shutdown::{Phase, Shutdown};
 
+use embedded::Embedded;
 use progress::Progress;
 
 /// What to start.
@@ -56,12 +58,8 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     for warning in &loaded.warnings {
         output::say(&format!("warning: {warning}"));
     }
-    let config = loaded.config;
-    if arguments.embedded {
-        let text = "--embedded is not part of this build: start openclaw-server beside it";
-        return Err(Failure::new(Code::Usage, text));
-    }
-    if arguments.prd.is_none() && !config.openclaw.enabled {
+    let mut config = loaded.config;
+    if arguments.prd.is_none() && !config.openclaw.enabled && !arguments.embedded {
         let text = "nothing to do: name a PRD, or take tasks from a server with --openclaw";
         return Err(Failure::new(Code::Usage, text));
     }
@@ -79,7 +77,15 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     }
     check_agents(&agents)?;
     store::make(&data_dir)?;
-    started(global, &arguments, &config, &agent_id, tasks).await
+    if !arguments.embedded {
+        return started(global, &arguments, &config, &agent_id, tasks).await;
+    }
+    let embedded = Embedded::start(&data_dir).await?;
+    config.openclaw.enabled = true;
+    config.openclaw.endpoint = Some(embedded.url());
+    let done = started(global, &arguments, &config, &agent_id, tasks).await;
+    embedded.stop().await?;
+    done
 }
 
 /// Shows which agent would do what.
@@ -116,26 +122,29 @@ async fn started(
 ) -> Done {
     let (clock, shutdown) = (Clock::system(), Shutdown::default());
     let listener = serve::listen(&config.dashboard).await?;
-    let store = store::open(&clock, &shutdown)?;
     let data_dir = &config.openclaw.data_dir;
+    let database = store::open(data_dir, &clock, &shutdown)?;
     let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];
     let executor =
         Executor::new(data_dir.join("runs"), supervisor, std::env::current_dir()?, clock.clone());
     let settings = Settings::of_config(config, agent_id, clock.message_id());
     let ids: Vec<String> = tasks.iter().map(|task| task.task_id.clone()).collect();
-    let running = Bridge::start(settings, store.clone(), clock, executor, shutdown.clone());
+    let running = Bridge::start(settings, database.store().clone(), clock, executor, shutdown.clone());
     let bridge = running.bridge.clone();
     let mut services = JoinSet::new();
     let signals = shutdown.clone();
     services.spawn(async move { signals.on_signals().await });
-    let endpoint = serve::spawn(&mut services, listener, &bridge, config, &shutdown)?;
+    let view = database.view().clone();
+    let endpoint = serve::spawn(&mut services, listener, (&bridge, view), config, &shutdown)?;
     bridge.add(tasks).await?;
     let stays = arguments.prd.is_none() || arguments.keep_running;
     follow(&bridge, &ids, &shutdown, stays).await;
     running.finished().await;
     endpoint.remove();
     let code = report(global, &bridge, &ids);
-    store.stop();
+    while services.join_next().await.is_some() {}
+    drop(bridge);
+    store::close(database)?;
     Ok(code)
 }
 

@@ -4,12 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use storage::view::View;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::bridge::Bridge;
 use crate::bridge::api::{self, Api};
-use crate::bridge::history::Unfinished;
+use crate::bridge::history::Stored;
 use crate::cli::client::ENDPOINT_FILE;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::output;
@@ -46,7 +47,7 @@ pub async fn listen(dashboard: &Dashboard) -> Result<TcpListener, Failure> {
 pub fn spawn(
     services: &mut JoinSet<io::Result<()>>,
     listener: TcpListener,
-    bridge: &Bridge,
+    (bridge, view): (&Bridge, View),
     config: &BridgeConfig,
     shutdown: &Shutdown,
 ) -> Result<EndpointFile, Failure> {
@@ -58,7 +59,7 @@ pub fn spawn(
     output::say(&format!("listening on {base}"));
     let api = Api {
         bridge: bridge.clone(),
-        history: Arc::new(Unfinished(bridge.store().clone())),
+        history: Arc::new(Stored { store: bridge.store().clone(), view }),
         exporter: Exporter::install(),
         token: config.dashboard.token.clone(),
     };

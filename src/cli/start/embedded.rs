@@ -1,0 +1,49 @@
+//! The server in the same process, for `--embedded`: on a free port of this machine, with a store
+//! of its own. It is the same server as the program's.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use storage::database::Database;
+
+use crate::cli::failure::{Code, Failure};
+use crate::cli::store;
+use crate::clock::Clock;
+use crate::server::{Rules, Running, Server, ServerSettings};
+use crate::shutdown::Shutdown;
+
+/// A server that runs beside the bridge.
+pub struct Embedded {
+    running: Running,
+    database: Database,
+}
+
+impl Embedded {
+    /// Starts it with its data in `<data-dir>/server`.
+    pub async fn start(data_dir: &Path) -> Result<Self, Failure> {
+        let dir = data_dir.join("server");
+        store::make(&dir)?;
+        let clock = Clock::system();
+        let database = store::open(&dir, &clock, &Shutdown::default())?;
+        let settings = ServerSettings {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            store: database.store().clone(),
+            clock,
+            rules: Rules::default(),
+        };
+        let running = Server::start(settings).await;
+        let running = running.map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
+        Ok(Self { running, database })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        self.running.url()
+    }
+
+    /// Ends it.
+    pub async fn stop(self) -> Result<(), Failure> {
+        self.running.stop().await;
+        store::close(self.database)
+    }
+}
