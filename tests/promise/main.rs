@@ -1,0 +1,8 @@
+//! The promise, through the real programs: each test starts `loki` and `openclaw-server` as a user
+//! would, on loopback and free ports, in a temporary folder.
+
+mod crash;
+mod delivery;
+mod seed;
+mod support;
+mod tasks;
