@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use storage::fold::State;
-use storage::journal::MemoryLog;
+use storage::journal::{Identity, MemoryLog};
 use storage::record::Status;
 use storage::store::Store;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -30,9 +30,9 @@ impl World {
     fn new() -> Self {
         let clock = Clock::simulated(START, 7);
         let wall = clock.clone();
-        let log = Box::new(MemoryLog::default());
+        let log = Box::new(MemoryLog::new(Identity { journal: [1; 16], key: [2; 16] }));
         let now = Box::new(move || wall.now());
-        let store = Store::start(log, State::default(), now, Box::new(|_| {})).unwrap();
+        let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let (stop, stopping) = watch::channel(false);
         let core = Arc::new(Core {
             started: clock.monotonic(),
