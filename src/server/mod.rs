@@ -4,8 +4,6 @@
 pub mod apply;
 pub mod core;
 pub mod desk;
-#[cfg(test)]
-mod http_tests;
 pub mod intake;
 pub mod life;
 pub mod mail;

@@ -9,9 +9,9 @@ use storage::fold::State;
 use storage::journal::{Identity, MemoryLog};
 use storage::store::Store;
 
-use super::{Rules, Running, Server, ServerSettings};
 use crate::clock::Clock;
 use crate::protocol::{Envelope, Fields, MessageType, parse_frame_within};
+use crate::server::{Rules, Running, Server, ServerSettings};
 use crate::transport::connect::Carrier;
 use crate::transport::{Socket, TransportSettings, Wire, connect};
 
