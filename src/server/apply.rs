@@ -120,7 +120,7 @@ fn for_the_server(
             let agents = registry::staffed(desk, namespace);
             let answer = registry::capabilities(&agents, &query);
             let fields = Fields { correlation_id: envelope.message_id(), ..Fields::default() };
-            desk.send(sender, namespace, MessageType::CapabilityResponse, &answer, fields)
+            desk.send(sender, namespace, MessageType::CapabilityResponse, &answer, &fields)
         }
         // An answer to a question that the server never asks: taken, and nothing follows.
         MessageType::CapabilityResponse => Ok(()),

@@ -163,7 +163,7 @@ impl Desk<'_, '_> {
         namespace: &str,
         message_type: MessageType,
         payload: &impl Serialize,
-        more: Fields<'_>,
+        more: &Fields<'_>,
     ) -> Result<(), Refusal> {
         let message_id = self.clock.message_id();
         let fields = Fields {
@@ -172,7 +172,7 @@ impl Desk<'_, '_> {
             namespace: Some(namespace),
             timestamp: Some(self.now()),
             to: Some(to),
-            ..more
+            ..more.clone()
         };
         let envelope = Envelope::compose(message_type, fields, payload)?;
         outbox::stage(self.tx, &envelope, &mail::mailbox(namespace, to), to);

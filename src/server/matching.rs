@@ -163,9 +163,9 @@ mod tests {
         vec![Rejection { agent_id: "a".to_owned(), session_id, reason }]
     }
 
-    fn requires(skill: &str, model: &str) -> Option<Requirements> {
+    fn requires(skill: &str, model: &str) -> Requirements {
         let skills = vec![skill.to_owned()];
-        Some(Requirements { skills, model: Some(model.to_owned()), ..Requirements::default() })
+        Requirements { skills, model: Some(model.to_owned()), ..Requirements::default() }
     }
 
     #[test]
@@ -188,10 +188,14 @@ mod tests {
                 },
                 None,
             ),
-            ("able", |t, _| t.requirements = requires("python", "opus"), None),
-            ("by agent type", |t, _| t.requirements = requires("review-code", "opus"), None),
-            ("no skill", |t, _| t.requirements = requires("go", "opus"), Some(Unfit::Unable)),
-            ("no model", |t, _| t.requirements = requires("python", "x"), Some(Unfit::Unable)),
+            ("able", |t, _| t.requirements = Some(requires("python", "opus")), None),
+            ("by agent type", |t, _| t.requirements = Some(requires("review-code", "opus")), None),
+            ("no skill", |t, _| t.requirements = Some(requires("go", "opus")), Some(Unfit::Unable)),
+            (
+                "no model",
+                |t, _| t.requirements = Some(requires("python", "x")),
+                Some(Unfit::Unable),
+            ),
             ("refused", |t, _| t.rejections = rejected("s-1"), Some(Unfit::Refused)),
             ("refused in another session", |t, _| t.rejections = rejected("s-0"), None),
         ];

@@ -110,10 +110,9 @@ pub fn heartbeat(
 pub fn alive(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str) {
     let who = name(namespace, agent_id);
     desk.life.seen(&who, desk.clock.monotonic(), desk.clock.now());
-    if let Some(agent) = desk.agent(namespace, agent_id) {
-        if agent.status == Presence::Lost {
-            presence(desk, agent, Presence::Online);
-        }
+    let agent = desk.agent(namespace, agent_id);
+    if let Some(agent) = agent.filter(|agent| agent.status == Presence::Lost) {
+        presence(desk, agent, Presence::Online);
     }
 }
 

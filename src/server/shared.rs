@@ -152,7 +152,7 @@ pub fn check_key(key: &str) -> Result<(), Refusal> {
 pub fn write(
     desk: &mut Desk<'_, '_>,
     namespace: &str,
-    write: Write,
+    write: &Write,
 ) -> Result<Option<Cell>, Refusal> {
     let key = cell_key(namespace, &write.key);
     let before: Option<Cell> = desk.tx.get(&key).and_then(|entity| decode(&entity.value));
@@ -171,8 +171,8 @@ pub fn write(
         stamp = stamp.max(cell.stamp.saturating_add(1));
     }
     let changed = match strategy {
-        Strategy::Merge => merge(&mut cell, &write, stamp)?,
-        Strategy::Reject | Strategy::LastWrite => replace(&mut cell, &write, stamp),
+        Strategy::Merge => merge(&mut cell, write, stamp)?,
+        Strategy::Reject | Strategy::LastWrite => replace(&mut cell, write, stamp),
     };
     let act = |event| Act::new(event, &write.by, namespace, &write.key);
     if !changed {
@@ -264,7 +264,7 @@ pub fn sync(
     };
     let mut changed = Vec::new();
     for wanted in writes {
-        changed.extend(write(desk, namespace, wanted)?);
+        changed.extend(write(desk, namespace, &wanted)?);
     }
     push(desk, namespace, sender, &changed)
 }
@@ -286,7 +286,7 @@ pub fn push(
     for agent in desk.agents(namespace) {
         if agent.agent_id != by && agent.status != Presence::Offline {
             let fields = Fields { ordering_key: Some("state"), ..Fields::default() };
-            desk.send(&agent.agent_id, namespace, MessageType::StateSync, &payload, fields)?;
+            desk.send(&agent.agent_id, namespace, MessageType::StateSync, &payload, &fields)?;
         }
     }
     Ok(())

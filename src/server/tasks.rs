@@ -72,7 +72,7 @@ pub fn offer(desk: &mut Desk<'_, '_>, task: &mut Task, agent_id: &str) -> Result
         traceparent: task.traceparent.as_deref(),
         ..Fields::default()
     };
-    desk.send(agent_id, &task.namespace, MessageType::TaskOffer, &payload, fields)?;
+    desk.send(agent_id, &task.namespace, MessageType::TaskOffer, &payload, &fields)?;
     desk.slot(Event::TaskOffer, task, agent_id, true);
     desk.put_task(Event::TaskOffer, SERVER_AGENT_ID, task);
     Ok(())
@@ -290,7 +290,7 @@ pub fn input(
         attempt: Some(task.attempt),
         message: Some(message.to_owned()),
     };
-    desk.send(&holder, namespace, MessageType::TaskInput, &answer, Fields::default())?;
+    desk.send(&holder, namespace, MessageType::TaskInput, &answer, &Fields::default())?;
     task.step(desk.now(), TaskStatus::InProgress, Some(&holder), Some("input was given"));
     desk.put_task(Event::TaskUpdate, SERVER_AGENT_ID, &task);
     Ok(task)
@@ -368,7 +368,7 @@ fn withdraw(desk: &mut Desk<'_, '_>, task: &Task, reason: Option<&str>) -> Resul
         attempt: Some(task.attempt),
         reason: reason.map(str::to_owned),
     };
-    desk.send(holder, &task.namespace, MessageType::TaskCancel, &cancel, Fields::default())
+    desk.send(holder, &task.namespace, MessageType::TaskCancel, &cancel, &Fields::default())
 }
 
 /// Tells the offering agent that the server ended its task.
@@ -387,7 +387,7 @@ fn tell_origin(
         error: Some(error),
         ..TaskComplete::default()
     };
-    desk.send(origin, &task.namespace, MessageType::TaskComplete, &end, Fields::default())
+    desk.send(origin, &task.namespace, MessageType::TaskComplete, &end, &Fields::default())
 }
 
 fn forward_to_origin(

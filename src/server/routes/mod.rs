@@ -32,7 +32,7 @@ const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 
 /// How long a request may wait for something to happen.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Every route of the server.
 pub fn router(core: Arc<Core>) -> Router {

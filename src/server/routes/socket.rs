@@ -158,7 +158,7 @@ async fn register(core: &Arc<Core>, socket: &mut Socket) -> Option<Registered> {
         let taken = intake::take(core, &Source::default(), messages).await;
         let registered = welcome(core, socket, taken.first()?).await?;
         if !rest.is_empty() {
-            let answers = answers(intake::take(core, &registered.source, rest).await);
+            let answers = answers(&intake::take(core, &registered.source, rest).await);
             for receipt in receipts(&answers.answers, &registered.settings) {
                 socket.send(receipt).await.ok()?;
             }
@@ -237,11 +237,11 @@ struct Connected {
 
 impl Handler for Connected {
     async fn frame(&self, messages: Vec<Result<Envelope, Rejected>>) -> Answers {
-        answers(intake::take(&self.core, &self.source, messages).await)
+        answers(&intake::take(&self.core, &self.source, messages).await)
     }
 }
 
-fn answers(taken: Vec<Taken>) -> Answers {
+fn answers(taken: &[Taken]) -> Answers {
     let replaced = taken
         .iter()
         .any(|one| matches!(&one.fate, Fate::Refused(it) if it.code == ErrorCode::SessionReplaced));

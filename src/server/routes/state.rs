@@ -103,18 +103,16 @@ async fn write(
             let is_guarded = version.is_some();
             let by_whom = by.clone();
             let write = Write { key, value, version, is_guarded, by: by_whom, at };
-            let cell = shared::write(desk, &namespace, write)?;
+            let cell = shared::write(desk, &namespace, &write)?;
             shared::push(desk, &namespace, &by, cell.as_slice())?;
             Ok(cell)
         })
         .await?;
-    match cell {
-        Some(cell) => Ok(answer(&cell)),
-        None => {
-            let detail = "read the key again; a later write is there already";
-            Err(Refusal::new(ErrorCode::StateConflict, detail).into())
-        }
+    if let Some(cell) = cell {
+        return Ok(answer(&cell));
     }
+    let detail = "read the key again; a later write is there already";
+    Err(Refusal::new(ErrorCode::StateConflict, detail).into())
 }
 
 fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {

@@ -34,7 +34,7 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// The answer that an idempotency key stands for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Remembered {
-    digest: String,
+    digest: Vec<u8>,
     task_id: String,
     at: Millis,
 }
@@ -89,7 +89,7 @@ fn submit(
     body: &Bytes,
 ) -> Result<String, Refusal> {
     let Some(key) = key else { return tasks::create(desk, task).map(|task| task.task_id) };
-    let digest = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digest = Sha256::digest(body).to_vec();
     let entity = EntityKey::new(Kind::Idempotency, &[&task.namespace, key]);
     let known: Option<Remembered> = desk.tx.get(&entity).and_then(|it| decode(&it.value));
     let now = desk.now();

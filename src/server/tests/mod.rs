@@ -1,10 +1,12 @@
 //! Decisions of the server over a store in memory, with a clock that stands still.
 
+mod http;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use storage::fold::State;
-use storage::journal::MemoryLog;
+use storage::journal::{Identity, MemoryLog};
 use storage::record::Status;
 use storage::store::Store;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -30,9 +32,9 @@ impl World {
     fn new() -> Self {
         let clock = Clock::simulated(START, 7);
         let wall = clock.clone();
-        let log = Box::new(MemoryLog::default());
+        let log = Box::new(MemoryLog::new(Identity { journal: [1; 16], key: [2; 16] }));
         let now = Box::new(move || wall.now());
-        let store = Store::start(log, State::default(), now, Box::new(|_| {})).unwrap();
+        let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let (stop, stopping) = watch::channel(false);
         let core = Arc::new(Core {
             started: clock.monotonic(),
@@ -283,7 +285,10 @@ async fn only_the_origin_cancels_and_only_once_does_it_matter() {
 #[tokio::test]
 async fn a_deadline_expires_a_task_at_once_or_later() {
     let world = World::new();
-    let offer = |id: &str, deadline: &str| json!({"task_id": id, "task_type": "code_review", "deadline": deadline});
+    let offer = |id: &str, deadline: &str| {
+        let task_type = "code_review";
+        json!({"task_id": id, "task_type": task_type, "deadline": deadline})
+    };
     world.ok("a", "task_offer", offer("past", "2026-02-15T14:29:59Z")).await;
     world.ok("a", "task_offer", offer("soon", "2026-02-15T14:30:10Z")).await;
     assert_eq!(world.task("past").status, TaskStatus::Expired);
@@ -349,7 +354,8 @@ async fn shared_state_keeps_the_later_write_joins_queues_and_guards_a_status() {
     world.send(sync("b", early, "k", json!(2), None)).await;
     assert_eq!(value("k"), 1);
     world.send(sync("a", late, "queue/q", json!([{"id": "x", "n": 1}]), None)).await;
-    world.send(sync("b", early, "queue/q", json!([{"id": "y"}, {"id": "x", "n": 2}]), None)).await;
+    let both = json!([{"id": "y"}, {"id": "x", "n": 2}]);
+    world.send(sync("b", early, "queue/q", both, None)).await;
     assert_eq!(value("queue/q"), json!([{"id": "x", "n": 1}, {"id": "y"}]));
     let removed = json!([{"id": "y", "deleted": true}]);
     world.send(sync("a", late, "queue/q", removed, None)).await;
