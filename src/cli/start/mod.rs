@@ -7,6 +7,7 @@ mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -27,8 +28,12 @@ use crate::shutdown::{Phase, Shutdown};
 use embedded::Embedded;
 use progress::Progress;
 
+/// How long the last answers of the API may take when everything else has ended.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What to start.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Arguments {
     /// Connect to the server
     #[arg(long)]
@@ -129,7 +134,8 @@ async fn started(
         Executor::new(data_dir.join("runs"), supervisor, std::env::current_dir()?, clock.clone());
     let settings = Settings::of_config(config, agent_id, clock.message_id());
     let ids: Vec<String> = tasks.iter().map(|task| task.task_id.clone()).collect();
-    let running = Bridge::start(settings, database.store().clone(), clock, executor, shutdown.clone());
+    let running =
+        Bridge::start(settings, database.store().clone(), clock, executor, shutdown.clone());
     let bridge = running.bridge.clone();
     let mut services = JoinSet::new();
     let signals = shutdown.clone();
@@ -142,7 +148,10 @@ async fn started(
     running.finished().await;
     endpoint.remove();
     let code = report(global, &bridge, &ids);
-    while services.join_next().await.is_some() {}
+    // A caller that keeps its connection open does not keep the program.
+    let ended = async { while services.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(GRACE, ended).await;
+    services.shutdown().await;
     drop(bridge);
     store::close(database)?;
     Ok(code)
