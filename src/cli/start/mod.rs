@@ -17,7 +17,7 @@ use super::arguments::Global;
 use super::failure::{Code, Failure};
 use super::{Done, output, output_of, store};
 use crate::bridge::Bridge;
-use crate::bridge::prd::{self, Task};
+use crate::bridge::prd::{self, PrdError, Task};
 use crate::bridge::settings::{Agents, Settings};
 use crate::bridge::task::{LocalTask, Origin, TaskStatus};
 use crate::clock::Clock;
@@ -73,8 +73,13 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         store::agent_id(&data_dir, config.openclaw.agent_id.as_deref(), !arguments.dry_run)?;
     let tasks = match &arguments.prd {
         None => Vec::new(),
-        Some(path) => prd::read(path, &agent_id)
-            .map_err(|error| Failure::new(Code::Usage, format!("{}: {error}", path.display())))?,
+        Some(path) => prd::read(path, &agent_id).map_err(|error| {
+            let text = match &error {
+                PrdError::Unreadable { .. } => error.to_string(),
+                _ => format!("{}: {error}", path.display()),
+            };
+            Failure::new(Code::Usage, text)
+        })?,
     };
     let agents = Agents::of_config(&config);
     if arguments.dry_run {
