@@ -1,2 +1,156 @@
-//! The server program.
-fn main() {}
+//! The server program: reads its configuration, opens the store, runs the server until a signal.
+//! Everything that it does is in the library.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use loki_openclaw::clock::Clock;
+use loki_openclaw::config::{ServerConfig, ServerOverrides, process_environment};
+use loki_openclaw::server::{Rules, Server, ServerSettings, StartError};
+use storage::database::Database;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Usage, configuration, port taken.
+const EXIT_CONFIG: u8 = 2;
+
+/// The store is missing, corrupt, locked, or stopped.
+const EXIT_STORE: u8 = 3;
+
+/// The coordination server of the `OpenClaw` protocol.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// Read this configuration file.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Keep the journal here.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Listen on this address; port 0 takes a free one.
+    #[arg(long)]
+    listen: Option<String>,
+}
+
+/// Why the program ends, and with which code.
+struct Exit(u8, String);
+
+fn main() -> ExitCode {
+    let Options { config, data_dir, listen } = Options::parse();
+    let overrides = ServerOverrides { config, data_dir, listen };
+    match configure(&overrides).and_then(|config| run(&config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Exit(code, text)) => {
+            say(&format!("openclaw-server: {text}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Talk goes to stderr; when that is gone there is nobody to tell.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn configure(overrides: &ServerOverrides) -> Result<ServerConfig, Exit> {
+    let refused = |text: String| Exit(EXIT_CONFIG, text);
+    let loaded = ServerConfig::load(overrides, &process_environment())
+        .map_err(|error| refused(error.to_string()))?;
+    for warning in &loaded.warnings {
+        say(&format!("openclaw-server: {warning}"));
+    }
+    let config = loaded.config;
+    // To ignore a protection that somebody asked for would be worse than not to start.
+    let tls = &config.tls;
+    let unprotected = [
+        ("auth_enabled", config.auth_enabled),
+        ("authorization.enabled", config.authorization.enabled),
+        ("tls", tls.cert.is_some() || tls.key.is_some() || tls.client_ca.is_some()),
+    ];
+    match unprotected.into_iter().find(|(_, is_wanted)| *is_wanted) {
+        Some((name, _)) => Err(refused(format!(
+            "{name} is not available in this version; turn it off and protect the address by \
+             other means"
+        ))),
+        None => Ok(config),
+    }
+}
+
+fn run(config: &ServerConfig) -> Result<(), Exit> {
+    let store = |text: String| Exit(EXIT_STORE, text);
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|error| store(format!("{}: {error}", config.data_dir.display())))?;
+    let clock = Clock::system();
+    let wall = clock.clone();
+    let (fatal, failures) = mpsc::unbounded_channel();
+    let now = Box::new(move || wall.now());
+    let failed = Box::new(move |reason: &str| {
+        // Nobody listens when the program ends anyway.
+        let _ = fatal.send(reason.to_owned());
+    });
+    let (database, _) =
+        Database::open(&config.data_dir, now, failed).map_err(|error| store(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| store(format!("cannot start the runtime: {error}")))?;
+    let served = runtime.block_on(serve(config, &database, clock, failures));
+    drop(runtime);
+    let closed = database.close().map_err(|error| store(error.to_string()));
+    served.and(closed)
+}
+
+async fn serve(
+    config: &ServerConfig,
+    database: &Database,
+    clock: Clock,
+    mut failures: mpsc::UnboundedReceiver<String>,
+) -> Result<(), Exit> {
+    let signals = |error: std::io::Error| Exit(EXIT_CONFIG, format!("no signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let settings = ServerSettings {
+        listen: config.listen,
+        store: database.store().clone(),
+        clock,
+        rules: rules(config),
+    };
+    let running = Server::start(settings).await.map_err(|error| match error {
+        StartError::Listen { .. } => Exit(EXIT_CONFIG, error.to_string()),
+        StartError::Store(_) => Exit(EXIT_STORE, error.to_string()),
+    })?;
+    say(&format!("listening on {}", running.url()));
+    let endpoint = config.data_dir.join("endpoint");
+    write_endpoint(&endpoint, &running.url())?;
+    let failure = tokio::select! {
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        failure = failures.recv() => failure,
+    };
+    tokio::select! {
+        () = running.stop() => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    // It may be gone already.
+    let _ = std::fs::remove_file(&endpoint);
+    failure.map_or(Ok(()), |reason| Err(Exit(EXIT_STORE, reason)))
+}
+
+fn write_endpoint(path: &Path, url: &str) -> Result<(), Exit> {
+    std::fs::write(path, format!("{url}\n"))
+        .map_err(|error| Exit(EXIT_STORE, format!("{}: {error}", path.display())))
+}
+
+fn rules(config: &ServerConfig) -> Rules {
+    Rules {
+        heartbeat: config.heartbeat_interval,
+        offer_timeout: config.offer_timeout,
+        max_attempts: config.max_attempts,
+        dedup_window: config.dedup_window,
+        merge_prefixes: config.state.merge_prefixes.clone(),
+        reject_prefixes: config.state.reject_prefixes.clone(),
+    }
+}

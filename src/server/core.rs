@@ -6,12 +6,15 @@ use storage::commit::Commit;
 use storage::record::{Fact, Kind};
 use storage::store::{CommitError, Store};
 use storage::transaction::Transaction;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::desk::{Desk, Rules};
 use super::life::{Bells, Life};
 use crate::clock::{Clock, Millis};
 use crate::protocol::{ErrorCode, Refusal};
+
+/// WebSockets at once: half of the threads that the runtime has for them.
+pub const SOCKETS_MAX: usize = 256;
 
 /// The shared parts of a running server.
 pub struct Core {
@@ -29,6 +32,8 @@ pub struct Core {
     pub wake: Notify,
     /// Turns true when the server stops.
     pub stopping: watch::Receiver<bool>,
+    /// Room for WebSockets; each holds one permit until its conversation ended.
+    pub sockets: Arc<Semaphore>,
     /// Monotonic time of the start.
     pub started: Millis,
 }

@@ -11,17 +11,6 @@ use crate::clock::Millis;
 use crate::protocol::Refusal;
 use crate::retry::Policy;
 
-/// A message that waits in a mailbox, with its place in the order of arrival.
-#[derive(Clone, Debug)]
-pub struct Letter {
-    /// The entry that accepted it: the cursor of a page.
-    pub entry: EntryId,
-    /// Its id, by which the agent acknowledges it.
-    pub message_id: String,
-    /// The envelope.
-    pub bytes: Vec<u8>,
-}
-
 /// The key of an agent's mailbox.
 pub fn mailbox(namespace: &str, agent_id: &str) -> String {
     format!("{namespace}/{agent_id}")
@@ -101,6 +90,15 @@ pub fn refused(
     (!refusal.retryable).then_some(live)
 }
 
+/// A message of a mailbox.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// Its entry, which is its place in the order.
+    pub entry: EntryId,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
 /// The unacknowledged messages of a mailbox after an entry, oldest first. Takes nothing out.
 pub fn unacknowledged(
     store: &Store,
@@ -109,7 +107,7 @@ pub fn unacknowledged(
     limit: usize,
     now: Millis,
 ) -> Vec<Letter> {
-    let found: Vec<(EntryId, String, BodyPlace)> = store.messages(|messages| {
+    let found: Vec<(EntryId, BodyPlace)> = store.messages(|messages| {
         messages
             .iter()
             .filter(|live| {
@@ -119,18 +117,11 @@ pub fn unacknowledged(
                     && live.head.expires_at.is_none_or(|at| at > now)
             })
             .take(limit)
-            .map(|live| (live.entry, live.head.message_id.clone(), live.body))
+            .map(|live| (live.entry, live.body))
             .collect()
     });
-    read(store, found)
-}
-
-fn read(store: &Store, found: Vec<(EntryId, String, BodyPlace)>) -> Vec<Letter> {
     found
         .into_iter()
-        .filter_map(|(entry, message_id, place)| {
-            let bytes = store.body(place).ok()?;
-            Some(Letter { entry, message_id, bytes })
-        })
+        .filter_map(|(entry, place)| Some(Letter { entry, bytes: store.body(place).ok()? }))
         .collect()
 }

@@ -14,16 +14,19 @@ mod routes;
 pub mod scheduler;
 pub mod shared;
 pub mod tasks;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use storage::event::Event;
 use storage::store::Store;
 use storage::transaction::Act;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use self::core::Core;
@@ -31,6 +34,9 @@ pub use self::desk::Rules;
 use self::life::{Bells, Life};
 use crate::clock::Clock;
 use crate::protocol::SERVER_AGENT_ID;
+
+/// How long connections may take to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a server is started with.
 pub struct ServerSettings {
@@ -66,6 +72,7 @@ pub struct Running {
     pub address: SocketAddr,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    sockets: Arc<Semaphore>,
 }
 
 /// The coordination server.
@@ -91,6 +98,7 @@ impl Server {
             bells: Bells::default(),
             wake: Notify::new(),
             stopping,
+            sockets: Arc::new(Semaphore::new(core::SOCKETS_MAX)),
         });
         core.decided(|desk| {
             desk.tx.note(Act::new(Event::SessionStart, SERVER_AGENT_ID, "", SERVER_AGENT_ID));
@@ -99,10 +107,11 @@ impl Server {
         .await
         .map_err(|refusal| StartError::Store(refusal.detail))?;
         core.listen();
+        let sockets = Arc::clone(&core.sockets);
         let mut tasks = JoinSet::new();
         tasks.spawn(scheduler::run(Arc::clone(&core)));
         tasks.spawn(serve(listener, core));
-        Ok(Running { address, stop, tasks })
+        Ok(Running { address, stop, tasks, sockets })
     }
 }
 
@@ -132,6 +141,12 @@ impl Running {
             if let Err(error) = ended {
                 tracing::error!(%error, "a part of the server failed");
             }
+        }
+        // The conversations are told by the same channel; each gives its permit back at its end.
+        let all = u32::try_from(core::SOCKETS_MAX).unwrap_or(u32::MAX);
+        let ended = tokio::time::timeout(DRAIN_TIMEOUT, self.sockets.acquire_many(all)).await;
+        if ended.is_err() {
+            tracing::warn!("connections did not end in time");
         }
     }
 }

@@ -26,10 +26,11 @@ struct Layout {
     by_id: bool,
 }
 
-const LAYOUTS: [Layout; 4] = [
+const LAYOUTS: [Layout; 5] = [
     Layout { name: "single", block: 1, by_id: false },
     Layout { name: "single + id", block: 1, by_id: true },
     Layout { name: "block 16", block: 16, by_id: false },
+    Layout { name: "block 24", block: 24, by_id: false },
     Layout { name: "block 64", block: 64, by_id: false },
 ];
 
@@ -89,7 +90,7 @@ fn put_all(database: &sled::Db, layout: Layout, rows: u64) -> Result<(), Failure
             by_id.extend(first.to_be_bytes());
             batch.insert(by_id, &[][..]);
         }
-        if (first / layout.block + 1) % (BATCH_ROWS / layout.block) == 0 {
+        if (first / layout.block + 1).is_multiple_of(BATCH_ROWS / layout.block) {
             database.apply_batch(std::mem::take(&mut batch))?;
         }
     }
@@ -114,7 +115,7 @@ fn change_some(
             *byte ^= 1;
         }
         batch.insert(&key[..], block);
-        if (change + 1) % BATCH_ROWS == 0 {
+        if (change + 1).is_multiple_of(BATCH_ROWS) {
             database.apply_batch(std::mem::take(&mut batch))?;
         }
     }

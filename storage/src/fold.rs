@@ -49,6 +49,11 @@ impl State {
         }
     }
 
+    /// A copy for a checkpoint, at one position.
+    pub(crate) fn snapshot(&self) -> Self {
+        Self { ledger: self.ledger.clone(), messages: self.messages.snapshot(), ..*self }
+    }
+
     /// SHA-256 of the canonical form of the state: equal digests, equal states.
     pub fn digest(&self) -> [u8; 32] {
         let mut hasher = Sha256::new();

@@ -1,1 +1,152 @@
-//! Looking at a store without touching it.
+//! Looking at a store from its journal alone: messages, the history of one, and the audit log. It
+//! takes no lock, needs no sled and changes nothing, so that it works on a stopped or damaged
+//! store and beside another process. The running store uses the same code through its reader.
+
+mod audit;
+mod history;
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use crate::codec;
+use crate::database::index_of;
+use crate::fold::State;
+use crate::journal::{self, Damage, ReadError, ReadOnly, Reader};
+use crate::record::{EntryId, Millis, Record};
+use crate::view::{Filter, Overlay, Page, Patch, Row};
+
+pub use audit::{AUDIT_ENTRIES_MAX, AuditFilter, AuditPage, audit};
+pub use history::{history, history_of};
+
+/// One entry of the audit log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditEntry {
+    /// Its place.
+    pub entry: EntryId,
+    /// The start of the writer that made it.
+    pub epoch: u32,
+    /// When, by the clock of whoever recorded it.
+    pub time: Millis,
+    /// The chain's hash after its frame.
+    pub frame_hash: [u8; 32],
+    /// Who did what to what, and the fact.
+    pub record: Record,
+}
+
+/// A store as it was found. It is one look: what is recorded later is not seen.
+pub struct Inspect {
+    journal: ReadOnly,
+    rows: OnceLock<Vec<Row>>,
+}
+
+impl Inspect {
+    /// Looks at the store in a directory.
+    ///
+    /// # Errors
+    /// When its journal cannot be listed, or a newer program wrote it. Damage is no error.
+    pub fn open(dir: &Path) -> Result<Self, journal::OpenError> {
+        let journal = ReadOnly::open(&dir.join("journal"), index_of)?;
+        Ok(Self { journal, rows: OnceLock::new() })
+    }
+
+    /// What is damaged in the journal; what it held is missing from every answer.
+    pub fn damage(&self) -> Vec<Damage> {
+        let mut damage = self.journal.damage().to_vec();
+        for known in self.journal.reader().damage().unwrap_or_default() {
+            if !damage.contains(&known) {
+                damage.push(known);
+            }
+        }
+        damage
+    }
+
+    /// The store was stopped cleanly. A running one is not.
+    pub fn is_clean(&self) -> bool {
+        self.journal.is_clean()
+    }
+
+    /// The journal's reading side.
+    pub fn reader(&self) -> &Reader {
+        self.journal.reader()
+    }
+
+    /// The messages that a filter asks for, the newest first. The first call reads the whole
+    /// journal.
+    pub fn list(&self, filter: &Filter) -> Page {
+        let rows = self.rows();
+        let end = filter.after.map_or(rows.len(), |at| rows.partition_point(|row| row.entry < at));
+        let mut found = rows[..end].iter().rev().filter(|row| filter.matches(row));
+        let page: Vec<Row> = found.by_ref().take(filter.rows_max()).cloned().collect();
+        let next = found.next().and_then(|_| page.last()).map(|row| row.entry);
+        Page { rows: page, next }
+    }
+
+    /// Every message with this id, the newest first.
+    pub fn get(&self, message_id: &str) -> Vec<Row> {
+        let same = |row: &&Row| row.message_id == message_id;
+        self.rows().iter().rev().filter(same).cloned().collect()
+    }
+
+    /// Everything that was recorded about a message id, the oldest first: its acceptance, every
+    /// attempt and every change.
+    ///
+    /// # Errors
+    /// When the journal cannot be read; damaged frames are left out.
+    pub fn history(&self, message_id: &str) -> Result<Vec<AuditEntry>, ReadError> {
+        let mut entries = Vec::new();
+        for row in self.get(message_id) {
+            entries.extend(history_of(self.reader(), &row)?);
+        }
+        entries.extend(history::notes(self.reader(), message_id));
+        entries.sort_by_key(|one| one.entry);
+        entries.dedup_by_key(|one| one.entry);
+        Ok(entries)
+    }
+
+    /// The audit log, the newest entries first.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    pub fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, ReadError> {
+        audit(self.reader(), filter)
+    }
+
+    fn rows(&self) -> &[Row] {
+        self.rows.get_or_init(|| {
+            let mut overlay = Overlay::default();
+            for frame in self.reader().frames(1).flatten() {
+                for (entry, record, body) in crate::view::records(&frame) {
+                    overlay.add(entry, frame.time, &record, body);
+                }
+            }
+            let whole = |patch| match patch {
+                Patch::Row(row) => Some(*row),
+                Patch::Change(..) => None,
+            };
+            overlay.pending.into_values().filter_map(whole).collect()
+        })
+    }
+}
+
+/// The state that the journal alone gives up to a frame, without any checkpoint: what a running
+/// store's digest is compared with. Damaged frames are left out.
+pub fn replay(reader: &Reader, through: u64) -> State {
+    let mut state = State::new(reader.identity().key);
+    let frames = reader.frames(1).flatten();
+    for frame in frames.take_while(|frame| frame.position.sequence <= through) {
+        crate::database::apply(&mut state, &frame);
+    }
+    state
+}
+
+/// An entry of a frame, decoded; `None` when it is not there or is no record.
+pub(crate) fn entry_in(frame: &journal::Frame, index: u32) -> Option<AuditEntry> {
+    let one = frame.entries.get(index as usize)?;
+    Some(AuditEntry {
+        entry: EntryId { sequence: frame.position.sequence, index },
+        epoch: frame.position.epoch,
+        time: frame.time,
+        frame_hash: frame.hash,
+        record: codec::decode(&one.head).ok()?,
+    })
+}

@@ -162,6 +162,19 @@ impl Messages {
         &mut self.queues
     }
 
+    /// A copy for a checkpoint: the queues are derived and left out.
+    pub(crate) fn snapshot(&self) -> Self {
+        Self {
+            hash_key: self.hash_key,
+            live: self.live.clone(),
+            by_entry: self.by_entry.clone(),
+            finished: self.finished.clone(),
+            by_age: self.by_age.clone(),
+            counts: self.counts.clone(),
+            queues: Queues::default(),
+        }
+    }
+
     /// Messages that are not finished.
     pub fn live_len(&self) -> usize {
         self.live.len()

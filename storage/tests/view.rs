@@ -9,7 +9,7 @@ use storage::event::Event;
 use storage::record::{Direction, EntryId, Level, MessageHead, Reason, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Body, Change};
-use storage::view::{Filter, Row, decode_row};
+use storage::view::{Filter, Row, decode_rows};
 
 fn open(dir: &Path) -> (Database, Report) {
     Database::open(dir, Box::new(|| 5_000), Box::new(|_| {})).expect("opens")
@@ -85,8 +85,8 @@ fn fill(store: &Store) {
 fn plain_rows(dir: &Path) -> BTreeMap<EntryId, Row> {
     let tree = sled::open(dir.join("messages")).expect("plain sled opens it");
     let rows = tree.iter().map(|item| item.expect("reads"));
-    let rows = rows.filter_map(|(key, value)| decode_row(&key, &value));
-    rows.map(|row| row.expect("decodes")).map(|row| (row.entry, row)).collect()
+    let rows = rows.filter_map(|(key, value)| decode_rows(&key, &value));
+    rows.flat_map(|rows| rows.expect("decodes")).map(|row| (row.entry, row)).collect()
 }
 
 #[test]
@@ -257,4 +257,178 @@ fn an_open_is_in_the_audit_log() {
     let record: storage::record::Record =
         storage::codec::decode(&frame.entries[0].head).expect("decodes");
     assert_eq!((record.event, record.level), (Event::StoreOpen, Level::Info));
+}
+
+#[test]
+fn many_rows_lie_in_blocks_and_are_caught_up_in_the_background() {
+    const MANY: usize = 12_000;
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    let many = database.store().commit(move |transaction| -> Result<(), ()> {
+        for number in 0..MANY {
+            let act = Act::new(Event::MessageQueued, "loki", "default", "many");
+            let head = head(&format!("many-{number}"), Direction::Outbound);
+            transaction.accept(act, head, Body::new(b"body"));
+        }
+        Ok(())
+    });
+    many.wait().expect("durable").expect("accepted");
+    database.view().settle().expect("settles");
+    let first = database.view().get("many-7").expect("reads").remove(0);
+    change(database.store(), first.entry, Event::MessageFailed, Status::Failed);
+    database.close().expect("closes");
+    let before = plain_rows(dir.path());
+    assert_eq!(before.len(), MANY);
+    std::fs::remove_dir_all(dir.path().join("messages")).expect("removed");
+    let (database, _) = open(dir.path());
+    database.view().settle().expect("settles");
+    let failed = Filter { status: vec![Status::Failed], ..Filter::default() };
+    let page = database.view().list(&failed).expect("lists");
+    assert_eq!(page.rows.len(), 1);
+    assert_eq!(database.view().get("many-7").expect("reads"), page.rows);
+    assert!(!dir.path().join("messages/blobs").read_dir().is_ok_and(|mut it| it.next().is_some()));
+    database.close().expect("closes");
+    assert_eq!(plain_rows(dir.path()), before);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("listed") {
+        let entry = entry.expect("listed");
+        if entry.file_type().expect("known").is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_ahead_of_a_restored_journal_are_rebuilt() {
+    let dir = tempfile::tempdir().expect("folder");
+    let backup = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    accept(database.store(), "kept", Direction::Outbound);
+    database.close().expect("closes");
+    copy(dir.path(), backup.path());
+    let (database, _) = open(dir.path());
+    fill(database.store());
+    database.close().expect("closes");
+    std::fs::remove_dir_all(backup.path().join("messages")).expect("removed");
+    copy(&dir.path().join("messages"), &backup.path().join("messages"));
+    let (database, report) = open(backup.path());
+    assert!(report.rebuild.expect("rebuilt").contains("the journal to"));
+    database.view().settle().expect("settles");
+    assert_eq!(database.view().list(&Filter::default()).expect("lists").rows.len(), 1);
+    database.close().expect("closes");
+}
+
+#[test]
+fn rows_that_another_boot_left_unsynced_are_rebuilt_and_synced_ones_are_kept() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    fill(database.store());
+    database.close().expect("closes");
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
+    let boot = boot.trim().as_bytes();
+    for clean in [1, 0] {
+        let path = dir.path().join("messages");
+        let tree = sled::open(&path).expect("opens");
+        let mut applied = tree.get("a").expect("reads").expect("there").to_vec();
+        let at = applied.windows(boot.len()).position(|part| part == boot).expect("boot id");
+        applied[at] = b'-';
+        *applied.last_mut().expect("a flag") = clean;
+        tree.insert("a", applied).expect("written");
+        tree.flush().expect("flushed");
+        drop(tree);
+        let (database, report) = open(dir.path());
+        assert_eq!(report.rebuild.is_none(), clean == 1);
+        database.view().settle().expect("settles");
+        assert_eq!(database.view().list(&Filter::default()).expect("lists").rows.len(), 15);
+        database.close().expect("closes");
+    }
+}
+
+#[test]
+fn a_checkpoint_is_written_while_the_store_runs_and_only_the_tail_is_replayed() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (database, _) = open(dir.path());
+    for number in 0..40 {
+        let done = database.store().commit(move |transaction| -> Result<(), ()> {
+            let act = Act::new(Event::MessageQueued, "loki", "default", "large");
+            let head = head(&format!("large-{number}"), Direction::Outbound);
+            transaction.accept(act, head, Body::new(&vec![7; 1 << 20]));
+            Ok(())
+        });
+        done.wait().expect("durable").expect("accepted");
+    }
+    let digest = database.store().state(storage::fold::State::digest);
+    drop(database);
+    let (database, report) = open(dir.path());
+    assert!(!report.recovery.clean);
+    assert!(report.checkpoint.is_some_and(|at| at >= 31), "{:?}", report.checkpoint);
+    assert_eq!(report.replayed, 41 - report.checkpoint.expect("there"));
+    let state = storage::inspect::replay(database.reader(), 41);
+    assert_eq!(state.digest(), digest);
+    database.close().expect("closes");
+}
+
+mod offline {
+    use super::*;
+    use storage::inspect::{AuditFilter, Inspect};
+
+    #[test]
+    fn a_look_beside_the_writer_shows_the_same_messages_and_every_change() {
+        let dir = tempfile::tempdir().expect("folder");
+        let (database, _) = open(dir.path());
+        fill(database.store());
+        let look = Inspect::open(dir.path()).expect("looks");
+        let running = database.view().list(&Filter::default()).expect("lists");
+        assert_eq!(look.list(&Filter::default()), running);
+        assert_eq!(look.get("out-2"), database.view().get("out-2").expect("reads"));
+        let events: Vec<Event> =
+            look.history("out-2").expect("reads").iter().map(|one| one.record.event).collect();
+        let expected = [Event::MessageQueued, Event::MessageSent, Event::MessageDelivered];
+        assert_eq!(events, expected);
+        assert!(look.damage().is_empty() && !look.is_clean());
+        let page = look.list(&Filter { limit: 4, ..Filter::default() });
+        assert_eq!(page.next, Some(page.rows[3].entry));
+        database.close().expect("closes");
+        assert!(Inspect::open(dir.path()).expect("looks").is_clean());
+    }
+
+    #[test]
+    fn the_audit_log_is_read_by_event_level_actor_and_page() {
+        let dir = tempfile::tempdir().expect("folder");
+        let (database, _) = open(dir.path());
+        fill(database.store());
+        let reader = database.reader();
+        let count = |filter: &AuditFilter| {
+            storage::inspect::audit(reader, filter).expect("reads").entries.len()
+        };
+        let of = |name: &str| AuditFilter { events: vec![name.into()], ..AuditFilter::default() };
+        assert_eq!(count(&of("message.queued")), 15);
+        assert_eq!(count(&of("message.*")), 25);
+        assert_eq!(count(&of("store.*")), 1);
+        assert_eq!(count(&of("message")), 0);
+        assert_eq!(count(&AuditFilter::default()), 26);
+        let by = |actor: &str| AuditFilter { actor: Some(actor.into()), ..AuditFilter::default() };
+        assert_eq!((count(&by("loki")), count(&by("store")), count(&by("x"))), (25, 1, 0));
+        let errors = AuditFilter { level: Some(Level::Error), ..AuditFilter::default() };
+        assert_eq!(count(&errors), 0);
+        let past = AuditFilter { until: Some(5_000), ..AuditFilter::default() };
+        assert_eq!(count(&past), 0);
+        let mut filter = AuditFilter { limit: 7, ..of("message.*") };
+        let mut seen = Vec::new();
+        loop {
+            let page = storage::inspect::audit(reader, &filter).expect("reads");
+            seen.extend(page.entries.iter().map(|one| one.entry));
+            filter.before = page.next;
+            if page.next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 25);
+        assert!(seen.is_sorted_by(|newer, older| newer > older));
+    }
 }

@@ -17,7 +17,7 @@ use crate::protocol::{
     SERVER_AGENT_ID, parse_frame,
 };
 use crate::retry::Policy;
-use crate::server::core::Core;
+use crate::server::core::{Core, SOCKETS_MAX};
 use crate::server::intake::{self, Fate, Source, Taken, WINDOW};
 use crate::server::life::{Ending, name};
 use crate::server::mail;
@@ -33,6 +33,9 @@ const CLOSE_REPLACED: u16 = 4_001;
 /// The close code of a connection that broke the rules of the protocol.
 const CLOSE_POLICY: u16 = 1_008;
 
+/// The close code of a server that is full.
+const CLOSE_TRY_AGAIN: u16 = 1_013;
+
 /// Closing requests under way: there is one at the most.
 const CONTROL_MAX: usize = 1;
 
@@ -45,7 +48,7 @@ pub(super) async fn upgrade(
         Ok(upgrade) => upgrade
             .max_message_size(RELAYED_BYTES_MAX)
             .max_frame_size(RELAYED_BYTES_MAX)
-            .on_upgrade(move |socket| serve(core, Socket::of_server(socket))),
+            .on_upgrade(move |socket| drive(core, Socket::of_server(socket))),
         Err(rejection) => {
             let status = rejection.status().as_u16();
             let detail = "connect with a websocket client".to_owned();
@@ -59,6 +62,25 @@ struct Registered {
     source: Source,
     settings: Settings,
     session_id: String,
+}
+
+/// Gives a connection a thread of its own, because the future of a conversation stays on the
+/// thread where it began.
+async fn drive(core: Arc<Core>, mut socket: Socket) {
+    let Ok(permit) = Arc::clone(&core.sockets).try_acquire_owned() else {
+        let reason = format!("try again later; {SOCKETS_MAX} connections are open");
+        // The other end may be gone already.
+        let _ = socket.send(Wire::Close(CLOSE_TRY_AGAIN, reason)).await;
+        return;
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let driven = tokio::task::spawn_blocking(move || {
+        runtime.block_on(serve(core, socket));
+        drop(permit);
+    });
+    if let Err(error) = driven.await {
+        tracing::error!(%error, "a connection failed");
+    }
 }
 
 async fn serve(core: Arc<Core>, mut socket: Socket) {

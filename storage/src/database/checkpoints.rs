@@ -85,7 +85,7 @@ struct Work {
 impl Work {
     fn run(self, queue: &Receiver<Job>) {
         while let Ok(Job::Write) = queue.recv() {
-            let state = self.store.state(State::clone);
+            let state = self.store.state(State::snapshot);
             write(&self.folder, &self.reader, &state);
         }
     }

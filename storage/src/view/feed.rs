@@ -43,6 +43,8 @@ pub struct Lag {
 struct Inner {
     frames: Vec<Published>,
     bytes: usize,
+    /// Bytes in the overlay.
+    gathered: usize,
     published: u64,
     applied: u64,
     /// Frames are read from the journal; those that arrive are not kept.
@@ -107,6 +109,12 @@ impl Feed {
             }
             overlay.head = Some((frame.sequence, frame.hash));
         }
+        self.gathered(overlay.bytes);
+    }
+
+    /// Tells how much the overlay has, so that nobody who asks for the lag waits for its lock.
+    pub(crate) fn gathered(&self, bytes: usize) {
+        self.inner.lock().gathered = bytes;
     }
 
     /// Waits until there is something to do, and then a little more, so that it is more.
@@ -179,9 +187,9 @@ impl Feed {
         }
     }
 
-    pub(crate) fn lag(&self, gathered: usize) -> Lag {
+    pub(crate) fn lag(&self) -> Lag {
         let inner = self.inner.lock();
-        let bytes = inner.bytes + gathered;
+        let bytes = inner.bytes + inner.gathered;
         Lag {
             published: inner.published,
             applied: inner.applied,
@@ -198,5 +206,60 @@ fn cost(fact: &Fact) -> usize {
         Fact::Put(write) => ENTRY_BYTES + write.value.as_ref().map_or(0, |value| value.len()),
         Fact::Accept(head) => 2 * ENTRY_BYTES + head.message_id.len(),
         Fact::Note | Fact::Forget(_) => ENTRY_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Feed, LAG_BYTES_MAX, Order};
+    use crate::event::Event;
+    use crate::messages::BodyPlace;
+    use crate::record::{EntityKey, EntityWrite, EntryId, Fact, Kind, Level, Record};
+    use crate::store::Published;
+    use crate::view::overlay::Overlay;
+
+    /// A frame of one entry that costs a mebibyte.
+    fn frame(sequence: u64, value: &Arc<[u8]>) -> Published {
+        let key = EntityKey::new(Kind::State, &["key"]);
+        let write = EntityWrite { key, expected_version: 0, value: Some(Arc::clone(value)) };
+        let record = Record {
+            event: Event::StateSync,
+            level: Level::Info,
+            actor: "test".into(),
+            namespace: "".into(),
+            resource: "".into(),
+            details: String::new(),
+            fact: Fact::Put(write),
+        };
+        let entry = EntryId { sequence, index: 0 };
+        let entries = [(entry, record, BodyPlace::default())].into();
+        Published { sequence, time: 1, hash: [0; 32], entries }
+    }
+
+    #[test]
+    fn above_its_bound_it_says_so_and_then_leaves_the_rest_to_the_journal() {
+        let value: Arc<[u8]> = vec![0; 1 << 20].into();
+        let feed = Feed::new(0, 0, false);
+        for sequence in 1..=65 {
+            feed.push(&frame(sequence, &value));
+        }
+        let lag = feed.lag();
+        assert!(lag.over && lag.bytes > LAG_BYTES_MAX && !lag.catching_up);
+        for sequence in 66..=130 {
+            feed.push(&frame(sequence, &value));
+        }
+        let lag = feed.lag();
+        assert!(!lag.over && lag.catching_up && lag.bytes == 0);
+        assert!(matches!(feed.wait(), Order::CatchUp));
+        feed.caught_up(129);
+        assert!(feed.lag().catching_up, "frame 130 was published meanwhile");
+        feed.caught_up(130);
+        assert!(!feed.lag().catching_up);
+        feed.push(&frame(131, &value));
+        let mut overlay = Overlay::default();
+        feed.drain(&mut overlay);
+        assert_eq!(overlay.head, Some((131, [0; 32])));
     }
 }

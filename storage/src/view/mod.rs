@@ -17,16 +17,16 @@ use std::thread::JoinHandle;
 use parking_lot::{Mutex, RwLock};
 
 use crate::journal::ReadLog;
-use crate::record::EntryId;
+use crate::record::{EntryId, Status};
 use crate::store::Published;
 use feed::Feed;
-use row::{Applied, FORMAT, status_prefix};
+use row::{Applied, FORMAT};
 use tree::Tree;
 use worker::Worker;
 
 pub use feed::Lag;
 pub use filter::{Filter, PAGE_ROWS_MAX, Page};
-pub use row::{Row, decode_row};
+pub use row::{Row, decode_rows};
 
 pub(crate) use overlay::{Overlay, Patch};
 pub(crate) use worker::records;
@@ -41,7 +41,7 @@ pub enum ViewError {
     #[error("the message view is closed")]
     Closed,
     /// sled refused, for good until the store is opened again.
-    #[error("message view {}: {what}; it catches up when the store is opened again", path.display())]
+    #[error("message view {}: {what}; it catches up at the next start", path.display())]
     Sled {
         /// The directory.
         path: PathBuf,
@@ -137,7 +137,7 @@ impl View {
 
     /// How far the view is behind; above the bound whoever admits messages slows down.
     pub fn lag(&self) -> Lag {
-        self.shared.feed.lag(self.shared.overlay.read().bytes)
+        self.shared.feed.lag()
     }
 
     /// The messages that a filter asks for, the newest first, with everything that is published.
@@ -149,18 +149,16 @@ impl View {
     pub fn list(&self, filter: &Filter) -> Result<Page, ViewError> {
         let tree = self.tree()?;
         let overlay = self.merged();
-        let prefixes = match &filter.status[..] {
-            // Few are unfinished: they have an index. Any other list goes through the rows.
-            [] => vec![b"m".to_vec()],
-            some if some.iter().any(|status| status.is_finished()) => vec![b"m".to_vec()],
-            some => some.iter().map(|status| status_prefix(*status)).collect(),
+        // Few are unfinished: those have an index. Any other list goes through the rows.
+        let indexed = !filter.status.iter().any(|status| status.is_finished());
+        let wanted: Vec<Option<Status>> = match &filter.status[..] {
+            some @ [_, ..] if indexed => some.iter().copied().map(Some).collect(),
+            _ => vec![None],
         };
         let mut sources: Vec<Source<'_>> = Vec::new();
-        for prefix in &prefixes {
-            let whole = prefix.len() == 1;
-            let stored = tree.backwards(prefix, filter.after);
-            let stored =
-                stored.map(move |item| item.map(|(at, value)| (at, whole.then_some(value))));
+        for status in wanted {
+            let stored = tree.backwards(status, filter.after);
+            let stored = stored.map(|row| row.map(|row| (row.entry, Some(row))));
             sources.push((Box::new(stored) as Box<dyn Iterator<Item = _>>).peekable());
         }
         for patches in [&overlay.pending, &*overlay.flushing] {
@@ -168,11 +166,8 @@ impl View {
             let keys = patches.range(..end).rev().map(|(at, _)| Ok((*at, None)));
             sources.push((Box::new(keys) as Box<dyn Iterator<Item = _>>).peekable());
         }
-        page(filter, sources, |at, value| {
-            overlay.merge(at, || match value {
-                Some(value) => tree.decode(&value).map(Some),
-                None => tree.row(at),
-            })
+        page(filter, sources, |at, stored| {
+            overlay.merge(at, || stored.map_or_else(|| tree.row(at), |row| Ok(Some(row))))
         })
     }
 
@@ -245,14 +240,14 @@ impl View {
     }
 }
 
-type Item = Result<(EntryId, Option<sled::IVec>), ViewError>;
+type Item = Result<(EntryId, Option<Row>), ViewError>;
 type Source<'a> = std::iter::Peekable<Box<dyn Iterator<Item = Item> + 'a>>;
 
 /// Merges sources that each go backwards into one page.
 fn page(
     filter: &Filter,
     mut sources: Vec<Source<'_>>,
-    row: impl Fn(EntryId, Option<sled::IVec>) -> Result<Option<Row>, ViewError>,
+    row: impl Fn(EntryId, Option<Row>) -> Result<Option<Row>, ViewError>,
 ) -> Result<Page, ViewError> {
     let mut page = Page::default();
     for _ in 0..SCAN_ROWS_MAX {
@@ -270,7 +265,7 @@ fn page(
 }
 
 /// Takes the newest entry from all sources that have it.
-fn newest(sources: &mut [Source<'_>]) -> Result<Option<(EntryId, Option<sled::IVec>)>, ViewError> {
+fn newest(sources: &mut [Source<'_>]) -> Result<Option<(EntryId, Option<Row>)>, ViewError> {
     let mut at = None;
     for source in sources.iter_mut() {
         match source.peek() {

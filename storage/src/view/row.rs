@@ -1,10 +1,13 @@
 //! A message's row and the keys of the tree. Bytes only: it opens nothing and reads no journal.
 //!
 //! ```text
-//! 'm' sequence:8 index:4               -> Row             one for every message
-//! 'i' hash:8 sequence:8 index:4        -> (empty)         by message id
-//! 's' status:1 sequence:8 index:4      -> (empty)         unfinished messages by status
-//! 'a'                                  -> Applied         how far the rows go
+//! 'm' first:12            -> block: rows in the order of acceptance    every message
+//! 'i' first:12            -> hash:2 for each row of the block           by message id
+//! 's' status:1 first:12   -> (empty): the block has an unfinished       by status
+//!                            message with this status
+//! 'a'                     -> Applied                                    how far the rows go
+//!
+//! first: the entry of the block's first row, sequence:8 index:4. A block goes up to the next one.
 //! ```
 //! Numbers are big endian, so that the order of keys is the order of acceptance.
 
@@ -23,7 +26,17 @@ pub(crate) const APPLIED_KEY: &[u8] = b"a";
 pub(crate) const FORMAT: u32 = 1;
 
 /// Bytes of an error that a row keeps: rows stay small, the journal has the whole text.
-const ERROR_BYTES_MAX: usize = 1_024;
+const ERROR_BYTES_MAX: usize = 200;
+
+/// Rows of a block at the most.
+const BLOCK_ROWS_MAX: usize = 32;
+
+/// A block of more bytes takes no more rows. Far below 16 KiB even after every row of it got an
+/// error, as sled moves larger values into files of their own, which it does not sync.
+const BLOCK_BYTES_MAX: usize = 6 << 10;
+
+/// Bytes of a row besides its texts, on disk.
+const STORED_BYTES: usize = 200;
 
 /// Bytes of a row besides its texts, in memory: for the bound of the overlay.
 const ROW_BYTES: usize = 320;
@@ -124,9 +137,22 @@ impl Row {
 
     /// About how many bytes it takes in memory.
     pub(crate) fn cost(&self) -> usize {
-        let texts = [&self.message_id, &self.message_type, &self.peer, &self.error];
-        ROW_BYTES + texts.iter().map(|text| text.len()).sum::<usize>()
+        ROW_BYTES + self.text_bytes()
     }
+
+    fn text_bytes(&self) -> usize {
+        let texts = [&self.message_id, &self.message_type, &self.peer, &self.namespace];
+        let optional = [&self.task_id, &self.correlation_id];
+        let optional = optional.iter().filter_map(|text| text.as_ref()).map(String::len);
+        let own = self.destination.len() + self.error.len();
+        own + texts.iter().map(|text| text.len()).sum::<usize>() + optional.sum::<usize>()
+    }
+}
+
+/// Whether a block of these rows takes one more.
+pub(crate) fn has_room(rows: &[Row]) -> bool {
+    let bytes: usize = rows.iter().map(|row| STORED_BYTES + row.text_bytes()).sum();
+    rows.len() < BLOCK_ROWS_MAX && bytes < BLOCK_BYTES_MAX
 }
 
 fn cut(error: &str) -> String {
@@ -146,42 +172,33 @@ pub(crate) struct Applied {
     pub(crate) clean: bool,
 }
 
-/// The row at a key of the tree. `None`: the key is not a row's.
+/// The rows at a key of the tree, the oldest first. `None`: the key is not one of rows.
 ///
 /// # Errors
-/// When the value is not a row.
-pub fn decode_row(key: &[u8], value: &[u8]) -> Option<Result<Row, CodecError>> {
-    matches!(key, [b'm', ..]).then(|| codec::decode(value))
+/// When the value is not a block of rows.
+pub fn decode_rows(key: &[u8], value: &[u8]) -> Option<Result<Vec<Row>, CodecError>> {
+    key.starts_with(ROWS).then(|| codec::decode(value))
 }
 
-/// The key of a row.
-pub(crate) fn row_key(entry: EntryId) -> Vec<u8> {
-    with_entry(b"m", entry)
-}
+/// What the keys of blocks begin with.
+pub(crate) const ROWS: &[u8] = b"m";
 
-/// The key in the index by message id.
-pub(crate) fn id_key(message_id: &str, entry: EntryId) -> Vec<u8> {
-    with_entry(&id_prefix(message_id), entry)
-}
-
-/// What the keys of a message id begin with. The hash only narrows: rows are compared.
-pub(crate) fn id_prefix(message_id: &str) -> Vec<u8> {
-    let mut prefix = vec![b'i'];
-    prefix.extend(crate::store::actor_hash(message_id).to_be_bytes());
-    prefix
-}
-
-/// The key in the index of unfinished messages by status.
-pub(crate) fn status_key(status: Status, entry: EntryId) -> Vec<u8> {
-    with_entry(&status_prefix(status), entry)
-}
+/// What the keys of message ids begin with.
+pub(crate) const IDS: &[u8] = b"i";
 
 /// What the keys of a status begin with.
 pub(crate) fn status_prefix(status: Status) -> Vec<u8> {
     vec![b's', status as u8]
 }
 
-fn with_entry(prefix: &[u8], entry: EntryId) -> Vec<u8> {
+/// Two bytes that stand for a message id: they only narrow the search, rows are compared.
+pub(crate) fn id_hash(message_id: &str) -> [u8; 2] {
+    let hash = crate::store::actor_hash(message_id).to_be_bytes();
+    [hash[0] ^ hash[4], hash[1] ^ hash[5]]
+}
+
+/// A key of a block.
+pub(crate) fn with_entry(prefix: &[u8], entry: EntryId) -> Vec<u8> {
     let mut key = prefix.to_vec();
     key.extend(entry.sequence.to_be_bytes());
     key.extend(entry.index.to_be_bytes());

@@ -1,16 +1,17 @@
 //! The sled side of the view: opening one tree, what goes into a batch, and ranges of it. It keeps
 //! no thread, and it never repairs: what cannot be trusted is wiped and rebuilt by its caller.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use crate::codec;
-use crate::record::EntryId;
+use crate::codec::{self, CodecError};
+use crate::record::{EntryId, Status};
 use crate::view::ViewError;
 use crate::view::overlay::{Patch, Patches};
 use crate::view::row::{
-    APPLIED_KEY, Applied, Row, entry_of, id_key, id_prefix, row_key, status_key,
+    APPLIED_KEY, Applied, IDS, ROWS, Row, entry_of, has_room, id_hash, status_prefix, with_entry,
 };
 
 /// Memory that sled may use for pages.
@@ -58,52 +59,59 @@ impl Tree {
 
     /// The row of an entry.
     pub(crate) fn row(&self, entry: EntryId) -> Result<Option<Row>, ViewError> {
-        let value = self.db.get(row_key(entry)).map_err(|error| self.failed(&error))?;
-        value.map(|value| self.decode(&value)).transpose()
+        let Some((_, rows)) = self.block_of(entry)? else { return Ok(None) };
+        Ok(rows.into_iter().find(|row| row.entry == entry))
     }
 
-    pub(crate) fn decode(&self, value: &[u8]) -> Result<Row, ViewError> {
-        codec::decode(value).map_err(|error| ViewError::Damaged {
-            path: self.path.clone(),
-            what: error.to_string(),
-        })
+    /// The block that has an entry, or would have it.
+    fn block_of(&self, entry: EntryId) -> Result<Option<(EntryId, Vec<Row>)>, ViewError> {
+        let last = with_entry(ROWS, entry);
+        let found = self.db.range(ROWS.to_vec()..=last).next_back().transpose();
+        let Some((key, value)) = found.map_err(|error| self.failed(&error))? else {
+            return Ok(None);
+        };
+        entry_of(&key).map(|first| self.decode(&value).map(|rows| (first, rows))).transpose()
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<Vec<Row>, ViewError> {
+        codec::decode(value).map_err(|error| self.damaged(&error))
     }
 
     /// Writes patches and how far they go, in one batch.
     pub(crate) fn write(&self, patches: &Patches, applied: &Applied) -> Result<(), ViewError> {
-        let mut batch = sled::Batch::default();
+        let mut writing = Writing { tree: self, blocks: BTreeMap::new(), tail: None };
         for (entry, patch) in patches {
             match patch {
-                Patch::Row(row) => {
-                    batch.insert(id_key(&row.message_id, *entry), &[][..]);
-                    self.put(&mut batch, row, None)?;
-                }
+                Patch::Row(row) => writing.append(row)?,
                 Patch::Change(change, time) => {
                     // A message whose acceptance was lost to damage has no row.
-                    let Some(mut row) = self.row(*entry)? else { continue };
-                    let before = row.clone();
-                    row.change(change, *time);
-                    self.put(&mut batch, &row, Some(&before))?;
+                    if let Some(row) = writing.row(*entry)? {
+                        row.change(change, *time);
+                    }
                 }
             }
+        }
+        let mut batch = sled::Batch::default();
+        for (first, block) in &writing.blocks {
+            self.put(&mut batch, *first, block)?;
         }
         batch.insert(APPLIED_KEY, self.encode(applied)?);
         self.db.apply_batch(batch).map_err(|error| self.failed(&error))
     }
 
-    fn put(
-        &self,
-        batch: &mut sled::Batch,
-        row: &Row,
-        before: Option<&Row>,
-    ) -> Result<(), ViewError> {
-        if let Some(before) = before.filter(|before| before.status != row.status) {
-            batch.remove(status_key(before.status, row.entry));
+    fn put(&self, batch: &mut sled::Batch, first: EntryId, block: &Block) -> Result<(), ViewError> {
+        let after = unfinished(&block.rows);
+        for status in block.before.difference(&after) {
+            batch.remove(with_entry(&status_prefix(*status), first));
         }
-        if !row.status.is_finished() {
-            batch.insert(status_key(row.status, row.entry), &[][..]);
+        for status in after.difference(&block.before) {
+            batch.insert(with_entry(&status_prefix(*status), first), &[][..]);
         }
-        batch.insert(row_key(row.entry), self.encode(row)?);
+        if block.rows.len() != block.length_before {
+            let hashes = block.rows.iter().flat_map(|row| id_hash(&row.message_id));
+            batch.insert(with_entry(IDS, first), hashes.collect::<Vec<u8>>());
+        }
+        batch.insert(with_entry(ROWS, first), self.encode(&block.rows)?);
         Ok(())
     }
 
@@ -135,35 +143,58 @@ impl Tree {
             .map_err(|error| ViewError::io(&self.path, error))
     }
 
-    /// The entries whose keys begin with `prefix`, older than `after`, the newest first, with
-    /// their values.
+    /// The rows older than `after`, the newest first; with a status, those of the blocks that have
+    /// an unfinished message with it.
     pub(crate) fn backwards(
         &self,
-        prefix: &[u8],
+        status: Option<Status>,
         after: Option<EntryId>,
-    ) -> impl Iterator<Item = Result<(EntryId, sled::IVec), ViewError>> + use<'_> {
-        let first = prefix.to_vec();
-        let end = after.map_or_else(
-            || [prefix, &[0xff; 13]].concat(),
-            |at| [prefix, &at.sequence.to_be_bytes()[..], &at.index.to_be_bytes()[..]].concat(),
-        );
-        self.db.range(first..end).rev().filter_map(move |item| match item {
-            Ok((key, value)) => entry_of(&key).map(|entry| Ok((entry, value))),
-            Err(error) => Some(Err(self.failed(&error))),
+    ) -> impl Iterator<Item = Result<Row, ViewError>> + use<'_> {
+        let prefix = status.map_or_else(|| ROWS.to_vec(), status_prefix);
+        let newest = EntryId { sequence: u64::MAX, index: u32::MAX };
+        let end = with_entry(&prefix, after.unwrap_or(newest));
+        self.db.range(prefix..end).rev().flat_map(move |item| {
+            let rows = item.map_err(|error| self.failed(&error)).and_then(|(key, value)| {
+                match (status, entry_of(&key)) {
+                    (None, _) => self.decode(&value),
+                    (Some(_), Some(first)) => self.block(first),
+                    (Some(_), None) => Ok(Vec::new()),
+                }
+            });
+            let (rows, error) =
+                rows.map_or_else(|error| (Vec::new(), Some(error)), |rows| (rows, None));
+            let older = move |row: &Row| after.is_none_or(|after| row.entry < after);
+            error.map(Err).into_iter().chain(rows.into_iter().rev().filter(older).map(Ok))
         })
     }
 
-    /// The entries that may have a message id, the newest first.
+    fn block(&self, first: EntryId) -> Result<Vec<Row>, ViewError> {
+        let value = self.db.get(with_entry(ROWS, first)).map_err(|error| self.failed(&error))?;
+        value.map_or_else(|| Ok(Vec::new()), |value| self.decode(&value))
+    }
+
+    /// The entries of the rows with a message id.
     pub(crate) fn by_id(&self, message_id: &str) -> Result<Vec<EntryId>, ViewError> {
-        let found = self.backwards(&id_prefix(message_id), None);
-        found.map(|item| item.map(|(entry, _)| entry)).collect()
+        let wanted = id_hash(message_id);
+        let mut found = Vec::new();
+        for item in self.db.scan_prefix(IDS) {
+            let (key, hashes) = item.map_err(|error| self.failed(&error))?;
+            let Some(first) = entry_of(&key) else { continue };
+            if hashes.chunks_exact(2).any(|hash| hash == wanted) {
+                let rows = self.block(first)?;
+                let same = rows.iter().filter(|row| row.message_id == message_id);
+                found.extend(same.map(|row| row.entry));
+            }
+        }
+        Ok(found)
     }
 
     fn encode<T: bincode::Encode>(&self, value: &T) -> Result<Vec<u8>, ViewError> {
-        codec::encode(value).map_err(|error| ViewError::Damaged {
-            path: self.path.clone(),
-            what: error.to_string(),
-        })
+        codec::encode(value).map_err(|error| self.damaged(&error))
+    }
+
+    fn damaged(&self, error: &CodecError) -> ViewError {
+        ViewError::Damaged { path: self.path.clone(), what: error.to_string() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -173,6 +204,64 @@ impl Tree {
     fn failed(&self, error: &sled::Error) -> ViewError {
         ViewError::sled(&self.path, error)
     }
+}
+
+/// A block that is being written.
+struct Block {
+    rows: Vec<Row>,
+    /// How many rows and which unfinished statuses it has in sled.
+    length_before: usize,
+    before: BTreeSet<Status>,
+}
+
+/// The blocks that a batch touches, each read once.
+struct Writing<'a> {
+    tree: &'a Tree,
+    blocks: BTreeMap<EntryId, Block>,
+    /// The block that takes new rows: they are newer than all that sled has.
+    tail: Option<EntryId>,
+}
+
+impl Writing<'_> {
+    fn append(&mut self, row: &Row) -> Result<(), ViewError> {
+        if self.tail.is_none() {
+            self.tail = self.load(row.entry)?;
+        }
+        let tail = self.tail.and_then(|tail| self.blocks.get_mut(&tail));
+        if let Some(block) = tail.filter(|block| has_room(&block.rows)) {
+            block.rows.push(row.clone());
+            return Ok(());
+        }
+        let (rows, before) = (vec![row.clone()], BTreeSet::new());
+        self.blocks.insert(row.entry, Block { rows, length_before: 0, before });
+        self.tail = Some(row.entry);
+        Ok(())
+    }
+
+    fn row(&mut self, entry: EntryId) -> Result<Option<&mut Row>, ViewError> {
+        let place = |rows: &[Row]| rows.binary_search_by_key(&entry, |row| row.entry).ok();
+        let near = self.blocks.range(..=entry).next_back();
+        let here = near.filter(|(_, block)| place(&block.rows).is_some()).map(|(first, _)| *first);
+        let first = match here {
+            Some(first) => Some(first),
+            None => self.load(entry)?,
+        };
+        let Some(block) = first.and_then(|first| self.blocks.get_mut(&first)) else {
+            return Ok(None);
+        };
+        Ok(place(&block.rows).and_then(|at| block.rows.get_mut(at)))
+    }
+
+    fn load(&mut self, entry: EntryId) -> Result<Option<EntryId>, ViewError> {
+        let Some((first, rows)) = self.tree.block_of(entry)? else { return Ok(None) };
+        let (length_before, before) = (rows.len(), unfinished(&rows));
+        self.blocks.entry(first).or_insert(Block { rows, length_before, before });
+        Ok(Some(first))
+    }
+}
+
+fn unfinished(rows: &[Row]) -> BTreeSet<Status> {
+    rows.iter().map(|row| row.status).filter(|status| !status.is_finished()).collect()
 }
 
 /// Waits until sled has let go of its directory: a thread of its own does so after the last handle

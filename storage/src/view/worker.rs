@@ -88,6 +88,7 @@ impl Worker {
             let mut overlay = self.shared.overlay.write();
             overlay.flushing = Arc::new(std::mem::take(&mut overlay.pending));
             overlay.bytes = 0;
+            self.shared.feed.gathered(0);
             (Arc::clone(&overlay.flushing), overlay.head)
         };
         let Some((sequence, hash)) = head.filter(|(at, _)| *at > self.applied.sequence) else {

@@ -1,0 +1,50 @@
+//! Everything that was recorded about one message, found by the footers of the segments.
+
+use crate::inspect::{AuditEntry, entry_in};
+use crate::journal::{ReadError, Reader};
+use crate::messages::fingerprint;
+use crate::record::{Fact, MessageKey};
+use crate::view::Row;
+
+/// Everything that was recorded about the message of a row, the oldest first.
+///
+/// # Errors
+/// When the journal cannot be read; damaged frames are left out.
+pub fn history_of(reader: &Reader, row: &Row) -> Result<Vec<AuditEntry>, ReadError> {
+    let key = MessageKey {
+        direction: row.direction,
+        namespace: &row.namespace,
+        peer: &row.peer,
+        message_id: &row.message_id,
+    };
+    history(reader, &key)
+}
+
+/// Everything that was recorded about a message, the oldest first: its acceptance, every attempt
+/// and every change, with the records as they were written.
+///
+/// # Errors
+/// When the journal cannot be read; damaged frames are left out.
+pub fn history(reader: &Reader, key: &MessageKey<'_>) -> Result<Vec<AuditEntry>, ReadError> {
+    let id = fingerprint(&reader.identity().key, key);
+    let mut entries = Vec::new();
+    for at in reader.find(id)? {
+        if let Ok(frame) = reader.frame(at.sequence) {
+            entries.extend(entry_in(&frame, at.index));
+        }
+    }
+    entries.sort_by_key(|one| one.entry);
+    Ok(entries)
+}
+
+/// Entries that only speak of a message id, such as a duplicate that arrived. Reads everything.
+pub(super) fn notes(reader: &Reader, message_id: &str) -> Vec<AuditEntry> {
+    let mut entries = Vec::new();
+    for frame in reader.frames(1).flatten() {
+        let all = frame.entries.iter().filter_map(|one| entry_in(&frame, one.index));
+        entries.extend(
+            all.filter(|one| one.record.fact == Fact::Note && *one.record.resource == *message_id),
+        );
+    }
+    entries
+}

@@ -1,0 +1,330 @@
+//! The fold is a function: random histories give one digest, replayed whole or from a checkpoint at
+//! any cut; its counts are those of a model, and a write from another version is superseded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use storage::checkpoint::{self, Stamp};
+use storage::database::Database;
+use storage::event::Event;
+use storage::fold::State;
+use storage::inspect::replay;
+use storage::messages::BodyPlace;
+use storage::record::{
+    Direction, EntityKey, EntityWrite, EntryId, Fact, Kind, Level, MessageChange, MessageHead,
+    Millis, Reason, Record, Status,
+};
+use storage::transaction::{Act, Body, Change};
+
+const KEY: [u8; 16] = [7; 16];
+const STAMP: Stamp = Stamp { journal: [1; 16], hash: [2; 32] };
+
+#[derive(Clone, Debug)]
+enum Op {
+    Accept { id: u8, inbound: bool },
+    Change { target: usize, status: usize },
+    Put { name: u8, version: u64, value: Option<u8> },
+    Forget { back: Millis },
+    Note,
+}
+
+type Step = (EntryId, Millis, Record, BodyPlace);
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0..8_u8, any::<bool>()).prop_map(|(id, inbound)| Op::Accept { id, inbound }),
+        6 => (0..16_usize, 0..9_usize).prop_map(|(target, status)| Op::Change { target, status }),
+        4 => (0..3_u8, 0..4_u64, proptest::option::of(any::<u8>()))
+            .prop_map(|(name, version, value)| Op::Put { name, version, value }),
+        1 => (0..9_u64).prop_map(|back| Op::Forget { back }),
+        1 => Just(Op::Note),
+    ]
+}
+
+fn frames() -> impl Strategy<Value = Vec<Vec<Op>>> {
+    prop::collection::vec(prop::collection::vec(op(), 1..5), 1..16)
+}
+
+fn head(id: u8, inbound: bool, time: Millis) -> MessageHead {
+    MessageHead {
+        direction: if inbound { Direction::Inbound } else { Direction::Outbound },
+        message_id: format!("message-{id}"),
+        message_type: "task_update".into(),
+        namespace: "default".into(),
+        peer: "server".into(),
+        destination: if inbound { String::new() } else { format!("link-{}", id % 2) },
+        sender: "loki".into(),
+        lane: if id.is_multiple_of(3) { "lane".into() } else { String::new() },
+        priority: id % 4,
+        created_at: time,
+        deadline: None,
+        expires_at: None,
+        task_id: None,
+        correlation_id: None,
+        retry_of: None,
+        sealed: false,
+        size: 1,
+        digest: [id; 32],
+        status: if inbound { Status::Received } else { Status::Pending },
+        reason: Reason::None,
+        due_at: time,
+    }
+}
+
+fn change(message: EntryId, status: Status) -> MessageChange {
+    MessageChange {
+        message,
+        fingerprint: 0,
+        status,
+        reason: Reason::None,
+        attempts: message.index,
+        next_attempt_at: 0,
+        maybe_delivered: status == Status::Pending,
+        error: status.as_str().into(),
+    }
+}
+
+/// The records of a history, framed as `frames` says.
+fn steps(frames: &[Vec<Op>]) -> Vec<Step> {
+    let mut accepted: Vec<EntryId> = Vec::new();
+    let mut steps = Vec::new();
+    let mut count = 0;
+    for (sequence, frame) in (1..).zip(frames) {
+        for (index, op) in (0..).zip(frame) {
+            count += 1;
+            let (entry, time) = (EntryId { sequence, index }, 1_000 + count);
+            let fact = match op {
+                Op::Accept { id, inbound } => {
+                    accepted.push(entry);
+                    Fact::Accept(Arc::new(head(*id, *inbound, time)))
+                }
+                Op::Change { target, status } if !accepted.is_empty() => {
+                    let target = accepted[target % accepted.len()];
+                    Fact::Change(change(target, Status::ALL[*status]))
+                }
+                Op::Put { name, version, value } => Fact::Put(EntityWrite {
+                    key: EntityKey::new(Kind::State, &[&name.to_string()]),
+                    expected_version: *version,
+                    value: value.map(|byte| Arc::from([byte])),
+                }),
+                Op::Forget { back } => Fact::Forget(time - back),
+                Op::Change { .. } | Op::Note => Fact::Note,
+            };
+            steps.push((entry, time, record(fact), BodyPlace::default()));
+        }
+    }
+    steps
+}
+
+fn record(fact: Fact) -> Record {
+    Record {
+        event: Event::ConfigLoad,
+        level: Level::Info,
+        actor: "test".into(),
+        namespace: "default".into(),
+        resource: "test".into(),
+        details: String::new(),
+        fact,
+    }
+}
+
+fn fold<'a>(mut state: State, steps: impl IntoIterator<Item = &'a Step>) -> State {
+    for (entry, time, record, body) in steps {
+        state.apply(*entry, *time, record, *body);
+    }
+    state
+}
+
+fn through_disk(folder: &Path, state: &State) -> State {
+    checkpoint::write(folder, state, &STAMP).expect("written");
+    let (read, errors) = checkpoint::newest(folder, KEY, |stamp, _| *stamp == STAMP);
+    assert!(errors.is_empty(), "{errors:?}");
+    read.expect("there")
+}
+
+/// What a state says without the places of its entries, which batching decides.
+fn meaning(state: &State) -> impl PartialEq + std::fmt::Debug + use<> {
+    let live: BTreeSet<_> = state
+        .messages
+        .iter()
+        .map(|live| (live.head.direction, live.head.message_id.clone(), live.status))
+        .collect();
+    let finished: BTreeMap<_, _> =
+        state.messages.finished().map(|(key, one)| (key, (one.status, one.accepted_at))).collect();
+    (live, finished, state.messages.counts().clone(), state.ledger.clone(), state.superseded)
+}
+
+/// Counts by a model that keeps every message for ever.
+fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
+    struct Message {
+        head: Arc<MessageHead>,
+        entry: EntryId,
+        status: Status,
+        forgotten: bool,
+    }
+    let mut messages: Vec<Message> = Vec::new();
+    for (entry, _, record, _) in steps {
+        match &record.fact {
+            Fact::Accept(head) => {
+                let known = |one: &Message| !one.forgotten && one.head.key() == head.key();
+                if !messages.iter().any(known) {
+                    let (head, status) = (Arc::clone(head), head.status);
+                    messages.push(Message { head, entry: *entry, status, forgotten: false });
+                }
+            }
+            Fact::Change(change) => {
+                for one in messages.iter_mut().filter(|one| one.entry == change.message) {
+                    if !one.status.is_finished() {
+                        one.status = change.status;
+                    }
+                }
+            }
+            Fact::Forget(before) => {
+                for one in &mut messages {
+                    one.forgotten |= one.status.is_finished() && one.head.due_at < *before;
+                }
+            }
+            Fact::Put(_) | Fact::Note => {}
+        }
+    }
+    let mut counts = BTreeMap::new();
+    for one in messages {
+        let key = (one.head.destination.clone(), one.head.direction, one.status);
+        *counts.entry(key).or_insert(0) += 1;
+    }
+    counts
+}
+
+fn cases(count: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(count) }
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+
+    #[test]
+    fn a_checkpoint_at_any_cut_and_the_rest_are_the_whole(frames in frames()) {
+        let folder = tempfile::tempdir().expect("folder");
+        let steps = steps(&frames);
+        let whole = fold(State::new(KEY), &steps);
+        for cut in 0..=frames.len() as u64 {
+            let (before, after): (Vec<_>, Vec<_>) =
+                steps.iter().partition(|step| step.0.sequence <= cut);
+            let part = fold(State::new(KEY), before);
+            let read = through_disk(folder.path(), &part);
+            prop_assert_eq!(read.digest(), part.digest());
+            prop_assert_eq!(fold(read, after).digest(), whole.digest());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(512))]
+
+    #[test]
+    fn a_replay_gives_the_same_digest_and_other_batches_the_same_meaning(frames in frames()) {
+        let whole = fold(State::new(KEY), &steps(&frames));
+        prop_assert_eq!(fold(State::new(KEY), &steps(&frames)).digest(), whole.digest());
+        let one = vec![frames.concat()];
+        let single: Vec<Vec<Op>> = frames.concat().into_iter().map(|op| vec![op]).collect();
+        for other in [one, single] {
+            let other = fold(State::new(KEY), &steps(&other));
+            prop_assert_eq!(meaning(&other), meaning(&whole));
+        }
+    }
+
+    #[test]
+    fn counts_are_those_of_a_model(frames in frames()) {
+        let steps = steps(&frames);
+        let state = fold(State::new(KEY), &steps);
+        let counts: BTreeMap<_, _> = state
+            .messages
+            .counts()
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|((name, direction, status), count)| {
+                ((name.to_string(), *direction, *status), *count)
+            })
+            .collect();
+        prop_assert_eq!(counts, model_counts(&steps));
+    }
+}
+
+#[test]
+fn a_write_that_was_computed_from_another_version_is_superseded() {
+    let key = EntityKey::new(Kind::Task, &["default", "t1"]);
+    let write = |version, value: &[u8]| {
+        record(Fact::Put(EntityWrite {
+            key: key.clone(),
+            expected_version: version,
+            value: Some(value.into()),
+        }))
+    };
+    let mut state = State::new(KEY);
+    let writes = [write(0, b"first"), write(0, b"late"), write(1, b"second"), write(1, b"late")];
+    for (sequence, record) in (1..).zip(&writes) {
+        let entry = EntryId { sequence, index: 0 };
+        state.apply(entry, 1_000, record, BodyPlace::default());
+    }
+    let entity = state.ledger.get(&key).expect("there");
+    assert_eq!((entity.version, &*entity.value), (2, &b"second"[..]));
+    assert_eq!(state.superseded, 2);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
+    let folder = tempfile::tempdir().expect("folder");
+    let steps = steps(&[vec![Op::Accept { id: 1, inbound: false }], vec![Op::Note]]);
+    let first = fold(State::new(KEY), &steps[..1]);
+    checkpoint::write(folder.path(), &first, &STAMP).expect("written");
+    let second = fold(first.clone(), &steps[1..]);
+    let path = checkpoint::write(folder.path(), &second, &STAMP).expect("written");
+    let mut bytes = std::fs::read(&path).expect("reads");
+    bytes[60] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let (read, errors) = checkpoint::newest(folder.path(), KEY, |_, _| true);
+    assert_eq!(read.expect("there").digest(), first.digest());
+    assert_eq!(errors.len(), 1);
+    let (none, errors) = checkpoint::newest(folder.path(), KEY, |_, _| false);
+    assert!(none.is_none() && errors.len() == 2);
+}
+
+/// Decides at random through the real store, with stops of both kinds, and replays its journal.
+#[test]
+fn the_live_state_is_the_replay_of_the_journal_over_stops_and_crashes() {
+    let dir = tempfile::tempdir().expect("folder");
+    for round in 0..6_u8 {
+        let (database, _) =
+            Database::open(dir.path(), Box::new(|| 9_000), Box::new(|_| {})).expect("opens");
+        for step in 0..20_u8 {
+            let id = round * 20 + step;
+            decide(&database, id).expect("decided");
+        }
+        let live = database.store().state(State::digest);
+        let state = replay(database.reader(), u64::MAX);
+        assert_eq!(state.digest(), live, "round {round}");
+        if round % 2 == 0 {
+            database.close().expect("closes");
+        }
+    }
+}
+
+fn decide(database: &Database, id: u8) -> Result<(), Box<dyn std::error::Error>> {
+    let done = database.store().commit(move |transaction| -> Result<EntryId, ()> {
+        let act = Act::new(Event::MessageQueued, "test", "default", "id");
+        let key = EntityKey::new(Kind::State, &[&(id % 5).to_string()]);
+        transaction.put(act.clone(), key, vec![id]);
+        Ok(transaction.accept(act, head(id, id.is_multiple_of(4), 9_000), Body::new(b"body")))
+    });
+    let entry = done.wait()?.map_err(|()| "refused")?;
+    let wanted = Status::ALL[usize::from(id) % Status::ALL.len()];
+    let done = database.store().commit(move |transaction| -> Result<(), ()> {
+        let live = transaction.live(entry).ok_or(())?.clone();
+        let act = Act::new(Event::MessageRetry, "test", "default", "id");
+        transaction.change(act, &live, Change { status: wanted, ..Change::of(&live) });
+        Ok(())
+    });
+    done.wait()?.map_err(|()| "gone".into())
+}
