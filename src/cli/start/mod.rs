@@ -145,8 +145,7 @@ async fn started(
     let mut services = JoinSet::new();
     let signals = shutdown.clone();
     services.spawn(async move { signals.on_signals().await });
-    let view = database.view().clone();
-    let endpoint = serve::spawn(&mut services, listener, (&bridge, view), config, &shutdown)?;
+    let endpoint = serve::spawn(&mut services, listener, (&bridge, &database), config, &shutdown)?;
     bridge.add(tasks).await?;
     let stays = arguments.prd.is_none() || arguments.keep_running;
     follow(&bridge, &ids, &shutdown, stays).await;
