@@ -53,7 +53,8 @@ impl Shutdown {
         self.reached(Phase::Stopping).await;
     }
 
-    /// Moves one phase on with each interrupt or termination signal, until the last is reached.
+    /// Moves one phase on with each interrupt or termination signal, until the last is reached,
+    /// however that came about.
     ///
     /// # Errors
     /// When the system does not let us listen for signals.
@@ -64,6 +65,7 @@ impl Shutdown {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                () = self.stopping() => return Ok(()),
             }
             match self.phase() {
                 Phase::Running => self.drain(),

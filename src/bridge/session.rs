@@ -61,7 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 hold(&shared, connection).await;
                 shared.settings.retry.bound(1)
             }
-            Err(reason) => failed(&shared, reason),
+            Err(reason) => failed(&shared, &reason),
         };
         let bound = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let wait = Duration::from_millis(shared.clock.draw(bound));
@@ -93,7 +93,7 @@ async fn open(shared: &Shared) -> Result<Connection, String> {
             }
             if let ConnectError::Refused(refusal) = &error {
                 let act = shared.act(Event::AuthFail, DESTINATION).level(Level::Warning);
-                note(shared, act, &refusal.code.as_str().to_owned());
+                note(shared, act, refusal.code.as_str());
             }
             Err(error.to_string())
         }
@@ -108,12 +108,11 @@ enum Carried {
 /// `auto` takes HTTP when the server answered twice without opening a WebSocket.
 fn carrier(shared: &Shared) -> Carried {
     match shared.settings.transport {
-        Transport::WebSocket => Carried::WebSocket,
         Transport::Http => Carried::Http,
         Transport::Auto if shared.link.read().upgrades_failed >= UPGRADES_FAILED_MAX => {
             Carried::Http
         }
-        Transport::Auto => Carried::WebSocket,
+        Transport::WebSocket | Transport::Auto => Carried::WebSocket,
     }
 }
 
@@ -146,11 +145,11 @@ fn settled_before(shared: &Shared) -> Millis {
     oldest.unwrap_or_else(|| shared.clock.now())
 }
 
-fn failed(shared: &Shared, reason: String) -> Duration {
+fn failed(shared: &Shared, reason: &str) -> Duration {
     let failures = {
         let mut link = shared.link.write();
         link.failures = link.failures.saturating_add(1);
-        link.last_error = Some(reason.clone());
+        link.last_error = Some(reason.to_owned());
         link.failures
     };
     if failures == 1 {

@@ -49,7 +49,9 @@ pub async fn run(global: &Global, command: Command) -> Done {
     query.extend(actor.map(|actor| ("actor", actor)));
     query.extend(since.map(|since| ("start", since)));
     let answer = bridge.get("/api/audit", &query).await?;
-    let entries = answer["entries"].as_array().cloned().unwrap_or_default();
+    let mut entries = answer["entries"].as_array().cloned().unwrap_or_default();
+    // The newest stands last, as in every tail.
+    entries.reverse();
     let columns = ["timestamp", "event", "level", "actor", "resource", "details"];
     output_of(global).list(&entries, &columns);
     Ok(ExitCode::SUCCESS)

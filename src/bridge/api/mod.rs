@@ -17,6 +17,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use storage::journal::Reader;
 use tokio::net::TcpListener;
 
 use super::Bridge;
@@ -37,6 +38,8 @@ pub struct Api {
     pub bridge: Bridge,
     /// Its messages.
     pub history: Arc<dyn History>,
+    /// Its journal, for the audit log.
+    pub journal: Reader,
     /// Its metrics.
     pub exporter: Exporter,
     /// What every call has to carry; none on a loopback address.

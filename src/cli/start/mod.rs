@@ -7,6 +7,7 @@ mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -16,7 +17,7 @@ use super::arguments::Global;
 use super::failure::{Code, Failure};
 use super::{Done, output, output_of, store};
 use crate::bridge::Bridge;
-use crate::bridge::prd::{self, Task};
+use crate::bridge::prd::{self, PrdError, Task};
 use crate::bridge::settings::{Agents, Settings};
 use crate::bridge::task::{LocalTask, Origin, TaskStatus};
 use crate::clock::Clock;
@@ -27,8 +28,12 @@ use crate::shutdown::{Phase, Shutdown};
 use embedded::Embedded;
 use progress::Progress;
 
+/// How long the last answers of the API may take when everything else has ended.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What to start.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Arguments {
     /// Connect to the server
     #[arg(long)]
@@ -68,8 +73,13 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         store::agent_id(&data_dir, config.openclaw.agent_id.as_deref(), !arguments.dry_run)?;
     let tasks = match &arguments.prd {
         None => Vec::new(),
-        Some(path) => prd::read(path, &agent_id)
-            .map_err(|error| Failure::new(Code::Usage, format!("{}: {error}", path.display())))?,
+        Some(path) => prd::read(path, &agent_id).map_err(|error| {
+            let text = match &error {
+                PrdError::Unreadable { .. } => error.to_string(),
+                _ => format!("{}: {error}", path.display()),
+            };
+            Failure::new(Code::Usage, text)
+        })?,
     };
     let agents = Agents::of_config(&config);
     if arguments.dry_run {
@@ -129,20 +139,23 @@ async fn started(
         Executor::new(data_dir.join("runs"), supervisor, std::env::current_dir()?, clock.clone());
     let settings = Settings::of_config(config, agent_id, clock.message_id());
     let ids: Vec<String> = tasks.iter().map(|task| task.task_id.clone()).collect();
-    let running = Bridge::start(settings, database.store().clone(), clock, executor, shutdown.clone());
+    let running =
+        Bridge::start(settings, database.store().clone(), clock, executor, shutdown.clone());
     let bridge = running.bridge.clone();
     let mut services = JoinSet::new();
     let signals = shutdown.clone();
     services.spawn(async move { signals.on_signals().await });
-    let view = database.view().clone();
-    let endpoint = serve::spawn(&mut services, listener, (&bridge, view), config, &shutdown)?;
+    let endpoint = serve::spawn(&mut services, listener, (&bridge, &database), config, &shutdown)?;
     bridge.add(tasks).await?;
     let stays = arguments.prd.is_none() || arguments.keep_running;
     follow(&bridge, &ids, &shutdown, stays).await;
     running.finished().await;
     endpoint.remove();
     let code = report(global, &bridge, &ids);
-    while services.join_next().await.is_some() {}
+    // A caller that keeps its connection open does not keep the program.
+    let ended = async { while services.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(GRACE, ended).await;
+    services.shutdown().await;
     drop(bridge);
     store::close(database)?;
     Ok(code)

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use storage::view::View;
+use storage::database::Database;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -47,7 +47,7 @@ pub async fn listen(dashboard: &Dashboard) -> Result<TcpListener, Failure> {
 pub fn spawn(
     services: &mut JoinSet<io::Result<()>>,
     listener: TcpListener,
-    (bridge, view): (&Bridge, View),
+    (bridge, database): (&Bridge, &Database),
     config: &BridgeConfig,
     shutdown: &Shutdown,
 ) -> Result<EndpointFile, Failure> {
@@ -59,7 +59,8 @@ pub fn spawn(
     output::say(&format!("listening on {base}"));
     let api = Api {
         bridge: bridge.clone(),
-        history: Arc::new(Stored { store: bridge.store().clone(), view }),
+        history: Arc::new(Stored { store: bridge.store().clone(), view: database.view().clone() }),
+        journal: database.reader().clone(),
         exporter: Exporter::install(),
         token: config.dashboard.token.clone(),
     };
