@@ -13,9 +13,14 @@ use crate::journal::Reader;
 use crate::record::Fact;
 use crate::store::{Published, Store};
 
-/// A checkpoint is due after this many bytes of journal; the tail that opening replays is at most
-/// twice as long (JOURNAL rule 12: 64 MiB).
+/// A checkpoint is due after this many bytes of journal, so that the tail that opening replays is
+/// short.
 const DUE_BYTES: usize = 32 << 20;
+
+/// A checkpoint writes the whole state. While that is larger than [`DUE_BYTES`] the next one waits
+/// for as many bytes of journal, or a backlog would be written again and again; but for no more
+/// than this, which is replayed in half a second.
+const DUE_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes of an entry in the journal besides its body and its long texts.
 const ENTRY_BYTES: usize = 320;
@@ -45,14 +50,22 @@ impl Checkpoints {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(1);
         let since = AtomicUsize::new(if replayed > REPLAYED_DUE { DUE_BYTES } else { 0 });
-        let work = Work { folder: folder.into(), reader: reader.clone(), store: store.clone() };
+        let due_bytes = Arc::new(AtomicUsize::new(DUE_BYTES));
+        let work = Work {
+            folder: folder.into(),
+            reader: reader.clone(),
+            store: store.clone(),
+            due_bytes: Arc::clone(&due_bytes),
+        };
         let thread = std::thread::Builder::new()
             .name("checkpoints".into())
             .spawn(move || work.run(&queue))?;
         let due = jobs.clone();
         store.listen(Box::new(move |published| {
             let bytes = size(published);
-            if since.fetch_add(bytes, Ordering::Relaxed) + bytes >= DUE_BYTES {
+            if since.fetch_add(bytes, Ordering::Relaxed) + bytes
+                >= due_bytes.load(Ordering::Relaxed)
+            {
                 since.store(0, Ordering::Relaxed);
                 // One is enough: a full queue means that the next one is under way.
                 let _ = due.try_send(Job::Write);
@@ -80,23 +93,30 @@ struct Work {
     folder: PathBuf,
     reader: Reader,
     store: Store,
+    due_bytes: Arc<AtomicUsize>,
 }
 
 impl Work {
     fn run(self, queue: &Receiver<Job>) {
         while let Ok(Job::Write) = queue.recv() {
             let state = self.store.state(State::snapshot);
-            write(&self.folder, &self.reader, &state);
+            let Some(path) = write(&self.folder, &self.reader, &state) else { continue };
+            let size = std::fs::metadata(&path).map_or(0, |file| file.len());
+            let size = usize::try_from(size).unwrap_or(DUE_BYTES_MAX);
+            self.due_bytes.store(size.clamp(DUE_BYTES, DUE_BYTES_MAX), Ordering::Relaxed);
         }
     }
 }
 
-fn write(folder: &Path, reader: &Reader, state: &State) {
-    let Ok(frame) = reader.frame(state.sequence) else { return };
+fn write(folder: &Path, reader: &Reader, state: &State) -> Option<PathBuf> {
+    let frame = reader.frame(state.sequence).ok()?;
     let stamp = Stamp { journal: reader.identity().journal, hash: frame.hash };
-    if let Err(error) = checkpoint::write(folder, state, &stamp) {
-        tracing::warn!(error.text = %error, "checkpoint not written; the next start takes longer");
-    }
+    let written = checkpoint::write(folder, state, &stamp);
+    written
+        .inspect_err(|error| {
+            tracing::warn!(error.text = %error, "checkpoint not written; the next start is slower");
+        })
+        .ok()
 }
 
 fn size(published: &Published) -> usize {

@@ -57,7 +57,7 @@ pub enum ViewError {
         what: String,
     },
     /// sled panicked over the bytes.
-    #[error("message view {} cannot be opened", path.display())]
+    #[error("message view {} is damaged; the next start continues or rebuilds it", path.display())]
     Panicked {
         /// The directory.
         path: PathBuf,

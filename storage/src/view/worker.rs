@@ -1,6 +1,7 @@
 //! The thread that writes rows to sled: what is published, and, after opening, what the journal
 //! has and sled has not. It decides nothing; an error of sled ends it, and the next start goes on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::codec;
@@ -28,7 +29,10 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn run(mut self) {
-        if let Err(error) = self.work() {
+        // sled panics on some damage; whoever waits for the rows must not wait for ever.
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work()));
+        let path = self.tree.path().to_path_buf();
+        if let Err(error) = worked.unwrap_or(Err(ViewError::Panicked { path })) {
             tracing::warn!(error.text = %error, "message view stopped");
             *self.shared.tree.write() = Err(error);
         }
