@@ -128,7 +128,7 @@ pub struct Settings {
     /// The parts of the protocol in use.
     pub features: Features,
     /// When a failed attempt, also one to connect, is repeated.
-    pub retry: crate::retry::Policy,
+    pub retry: crate::outbox::Policy,
     /// The agents of this machine.
     pub agents: Agents,
 }

@@ -4,6 +4,7 @@
 mod pump;
 pub mod verdict;
 
+pub use crate::retry::Policy;
 pub use pump::Pump;
 
 use storage::event::Event;

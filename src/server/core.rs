@@ -13,8 +13,9 @@ use super::life::{Bells, Life};
 use crate::clock::{Clock, Millis};
 use crate::protocol::{ErrorCode, Refusal};
 
-/// WebSockets at once: half of the threads that the runtime has for them.
-pub const SOCKETS_MAX: usize = 256;
+/// WebSockets at once: each costs a few buffers and a file descriptor, of which a process has
+/// often 65,536.
+pub const SOCKETS_MAX: usize = 10_000;
 
 /// The shared parts of a running server.
 pub struct Core {

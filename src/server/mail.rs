@@ -8,8 +8,8 @@ use storage::store::Store;
 use storage::transaction::{Act, Change, Transaction};
 
 use crate::clock::Millis;
+use crate::outbox::Policy;
 use crate::protocol::Refusal;
-use crate::retry::Policy;
 
 /// The key of an agent's mailbox.
 pub fn mailbox(namespace: &str, agent_id: &str) -> String {

@@ -11,12 +11,12 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::problem::Failure;
+use crate::outbox::Policy;
 use crate::outbox::Pump;
 use crate::protocol::{
     Envelope, ErrorCode, Fields, MessageType, RELAYED_BYTES_MAX, Refusal, Rejected,
     SERVER_AGENT_ID, parse_frame,
 };
-use crate::retry::Policy;
 use crate::server::core::{Core, SOCKETS_MAX};
 use crate::server::intake::{self, Fate, Source, Taken, WINDOW};
 use crate::server::life::{Ending, name};
@@ -64,8 +64,7 @@ struct Registered {
     session_id: String,
 }
 
-/// Gives a connection a thread of its own, because the future of a conversation stays on the
-/// thread where it began.
+/// Serves a connection if there is room for one more.
 async fn drive(core: Arc<Core>, mut socket: Socket) {
     let Ok(permit) = Arc::clone(&core.sockets).try_acquire_owned() else {
         let reason = format!("try again later; {SOCKETS_MAX} connections are open");
@@ -73,14 +72,8 @@ async fn drive(core: Arc<Core>, mut socket: Socket) {
         let _ = socket.send(Wire::Close(CLOSE_TRY_AGAIN, reason)).await;
         return;
     };
-    let runtime = tokio::runtime::Handle::current();
-    let driven = tokio::task::spawn_blocking(move || {
-        runtime.block_on(serve(core, socket));
-        drop(permit);
-    });
-    if let Err(error) = driven.await {
-        tracing::error!(%error, "a connection failed");
-    }
+    serve(core, socket).await;
+    drop(permit);
 }
 
 async fn serve(core: Arc<Core>, mut socket: Socket) {
