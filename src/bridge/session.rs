@@ -1,11 +1,12 @@
 //! Keeps a session with the server: connect, register, heartbeat, and again with a growing delay.
 //! It decides nothing about messages or tasks.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use storage::event::Event;
-use storage::record::{Level, Status};
+use storage::record::{Direction, Level, Status};
 use storage::transaction::Act;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -19,7 +20,7 @@ use crate::clock::Millis;
 use crate::config::Transport;
 use crate::outbox::Pump;
 use crate::protocol::payload::{AgentStatus, Heartbeat, Register, RegisterAck, RunningTask};
-use crate::protocol::{Envelope, Refusal};
+use crate::protocol::{Envelope, MessageType, Refusal};
 use crate::shutdown::Phase;
 use crate::transport::conversation::{Settings as Manners, wire};
 use crate::transport::{ConnectError, Connection, Ended, TransportSettings, Wire, connect, http};
@@ -125,12 +126,24 @@ fn register(shared: &Shared) -> Result<Envelope, Refusal> {
     shared.author.write(&shared.clock.message_id(), None, None, &payload)
 }
 
-/// The offered tasks that are in our hands.
+/// The offered tasks that are in our hands, also those whose result is on its way: the server must
+/// not give them to anybody else meanwhile.
 fn running(shared: &Shared) -> Vec<RunningTask> {
+    let complete = MessageType::TaskComplete;
+    let reported: HashSet<String> = shared.store.messages(|messages| {
+        let results = messages
+            .iter()
+            .filter(|live| live.head.direction == Direction::Outbound)
+            .filter(|live| live.head.message_type == complete.as_str());
+        results.filter_map(|live| live.head.task_id.clone()).collect()
+    });
     task::list(&shared.store.ledger(), &shared.settings.namespace)
         .into_iter()
         .filter(|task| task.origin == Origin::Offered)
-        .filter(|task| matches!(task.status, TaskStatus::Accepted | TaskStatus::InProgress))
+        .filter(|task| {
+            let held = matches!(task.status, TaskStatus::Accepted | TaskStatus::InProgress);
+            held || reported.contains(&task.task_id)
+        })
         .map(|task| RunningTask { task_id: task.task_id, attempt: Some(task.attempt) })
         .collect()
 }

@@ -36,11 +36,11 @@ fn messages_wait_for_a_server_that_is_away_and_flow_when_it_is_back() {
     }
     let pending = |text: &str| lines(text).iter().filter(|row| row["status"] == "pending").count();
     let list = ["openclaw", "messages", "--status", "pending", "--json"];
-    let (_, running, _) = output(world.loki("one", &address).args(list));
-    assert_eq!(pending(&running), 20, "{running}");
+    let (_, running, said) = output(world.loki("one", &address).args(list));
+    assert_eq!(pending(&running), 20, "{running}{said}");
     bridge.kill();
-    let (_, stopped, _) = output(world.loki("one", &address).args(list));
-    assert_eq!(pending(&stopped), 20, "{stopped}");
+    let (_, stopped, said) = output(world.loki("one", &address).args(list));
+    assert_eq!(pending(&stopped), 20, "{stopped}{said}");
     assert!(lines(&stopped).iter().all(|row| row["next_attempt_at"].is_string()), "{stopped}");
 
     let bridge = world.bridge("one", &address, "loki-one");

@@ -1,7 +1,8 @@
 //! Starts and kills the real programs, and asks their APIs. It knows nothing of their inside.
 
+use std::cell::RefCell;
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub struct World {
     folder: TempDir,
     client: reqwest::blocking::Client,
     clock: Clock,
+    logs: RefCell<Vec<PathBuf>>,
 }
 
 impl World {
@@ -27,7 +29,7 @@ impl World {
         let client = reqwest::blocking::Client::builder().no_proxy().timeout(PATIENCE);
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = client.build().expect("a client");
-        Self { folder, client, clock: Clock::system() }
+        Self { folder, client, clock: Clock::system(), logs: RefCell::default() }
     }
 
     /// A path in it.
@@ -80,6 +82,7 @@ impl World {
             .append(true)
             .open(data.with_extension("log"))
             .expect("a log");
+        self.logs.borrow_mut().push(data.with_extension("log"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().expect("the program starts");
         let address = self.wait("the program's address", || {
@@ -120,6 +123,20 @@ impl World {
     /// Milliseconds that never jump.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+}
+
+impl Drop for World {
+    /// A failed test shows what the programs said.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let mut out = std::io::stderr().lock();
+        for log in self.logs.borrow().iter() {
+            let text = fs::read_to_string(log).unwrap_or_default();
+            let _ = writeln!(out, "--- {}\n{text}", log.display());
+        }
     }
 }
 
