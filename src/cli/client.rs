@@ -98,7 +98,7 @@ impl Client {
             None => request,
         };
         let unreachable = |error: reqwest::Error| {
-            let reason = if error.is_timeout() { "it does not answer" } else { "it is not there" };
+            let reason = reason(&error);
             let text = format!("cannot reach {} at {}: {reason}", self.name, self.base);
             Failure::new(Code::Unreachable, text)
         };
@@ -152,6 +152,20 @@ fn escaped(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
+/// Why a call failed, down to the first cause.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "it does not answer".into();
+    }
+    if error.is_connect() {
+        return "it is not there".into();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
 #[cfg(test)]
 mod tests {
     use super::*;
