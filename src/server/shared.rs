@@ -232,7 +232,7 @@ fn merge(cell: &mut Cell, write: &Write, stamp: Millis) -> Result<bool, Refusal>
 /// Applies a `state_sync` message and pushes what it changed to the other agents.
 ///
 /// # Errors
-/// As [`write`]; then nothing of the message is applied.
+/// As [`write()`]; then nothing of the message is applied.
 pub fn sync(
     desk: &mut Desk<'_, '_>,
     namespace: &str,

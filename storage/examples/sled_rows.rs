@@ -1,6 +1,6 @@
 //! Measures how rows should lie in sled: puts a second, bytes on disk and the time to open, for
 //! single rows, single rows with an index by id, and blocks of 16 and 64. It decides nothing; the
-//! table and the choice are in `SLED.md`.
+//! table and the choice are in `FORMAT.md`.
 //!
 //! `cargo run --release -p loki-storage --example sled_rows -- 100000 1000000`
 

@@ -114,12 +114,11 @@ fn check_runs(log: &str) {
     for line in log.lines() {
         let mut words = line.split(' ');
         let (id, what) = (words.next().expect("an id"), words.next().expect("what"));
-        match what {
-            "begin" => assert!(!ended.contains(&id), "{id} began again after its end:\n{log}"),
-            _ => {
-                assert!(!ended.contains(&id), "{id} ended twice:\n{log}");
-                ended.push(id);
-            }
+        if what == "begin" {
+            assert!(!ended.contains(&id), "{id} began again after its end:\n{log}");
+        } else {
+            assert!(!ended.contains(&id), "{id} ended twice:\n{log}");
+            ended.push(id);
         }
     }
     assert_eq!(ended.len(), TASKS, "{log}");

@@ -48,7 +48,6 @@ fn probes(id: u128, bytes: usize) -> impl Iterator<Item = usize> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

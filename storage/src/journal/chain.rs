@@ -123,7 +123,6 @@ fn digest(parts: &[&[u8]]) -> Hash {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -218,7 +218,7 @@ impl FileLog {
         self.head.position.epoch
     }
 
-    /// Begins a sync of everything appended so far. [`SyncTicket::run`] waits for the disk on any
+    /// Begins a sync of everything appended so far. `SyncTicket::run` waits for the disk on any
     /// thread while more is appended here (JOURNAL rule 3); [`FileLog::finish_sync`] publishes.
     pub fn begin_sync(&self) -> SyncTicket {
         SyncTicket {
