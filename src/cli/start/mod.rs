@@ -188,6 +188,14 @@ fn of_prd(bridge: &Bridge, ids: &[String]) -> Vec<LocalTask> {
     tasks.filter(|task| task.origin != Origin::Offered && ids.contains(&task.task_id)).collect()
 }
 
+/// What of a result fits a table: its own summary, if it has one.
+fn summary(result: serde_json::Value) -> serde_json::Value {
+    match result.get("summary") {
+        Some(summary) if summary.is_string() => summary.clone(),
+        _ => result,
+    }
+}
+
 /// The table at the end, and the exit code that follows from it.
 fn report(global: &Global, bridge: &Bridge, ids: &[String]) -> ExitCode {
     let tasks = of_prd(bridge, ids);
@@ -195,6 +203,7 @@ fn report(global: &Global, bridge: &Bridge, ids: &[String]) -> ExitCode {
         let error = task.error.as_ref().and_then(|error| error.message.clone());
         let result = task.result.as_ref().and_then(|raw| serde_json::from_str(raw.get()).ok());
         let result: serde_json::Value = result.unwrap_or_default();
+        let result = if global.json { result } else { summary(result) };
         json!({
             "task_id": task.task_id,
             "status": task.status.as_str(),
