@@ -3,6 +3,7 @@
 
 mod crash;
 mod delivery;
+mod rows;
 mod seed;
 mod support;
 mod tasks;
