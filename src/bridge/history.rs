@@ -1,12 +1,13 @@
 //! Messages as people list them. The trait is what the API needs; [`Stored`] serves it from the
-//! store's rows and bodies. It sends nothing; [`retry`] only makes messages due.
+//! store's rows and bodies, [`Past`] from a journal on disk. It sends nothing; [`retry`] only makes messages due.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::event::Event;
+use storage::inspect::Inspect;
 use storage::messages::Live;
 use storage::record::{EntryId, Status};
-use storage::store::Store;
+use storage::store::{Store, read_body};
 use storage::transaction::{Act, Change};
 use storage::view::{Filter, View, ViewError};
 
@@ -89,9 +90,7 @@ pub struct Stored {
 
 impl History for Stored {
     fn list(&self, filter: &Filter) -> Result<Page, ViewError> {
-        let page = self.view.list(filter)?;
-        let next = page.next.map(|entry| entry.to_string());
-        Ok(Page { messages: page.rows.iter().map(row).collect(), next })
+        Ok(page(&self.view.list(filter)?))
     }
 
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
@@ -100,17 +99,42 @@ impl History for Stored {
         };
         // A body that was dropped leaves the rest of the message visible.
         let body = self.store.body(newest.body).unwrap_or_default();
-        let envelope: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let payload = envelope.get("payload").cloned().unwrap_or_default();
-        let history = vec![serde_json::json!({
-            "at": rfc3339(newest.updated_at),
-            "status": newest.status.as_str(),
-            "attempts": newest.attempts,
-            "error": newest.error,
-            "maybe_delivered": newest.maybe_delivered,
-        })];
-        Ok(Some(Detail { row: row(&newest), payload, history }))
+        Ok(Some(detail(&newest, &body)))
     }
+}
+
+/// The messages of a journal that nobody serves, as it was found.
+pub struct Past(pub Inspect);
+
+impl History for Past {
+    fn list(&self, filter: &Filter) -> Result<Page, ViewError> {
+        Ok(page(&self.0.list(filter)))
+    }
+
+    fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
+        let newest = self.0.get(message_id).into_iter().next();
+        Ok(newest.map(|newest| {
+            detail(&newest, &read_body(self.0.reader(), newest.body).unwrap_or_default())
+        }))
+    }
+}
+
+fn page(page: &storage::view::Page) -> Page {
+    let next = page.next.map(|entry| entry.to_string());
+    Page { messages: page.rows.iter().map(row).collect(), next }
+}
+
+fn detail(newest: &storage::view::Row, body: &[u8]) -> Detail {
+    let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
+    let payload = envelope.get("payload").cloned().unwrap_or_default();
+    let history = vec![serde_json::json!({
+        "at": rfc3339(newest.updated_at),
+        "status": newest.status.as_str(),
+        "attempts": newest.attempts,
+        "error": newest.error,
+        "maybe_delivered": newest.maybe_delivered,
+    })];
+    Detail { row: row(newest), payload, history }
 }
 
 /// The place in a list that a page's `next` names.
@@ -157,6 +181,12 @@ pub async fn retry(
 }
 
 fn row(row: &storage::view::Row) -> Row {
+    // What waits and was never put off is due since it was written.
+    let due = match (row.next_attempt_at, row.status) {
+        (0, Status::Pending) => Some(row.created_at),
+        (0, _) => None,
+        (at, _) => Some(at),
+    };
     Row {
         message_id: row.message_id.clone(),
         direction: row.direction.as_str().to_owned(),
@@ -166,7 +196,7 @@ fn row(row: &storage::view::Row) -> Row {
         status: row.status.as_str().to_owned(),
         reason: row.reason.as_str().map(str::to_owned),
         attempts: row.attempts,
-        next_attempt_at: (row.next_attempt_at > 0).then(|| rfc3339(row.next_attempt_at)),
+        next_attempt_at: due.map(rfc3339),
         created_at: rfc3339(row.created_at),
         updated_at: rfc3339(row.updated_at),
         size_bytes: row.size_bytes,

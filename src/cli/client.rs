@@ -1,6 +1,8 @@
 //! Calls of a running bridge, through the address in its data directory, and of the server. It
 //! reads no store.
 
+use std::error::Error as _;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -86,10 +88,7 @@ impl Client {
     }
 
     fn url(&self, path: &str, query: &[(&str, String)]) -> String {
-        let pair = |(name, value): &(&str, String)| format!("{name}={}", escaped(value));
-        let query: Vec<String> = query.iter().map(pair).collect();
-        let mark = if query.is_empty() { "" } else { "?" };
-        format!("{}{path}{mark}{}", self.base.trim_end_matches('/'), query.join("&"))
+        format!("{}{}", self.base.trim_end_matches('/'), target(path, query))
     }
 
     async fn call(&self, request: RequestBuilder) -> Result<(u16, Value), Failure> {
@@ -100,7 +99,8 @@ impl Client {
         let unreachable = |error: reqwest::Error| {
             let reason = reason(&error);
             let text = format!("cannot reach {} at {}: {reason}", self.name, self.base);
-            Failure::new(Code::Unreachable, text)
+            let failure = Failure::new(Code::Unreachable, text);
+            if is_refused(&error) { failure.absent() } else { failure }
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
@@ -116,14 +116,38 @@ impl Client {
     }
 }
 
-fn refused(status: u16, detail: &str) -> Failure {
+/// A path with its query.
+pub fn target(path: &str, query: &[(&str, String)]) -> String {
+    let pair = |(name, value): &(&str, String)| format!("{name}={}", escaped(value));
+    let query: Vec<String> = query.iter().map(pair).collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{path}{mark}{}", query.join("&"))
+}
+
+/// Nobody listens there: whoever did was killed.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    let causes = std::iter::from_fn(|| {
+        let this = cause?;
+        cause = this.source();
+        Some(this)
+    });
+    causes
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// The failure for an answer of this status.
+pub fn refused(status: u16, detail: &str) -> Failure {
     let code = match status {
         400 | 413 | 422 => Code::Usage,
         401 | 403 => Code::Refused,
         500.. => Code::Unreachable,
         _ => Code::NotSo,
     };
-    Failure::new(code, detail)
+    let failure = Failure::new(code, detail);
+    // A server, whose data directory this may be, has no such page.
+    if status == 404 { failure.absent() } else { failure }
 }
 
 fn client(local: bool) -> Result<Http, Failure> {
@@ -134,9 +158,12 @@ fn client(local: bool) -> Result<Http, Failure> {
 
 /// The address in an endpoint file.
 fn address(path: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|_| {
-        let text = format!("no bridge is running here: {} is not there", path.display());
-        Failure::new(Code::Unreachable, text)
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        if error.kind() == ErrorKind::NotFound {
+            let text = format!("no bridge is running here: {} is not there", path.display());
+            return Failure::new(Code::Unreachable, text).absent();
+        }
+        Failure::new(Code::Unreachable, format!("cannot read {}: {error}", path.display()))
     })?;
     Ok(text.trim().to_owned())
 }

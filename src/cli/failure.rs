@@ -26,12 +26,19 @@ pub struct Failure {
     pub code: Code,
     /// The sentence, lower case.
     pub message: String,
+    /// Nobody who knows this is running; what is on disk may tell.
+    pub absent: bool,
 }
 
 impl Failure {
     /// A failure with this code and sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), absent: false }
+    }
+
+    /// The same, as nobody is running who could answer.
+    pub fn absent(self) -> Self {
+        Self { absent: true, ..self }
     }
 }
 

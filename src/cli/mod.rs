@@ -9,6 +9,7 @@ mod enterprise;
 mod failure;
 mod openclaw;
 mod output;
+mod past;
 mod start;
 mod stop;
 mod store;

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Query, State};
 use serde_json::{Value, json};
-use storage::inspect::{AuditEntry, AuditFilter, audit};
+use storage::inspect::{AuditEntry, AuditFilter, AuditPage, audit};
 use storage::record::Level;
 
 use super::problem::Failed;
@@ -26,13 +26,18 @@ pub async fn list(
     let unavailable =
         |error: &dyn std::fmt::Display| Refusal::new(ErrorCode::Unavailable, error.to_string());
     let page = page.map_err(|error| unavailable(&error))?;
-    let page = page.map_err(|error| unavailable(&error))?;
-    let entries: Vec<Value> = page.entries.iter().map(entry).collect();
-    let next = page.next.map(|next| next.to_string());
-    Ok(Json(json!({ "entries": entries, "next": next, "damage": page.damage })))
+    Ok(Json(self::page(&page.map_err(|error| unavailable(&error))?)))
 }
 
-fn filter(asked: Vec<(String, String)>) -> Result<AuditFilter, Failed> {
+/// A page as it is answered.
+pub fn page(page: &AuditPage) -> Value {
+    let entries: Vec<Value> = page.entries.iter().map(entry).collect();
+    let next = page.next.map(|next| next.to_string());
+    json!({ "entries": entries, "next": next, "damage": page.damage })
+}
+
+/// What a query asks for.
+pub fn filter(asked: Vec<(String, String)>) -> Result<AuditFilter, Failed> {
     let mut filter = AuditFilter { limit: LIMIT_USUAL, ..AuditFilter::default() };
     for (name, value) in asked {
         match name.as_str() {

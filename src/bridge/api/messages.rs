@@ -12,7 +12,7 @@ use storage::view::Filter;
 
 use super::problem::Failed;
 use super::{Shared, limit};
-use crate::bridge::history::{self, Detail, Page};
+use crate::bridge::history::{self, Detail, History, Page};
 use crate::clock::{Millis, parse_rfc3339};
 use crate::protocol::{EnvelopeBuilder, ErrorCode, Fields, MessageType, Refusal};
 
@@ -35,7 +35,8 @@ pub struct Asked {
 }
 
 impl Asked {
-    fn filter(self) -> Result<Filter, Failed> {
+    /// What it asks for.
+    pub fn filter(self) -> Result<Filter, Failed> {
         let status = self.status.map(|word| {
             Status::parse(&word).ok_or_else(|| Refusal::invalid("status", "a message status"))
         });
@@ -75,8 +76,12 @@ pub async fn list(State(api): Shared, Query(asked): Query<Asked>) -> Result<Json
 
 /// `GET /api/openclaw/messages/{id}`
 pub async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<Detail>, Failed> {
-    let found = api.history.show(&id)?;
-    found.map(Json).ok_or_else(|| Failed::missing("no message has this id"))
+    Ok(Json(detail(&*api.history, &id)?))
+}
+
+/// The message of this id.
+pub fn detail(history: &dyn History, id: &str) -> Result<Detail, Failed> {
+    history.show(id)?.ok_or_else(|| Failed::missing("no message has this id"))
 }
 
 /// The body of a send.

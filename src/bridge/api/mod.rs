@@ -4,6 +4,7 @@
 mod audit;
 mod link;
 mod messages;
+pub mod past;
 mod problem;
 
 use std::io;

@@ -1,12 +1,11 @@
-//! `loki openclaw messages`: the messages of the running bridge, newest first.
+//! `loki openclaw messages`: the messages of the bridge, running or not, newest first.
 
 use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::cli::arguments::Global;
-use crate::cli::client::Client;
-use crate::cli::{Done, look, output_of};
+use crate::cli::{Done, look, output_of, past};
 
 /// Which messages.
 #[derive(Args, Debug)]
@@ -39,7 +38,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub async fn run(global: &Global, arguments: Arguments) -> Done {
-    let bridge = Client::bridge(&look(global)?)?;
+    let config = look(global)?;
     let optional = [
         ("status", arguments.status),
         ("direction", arguments.direction),
@@ -51,7 +50,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     ];
     let mut query = vec![("limit", arguments.limit.to_string())];
     query.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
-    let answer = bridge.get("/api/openclaw/messages", &query).await?;
+    let answer = past::get(&config, "/api/openclaw/messages", &query).await?;
     let messages = answer["messages"].as_array().cloned().unwrap_or_default();
     let columns = ["message_id", "direction", "message_type", "peer", "status", "attempts"];
     output_of(global).list(&messages, &columns);

@@ -16,8 +16,11 @@ pub async fn run(global: &Global) -> Done {
     let asked = async { Client::bridge(&config)?.get("/api/openclaw/status", &[]).await };
     let status = match asked.await {
         Ok(status) => status,
-        Err(Failure { code: Code::Unreachable, message }) => {
+        Err(Failure { code: Code::Unreachable, message, .. }) => {
             output::say(&message);
+            if !global.json {
+                return Ok(Code::NotSo.into());
+            }
             json!({
                 "connected": false,
                 "agent_id": config.openclaw.agent_id,

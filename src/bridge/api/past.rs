@@ -1,0 +1,54 @@
+//! The same answers without a bridge: messages and the audit log from a journal on disk. It takes
+//! no lock and changes nothing.
+
+use axum::extract::Query;
+use axum::http::Uri;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use storage::inspect::Inspect;
+
+use super::problem::Failed;
+use super::{audit, messages};
+use crate::bridge::history::{History as _, Past};
+use crate::protocol::{ErrorCode, Refusal};
+
+/// What a bridge would answer to a `GET` of this path and query. Of the rest it answers nothing.
+///
+/// # Errors
+/// When the query is wrong, there is no such thing, or the journal cannot be read.
+pub fn answer(inspect: Inspect, target: &str) -> Result<Value, Refusal> {
+    found(inspect, target).map_err(|Failed(refusal)| refusal)
+}
+
+fn found(inspect: Inspect, target: &str) -> Result<Value, Failed> {
+    let uri: Uri = target.parse().map_err(|_| Failed::missing("this is no path"))?;
+    match uri.path() {
+        "/api/audit" => {
+            let page = inspect.audit(&audit::filter(query(&uri)?)?);
+            Ok(audit::page(&page.map_err(|error| unavailable(&error))?))
+        }
+        "/api/openclaw/messages" => {
+            let filter = query::<messages::Asked>(&uri)?.filter()?;
+            value(Past(inspect).list(&filter)?)
+        }
+        path => {
+            let id = path.strip_prefix("/api/openclaw/messages/");
+            let id = id.ok_or_else(|| Failed::missing("a store does not tell this"))?;
+            value(messages::detail(&Past(inspect), id)?)
+        }
+    }
+}
+
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
+    let read = Query::try_from_uri(uri).map(|Query(asked)| asked);
+    read.map_err(|error| Refusal::new(ErrorCode::Malformed, error.body_text()))
+}
+
+fn value(answer: impl Serialize) -> Result<Value, Failed> {
+    Ok(serde_json::to_value(answer).map_err(|error| unavailable(&error))?)
+}
+
+fn unavailable(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, error.to_string())
+}
