@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use storage::event::Event;
+use storage::record::Level;
 use storage::transaction::{Act, Body};
 
 use super::core::{Core, unavailable};
@@ -75,8 +76,11 @@ pub async fn take(
             let result = commit.await.map_err(|error| unavailable(&error)).and_then(|it| it);
             one.fate = result.unwrap_or_else(Fate::Refused);
         }
-        if let (Fate::Refused(refusal), Some(arrival)) = (&one.fate, arrival) {
-            note(core, arrival, refusal.clone()).await;
+        if let Fate::Refused(refusal) = &one.fate {
+            match arrival {
+                Some(arrival) => note(core, arrival, refusal.clone()).await,
+                None => note_unread(core, source, one.message_id.clone(), refusal.clone()).await,
+            }
         }
         taken.push(one);
     }
@@ -243,6 +247,28 @@ fn greeting(desk: &Desk<'_, '_>, envelope: &Envelope, session: &Session, window:
 async fn note(core: &Arc<Core>, arrival: Arc<Arrival>, refusal: Refusal) {
     let noted = core.decided(move |desk| {
         inbox::note_refusal(desk.tx, &arrival, &refusal);
+        Ok(())
+    });
+    if let Err(refusal) = noted.await {
+        tracing::warn!(%refusal, "a refusal could not be recorded");
+    }
+}
+
+/// Records that something arrived that is not a message. It has no sender but that of its
+/// connection, and nothing of it is kept.
+pub async fn note_unread(
+    core: &Arc<Core>,
+    source: &Source,
+    message_id: Option<String>,
+    refusal: Refusal,
+) {
+    let actor = source.agent_id.clone().unwrap_or_else(|| "unknown".to_owned());
+    let namespace = source.namespace.clone().unwrap_or_default();
+    let noted = core.decided(move |desk| {
+        let details = json!({"code": refusal.code.as_str(), "field": refusal.field});
+        let resource = message_id.unwrap_or_default();
+        let act = Act::new(Event::MessageRejected, &actor, &namespace, &resource);
+        desk.tx.note(act.level(Level::Warning).details(details.to_string()));
         Ok(())
     });
     if let Err(refusal) = noted.await {

@@ -3,6 +3,7 @@
 
 mod crash;
 mod delivery;
+mod refusals;
 mod rows;
 mod seed;
 mod support;

@@ -37,12 +37,18 @@ pub(super) async fn send(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let body = read(body).await?;
+    let source = Source { session_id: session(&headers), ..Source::default() };
     let kind = headers.get("content-type").and_then(|value| value.to_str().ok());
     let is_lines = kind.is_some_and(|kind| kind.starts_with("application/x-ndjson"));
-    let frame = if is_lines { parse_ndjson(body)? } else { parse_frame(body)? };
+    let parse = if is_lines { parse_ndjson } else { parse_frame };
+    let frame = match read(body).await.and_then(parse) {
+        Ok(frame) => frame,
+        Err(refusal) => {
+            intake::note_unread(&core, &source, None, refusal.clone()).await;
+            return Err(refusal.into());
+        }
+    };
     let is_batch = frame.is_batch;
-    let source = Source { session_id: session(&headers), ..Source::default() };
     let mut taken = intake::take(&core, &source, frame.messages).await;
     if let (false, [Taken { fate: Fate::Refused(refusal), .. }]) = (is_batch, &mut taken[..]) {
         return Err(refusal.clone().into());
