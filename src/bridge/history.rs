@@ -1,5 +1,6 @@
 //! Messages as people list them. The trait is what the API needs; [`Stored`] serves it from the
-//! store's rows and bodies, [`Past`] from a journal on disk. It sends nothing; [`retry`] only makes messages due.
+//! store's rows and bodies, [`Past`] from a journal on disk. It sends nothing; [`retry`] only
+//! makes messages due.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
