@@ -5,9 +5,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::event::Event;
-use storage::inspect::Inspect;
+use storage::inspect::{AuditEntry, Inspect, history_of};
+use storage::journal::Reader;
 use storage::messages::Live;
-use storage::record::{EntryId, Status};
+use storage::record::{EntryId, Fact, Status};
 use storage::store::{Store, read_body};
 use storage::transaction::{Act, Change};
 use storage::view::{Filter, View, ViewError};
@@ -87,6 +88,8 @@ pub struct Stored {
     pub store: Store,
     /// Its rows.
     pub view: View,
+    /// Its journal, which has every change.
+    pub journal: Reader,
 }
 
 impl History for Stored {
@@ -100,7 +103,7 @@ impl History for Stored {
         };
         // A body that was dropped leaves the rest of the message visible.
         let body = self.store.body(newest.body).unwrap_or_default();
-        Ok(Some(detail(&newest, &body)))
+        Ok(Some(detail(&newest, &body, &self.journal)))
     }
 }
 
@@ -115,7 +118,8 @@ impl History for Past {
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
         let newest = self.0.get(message_id).into_iter().next();
         Ok(newest.map(|newest| {
-            detail(&newest, &read_body(self.0.reader(), newest.body).unwrap_or_default())
+            let body = read_body(self.0.reader(), newest.body).unwrap_or_default();
+            detail(&newest, &body, self.0.reader())
         }))
     }
 }
@@ -125,17 +129,35 @@ fn page(page: &storage::view::Page) -> Page {
     Page { messages: page.rows.iter().map(row).collect(), next }
 }
 
-fn detail(newest: &storage::view::Row, body: &[u8]) -> Detail {
+fn detail(newest: &storage::view::Row, body: &[u8], journal: &Reader) -> Detail {
     let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
     let payload = envelope.get("payload").cloned().unwrap_or_default();
-    let history = vec![serde_json::json!({
-        "at": rfc3339(newest.updated_at),
-        "status": newest.status.as_str(),
-        "attempts": newest.attempts,
-        "error": newest.error,
-        "maybe_delivered": newest.maybe_delivered,
-    })];
-    Detail { row: row(newest), payload, history }
+    // Damage in the journal leaves the rest of the message visible.
+    let entries = history_of(journal, newest).unwrap_or_default();
+    Detail { row: row(newest), payload, history: entries.iter().map(step).collect() }
+}
+
+/// One entry of a message's life.
+fn step(entry: &AuditEntry) -> Value {
+    let mut step = serde_json::json!({
+        "at": rfc3339(entry.time),
+        "event": entry.record.event.name(),
+        "actor": &*entry.record.actor,
+    });
+    match &entry.record.fact {
+        Fact::Accept(head) => step["status"] = head.status.as_str().into(),
+        Fact::Change(change) => {
+            let due = (change.next_attempt_at > 0).then(|| rfc3339(change.next_attempt_at));
+            step["status"] = change.status.as_str().into();
+            step["reason"] = change.reason.as_str().into();
+            step["attempts"] = change.attempts.into();
+            step["next_attempt_at"] = due.into();
+            step["maybe_delivered"] = change.maybe_delivered.into();
+            step["error"] = Some(&change.error).filter(|error| !error.is_empty()).cloned().into();
+        }
+        _ => {}
+    }
+    step
 }
 
 /// The place in a list that a page's `next` names.

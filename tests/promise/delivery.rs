@@ -61,6 +61,19 @@ fn messages_wait_for_a_server_that_is_away_and_flow_when_it_is_back() {
         let count = rows.lines().filter(|line| line.contains(id.as_str())).count();
         assert_eq!(count, 1, "{id} is applied once");
     }
+    let show = ["openclaw", "show", sent[0].as_str(), "--json"];
+    let (_, running, _) = output(world.loki("one", &address).args(show));
     assert_eq!(bridge.stop(), Some(0));
     assert_eq!(server.stop(), Some(0));
+    let (_, stopped, _) = output(world.loki("one", &address).args(show));
+    assert_eq!(running, stopped);
+    let shown: Value = serde_json::from_str(&stopped).expect("json");
+    let life: Vec<&str> = shown["history"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|step| step["status"].as_str())
+        .collect();
+    assert_eq!(life, ["pending", "sending", "delivered"], "{shown}");
+    assert_eq!(shown["payload"]["entries"][0]["key"], "k/0");
 }

@@ -59,7 +59,11 @@ pub fn spawn(
     output::say(&format!("listening on {base}"));
     let api = Api {
         bridge: bridge.clone(),
-        history: Arc::new(Stored { store: bridge.store().clone(), view: database.view().clone() }),
+        history: Arc::new(Stored {
+            store: bridge.store().clone(),
+            view: database.view().clone(),
+            journal: database.reader().clone(),
+        }),
         journal: database.reader().clone(),
         exporter: Exporter::install(),
         token: config.dashboard.token.clone(),
