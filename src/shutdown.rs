@@ -58,21 +58,24 @@ impl Shutdown {
     ///
     /// # Errors
     /// When the system does not let us listen for signals.
-    pub async fn on_signals(&self) -> io::Result<()> {
+    pub fn on_signals(self) -> io::Result<impl Future<Output = io::Result<()>> + Send> {
+        // From here on no signal ends the program by itself, also before the future is polled.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        while self.phase() < Phase::Stopping {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                () = self.stopping() => return Ok(()),
+        Ok(async move {
+            while self.phase() < Phase::Stopping {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    () = self.stopping() => return Ok(()),
+                }
+                match self.phase() {
+                    Phase::Running => self.drain(),
+                    Phase::Draining | Phase::Stopping => self.stop(),
+                }
             }
-            match self.phase() {
-                Phase::Running => self.drain(),
-                Phase::Draining | Phase::Stopping => self.stop(),
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn advance(&self, phase: Phase) {

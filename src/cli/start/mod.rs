@@ -143,8 +143,7 @@ async fn started(
         Bridge::start(settings, database.store().clone(), clock, executor, shutdown.clone());
     let bridge = running.bridge.clone();
     let mut services = JoinSet::new();
-    let signals = shutdown.clone();
-    services.spawn(async move { signals.on_signals().await });
+    services.spawn(shutdown.clone().on_signals()?);
     let endpoint = serve::spawn(&mut services, listener, (&bridge, &database), config, &shutdown)?;
     bridge.add(tasks).await?;
     let stays = arguments.prd.is_none() || arguments.keep_running;
