@@ -29,6 +29,10 @@ fn a_bad_start_says_what_to_do() {
     };
     with("openclaw:\n  endpont: http://127.0.0.1:9\n", &start);
     with("openclaw:\n  heartbeat_interval: often\n", &start);
+    with(
+        "openclaw:\n  authorization:\n    enabled: true\n",
+        &["start", "--openclaw", "--embedded"],
+    );
     let config = "openclaw:\n  enabled: true\n  endpoint: http://127.0.0.1:9\n\
                   agents:\n  - type: eng-qa\n    command: [no-such-program]\n";
     with(config, &["start", "--openclaw", "missing.md"]);

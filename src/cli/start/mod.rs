@@ -64,6 +64,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         output::say(&format!("warning: {warning}"));
     }
     let mut config = loaded.config;
+    protected(&config)?;
     if arguments.prd.is_none() && !config.openclaw.enabled && !arguments.embedded {
         let text = "nothing to do: name a PRD, or take tasks from a server with --openclaw";
         return Err(Failure::new(Code::Usage, text));
@@ -96,6 +97,22 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     let done = started(global, &arguments, &config, &agent_id, tasks).await;
     embedded.stop().await?;
     done
+}
+
+/// To ignore a protection that somebody asked for would be worse than not to start.
+fn protected(config: &BridgeConfig) -> Result<(), Failure> {
+    let tls = &config.openclaw.tls;
+    let wanted = [
+        ("openclaw.authorization.enabled", config.openclaw.authorization.enabled),
+        ("openclaw.tls", tls.cert.is_some() || tls.key.is_some() || tls.ca.is_some()),
+    ];
+    let Some((name, _)) = wanted.into_iter().find(|(_, is_wanted)| *is_wanted) else {
+        return Ok(());
+    };
+    let text = format!(
+        "{name} is not available in this version; turn it off and protect the link by other means"
+    );
+    Err(Failure::new(Code::Usage, text))
 }
 
 /// Shows which agent would do what.
