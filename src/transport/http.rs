@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::connect::{Carrier, ConnectError, Connection, TransportSettings};
-use super::conversation::{Ended, Handler, Settings, asked_to_stop};
+use super::conversation::{Answer, Ended, Handler, Settings, asked_to_stop};
 use super::feed::{Feed, Outgoing};
 use super::socket::Wire;
 use crate::protocol::payload::{NackError, RegisterAck};
@@ -241,8 +241,15 @@ async fn listen(session: &Session, handler: &impl Handler) -> Ended {
             .map(|text| parse_one_within(text.get().to_owned(), RELAYED_BYTES_MAX))
             .collect();
         let answers = handler.frame(messages).await;
-        let ids: Vec<String> =
-            answers.answers.into_iter().filter_map(|answer| answer.message_id).collect();
+        // What may be taken later is read again: to acknowledge it now would lose it.
+        let settled = |answer: &Answer| {
+            answer.outcome.as_ref().err().is_none_or(|refusal| !refusal.retryable)
+        };
+        let answered = answers.answers.into_iter().filter(settled);
+        let ids: Vec<String> = answered.filter_map(|answer| answer.message_id).collect();
+        if ids.is_empty() {
+            sleep(PAUSE).await;
+        }
         let body = serde_json::json!({ "agent_id": session.agent_id, "message_ids": ids });
         if let Err(ended) = session.post("/messages/ack", body.to_string()).await {
             return ended;
