@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use crate::codec::{self, CodecError};
+use crate::messages::Counts;
 use crate::record::{EntryId, Status};
 use crate::view::ViewError;
 use crate::view::overlay::{Patch, Patches};
@@ -113,6 +114,24 @@ impl Tree {
         }
         batch.insert(with_entry(ROWS, first), self.encode(&block.rows)?);
         Ok(())
+    }
+
+    /// How many rows stand where; reads all of them.
+    pub(crate) fn counts(&self) -> Result<Counts, ViewError> {
+        let mut counts = Counts::new();
+        for item in self.db.scan_prefix(ROWS) {
+            let (_, value) = item.map_err(|error| self.failed(&error))?;
+            for row in self.decode(&value)? {
+                *counts.entry((row.destination.into(), row.direction, row.status)).or_default() +=
+                    1;
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Removes all rows.
+    pub(crate) fn clear(&self) -> Result<(), ViewError> {
+        self.db.clear().map_err(|error| self.failed(&error))
     }
 
     /// Makes everything durable and says so, in this order: the word must not reach the disk
