@@ -210,11 +210,13 @@ impl Store {
     /// close it. `None` when it was stopped already or failed.
     pub fn stop(&self) -> Option<Box<dyn Log>> {
         let _ = self.0.jobs.send(Job::Stop);
-        // Nobody is let in any more; what the conditions hold may hold this store.
+        let thread = self.0.committer.lock().take()?;
+        let log = thread.join().ok();
+        // Nobody is told or let in any more; what these hold may hold this store in turn.
+        self.0.listeners.lock().clear();
         self.0.behind.lock().clear();
         self.0.waiting.lock().clear();
-        let thread = self.0.committer.lock().take()?;
-        thread.join().ok()
+        log
     }
 }
 
