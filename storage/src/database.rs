@@ -115,10 +115,24 @@ impl Database {
     /// When another process has it, a newer program wrote it, it is not a store, or the file
     /// system refuses.
     pub fn open(dir: &Path, now: Now, fatal: Fatal) -> Result<(Self, Report), OpenError> {
-        let io = |what: String| OpenError::Io { path: dir.into(), what };
         let options = Options::new(now());
+        Self::open_with(dir, options, now, fatal)
+    }
+
+    /// The same with another size of segments, or with syncs that a test disturbs.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_with(
+        dir: &Path,
+        options: Options,
+        now: Now,
+        fatal: Fatal,
+    ) -> Result<(Self, Report), OpenError> {
+        let io = |what: String| OpenError::Io { path: dir.into(), what };
         let (log, recovery) = FileLog::open(&dir.join("journal"), &options, index_of)
             .map_err(|error| journal_error(dir, error))?;
+        let syncer = options.syncer;
         let reader = log.reader();
         let folder = dir.join("checkpoints");
         let (state, writer, mut report) = opening::fold(&folder, &reader, recovery);
@@ -138,14 +152,20 @@ impl Database {
             .map_err(|error| io(error.to_string()))?;
         let disagree = opening::disagree(&store);
         let audit = Audit { sequence: at, counts, disagree };
-        let started = View::start(&dir.join("messages"), Arc::new(reader.clone()), audit);
+        let started = View::start(
+            &dir.join("messages"),
+            Arc::new(reader.clone()),
+            audit,
+            Arc::clone(&syncer),
+        );
         let (view, rebuild) = started.map_err(|error| {
             store.stop();
             io(error.to_string())
         })?;
         store.listen(Box::new(view.listener()));
         report.rebuild = rebuild;
-        let housekeeper = Housekeeper::start(writer, &store, &reader, report.replayed);
+        let housekeeper =
+            Housekeeper::start(writer.syncer(syncer), &store, &reader, report.replayed);
         let housekeeper = housekeeper.map_err(|error| {
             store.stop();
             view.abandon();

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{CheckpointError, Place};
 use crate::codec;
+use crate::journal::{SyncPoint, Syncer};
 use crate::messages::Counts;
 use crate::record::{Direction, EntityKey, EntryId, Millis, Status};
 
@@ -71,7 +72,7 @@ impl Manifest {
     }
 
     /// Writes it aside, syncs it, and gives it its name.
-    pub(super) fn write(&self, folder: &Path) -> Result<PathBuf, CheckpointError> {
+    pub(super) fn write(&self, folder: &Path, syncer: &Syncer) -> Result<PathBuf, CheckpointError> {
         let path = folder.join(format!("{:020}.checkpoint", self.last.0));
         let io = |source| CheckpointError::Io { path: path.clone(), source };
         let mut bytes = MAGIC.to_vec();
@@ -82,10 +83,10 @@ impl Manifest {
         let mut file = File::create(&aside).map_err(io)?;
         file.write_all(&bytes).map_err(io)?;
         // Guarantee: a checkpoint under its final name is whole.
-        file.sync_all().map_err(io)?;
+        syncer.all(&file, SyncPoint::Checkpoint).map_err(io)?;
         fs::rename(&aside, &path).map_err(io)?;
         // Guarantee: the name survives a power cut before an older checkpoint is removed.
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+        syncer.dir(folder, SyncPoint::CheckpointName).map_err(io)?;
         Ok(path)
     }
 

@@ -14,6 +14,7 @@ use super::manifest::{self, Chunk, Manifest, damaged};
 use super::part::{Part, push};
 use super::{CheckpointError, KEPT, Place, Ranges, files, pack_path};
 use crate::fold::State;
+use crate::journal::{SyncPoint, Syncer};
 use crate::record::{EntityKey, EntryId, Millis};
 
 /// Items of a chunk: copying them keeps the committer waiting for about a quarter of a millisecond.
@@ -61,6 +62,7 @@ pub struct Writer {
     journal: [u8; 16],
     newest: Option<Manifest>,
     chunk_items: usize,
+    syncer: Arc<Syncer>,
 }
 
 /// The chain's hash after a frame, if it is there.
@@ -70,7 +72,19 @@ impl Writer {
     /// A writer for the checkpoints of a journal; `newest` is the checkpoint that the state was
     /// loaded from.
     pub(super) fn new(folder: &Path, journal: [u8; 16], newest: Option<Manifest>) -> Self {
-        Self { folder: folder.into(), journal, newest, chunk_items: CHUNK_ITEMS }
+        Self {
+            folder: folder.into(),
+            journal,
+            newest,
+            chunk_items: CHUNK_ITEMS,
+            syncer: Arc::default(),
+        }
+    }
+
+    /// With this one for its syncs.
+    #[must_use]
+    pub fn syncer(self, syncer: Arc<Syncer>) -> Self {
+        Self { syncer, ..self }
     }
 
     /// With chunks of so many items at the most.
@@ -106,10 +120,11 @@ impl Writer {
         let items = self.chunk_items;
         let written = write_chunks(state, &entities, &mut pack, items)
             .and_then(|entities| Ok((entities, write_chunks(state, &messages, &mut pack, items)?)));
-        let finished = written.and_then(|chunks| Ok((chunks, pack.finish()?)));
+        let finished = written.and_then(|chunks| Ok((chunks, pack.finish(&self.syncer)?)));
         let ((entities, messages), bytes) = finished.inspect_err(|_| forget(state))?;
         let manifest = self.seal(state, first, (entities, messages), hash_of);
-        let written = manifest.and_then(|manifest| Ok((manifest.write(&self.folder)?, manifest)));
+        let written = manifest
+            .and_then(|manifest| Ok((manifest.write(&self.folder, &self.syncer)?, manifest)));
         let (path, manifest) = written.inspect_err(|_| forget(state))?;
         let last = manifest.last.0;
         self.remove_old(state, &manifest)?;
@@ -373,14 +388,13 @@ impl Pack {
     }
 
     /// Makes the file durable; its name is by the directory's sync for the manifest.
-    fn finish(self) -> Result<u64, CheckpointError> {
+    fn finish(self, syncer: &Syncer) -> Result<u64, CheckpointError> {
         let path = pack_path(&self.folder, self.number);
         let io = &io(&path);
         let Some(file) = self.file else { return Ok(0) };
         let file = file.into_inner().map_err(|error| io(error.into_error()))?;
         // Guarantee: a manifest names only chunks that are on the disk.
-        file.sync_all().map_err(io)?;
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+        syncer.all(&file, SyncPoint::CheckpointChunks).map_err(io)?;
         Ok(self.bytes)
     }
 }

@@ -206,7 +206,7 @@ impl FileLog {
         self.sync()?;
         self.helper.finish();
         let path = self.active.segment.path.clone();
-        seal(&self.active.segment, FLAG_CLEAN, &self.syncer, SyncPoint::CleanStop)
+        seal(&self.active.segment, FLAG_CLEAN, &self.syncer)
             .map_err(|source| AppendError::Sync { path, source })?;
         Ok(self.head)
     }

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::journal::ReadLog;
+use crate::journal::{ReadLog, Syncer};
 use crate::messages::Counts;
 use crate::record::{EntryId, Status};
 use crate::store::Published;
@@ -120,6 +120,7 @@ impl View {
         path: &Path,
         reader: Arc<dyn ReadLog>,
         audit: Audit,
+        syncer: Arc<Syncer>,
     ) -> Result<(Self, Option<String>), ViewError> {
         let boot = boot_id();
         let (tree, mut applied, rebuild) = open(path, &*reader, &boot)?;
@@ -136,7 +137,7 @@ impl View {
             feed: Feed::new(applied.sequence, published, catching_up),
             progress: OnceLock::new(),
         });
-        let worker = Worker { shared: Arc::clone(&shared), tree, reader, applied };
+        let worker = Worker { shared: Arc::clone(&shared), tree, reader, applied, syncer };
         let thread = std::thread::Builder::new()
             .name("view".into())
             .spawn(move || worker.run(&audit))

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::codec;
-use crate::journal::{Frame, ReadLog};
+use crate::journal::{Frame, ReadLog, Syncer};
 use crate::messages::{BodyPlace, Counts};
 use crate::record::{EntryId, Record};
 use crate::view::feed::Order;
@@ -25,6 +25,7 @@ pub(crate) struct Worker {
     pub(crate) tree: Tree,
     pub(crate) reader: Arc<dyn ReadLog>,
     pub(crate) applied: Applied,
+    pub(crate) syncer: Arc<Syncer>,
 }
 
 impl Worker {
@@ -74,7 +75,7 @@ impl Worker {
                 Order::Stop(true) => {
                     self.shared.feed.drain(&mut self.shared.overlay.write());
                     self.flush()?;
-                    return self.tree.mark_clean(&self.applied);
+                    return self.tree.mark_clean(&self.applied, &self.syncer);
                 }
             }
         }
