@@ -1,5 +1,5 @@
-//! The disk as FUSE sees it: each call goes to the state, and failures become error numbers. Nothing
-//! is cached by the kernel that would hide a write.
+//! The disk as FUSE sees it: each call goes to the state, failures become error numbers. Nothing is
+//! cached by the kernel that would hide a write.
 
 use std::ffi::OsStr;
 use std::sync::Arc;

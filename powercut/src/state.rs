@@ -307,13 +307,18 @@ impl State {
 fn keep_some(content: &mut Content, changes: &[Change], chance: &mut Chance) {
     match chance.below(4) {
         0 => {}
-        1 => changes.iter().for_each(|change| content.apply(change)),
+        1 => {
+            for change in changes {
+                content.apply(change);
+            }
+        }
         2 => {
             // The first ones, of which the last is torn.
             let whole = usize::try_from(chance.below(changes.len() as u64 + 1)).unwrap_or(0);
-            changes.iter().take(whole).for_each(|change| content.apply(change));
             let torn = changes.get(whole).map(|change| change.torn(|| chance.flip()));
-            torn.iter().flatten().for_each(|change| content.apply(change));
+            for change in changes.iter().take(whole).chain(torn.iter().flatten()) {
+                content.apply(change);
+            }
         }
         _ => {
             for change in changes {
@@ -322,7 +327,9 @@ fn keep_some(content: &mut Content, changes: &[Change], chance: &mut Chance) {
                     1 => vec![change.clone()],
                     _ => change.torn(|| chance.flip()),
                 };
-                parts.iter().for_each(|change| content.apply(change));
+                for part in &parts {
+                    content.apply(part);
+                }
             }
         }
     }

@@ -43,13 +43,23 @@ fn say(line: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
+/// A measurement reads the clock.
+#[derive(Clone, Copy)]
+struct Watch(Instant);
+
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
-fn now() -> Instant {
-    Instant::now()
+impl Watch {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 fn open(dir: &Path) -> Outcome<Database> {
-    let start = now();
+    let start = Watch::start();
     let clock = Box::new(move || 1_000 + u64::try_from(start.elapsed().as_millis()).unwrap_or(0));
     Ok(Database::open(dir, clock, Box::new(|_| {}))?.0)
 }
@@ -110,7 +120,7 @@ fn producing(dir: &Path, producers: u64) -> Outcome<u64> {
                 }
             });
         }
-        let start = now();
+        let start = Watch::start();
         thread::sleep(RUN);
         stop.store(true, Ordering::Relaxed);
         start.elapsed()
@@ -120,25 +130,25 @@ fn producing(dir: &Path, producers: u64) -> Outcome<u64> {
     Ok(done.load(Ordering::Relaxed) * 1_000 / millis)
 }
 
-fn rate(count: u64, since: Instant) -> u64 {
+fn rate(count: u64, since: Watch) -> u64 {
     count * 1_000_000 / u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
 fn backlog(dir: &Path, count: u64) -> Outcome<()> {
     let database = open(dir)?;
     let step = (count / 10).max(BATCH);
-    let start = now();
-    let mut last = now();
+    let start = Watch::start();
+    let mut last = Watch::start();
     for number in (0..count).step_by(usize::try_from(BATCH)?) {
         while let Some(room) = database.store().room() {
             room.wait()?;
         }
         accept(database.store(), number..number + BATCH)?;
-        if (number + BATCH) % step == 0 {
+        if (number + BATCH).is_multiple_of(step) {
             let (lag, here) = (database.view().lag(), rate(step, last));
             let behind = lag.published - lag.applied;
             say(&format!("{}: {here} accepted/s, {behind} frames behind", number + BATCH))?;
-            last = now();
+            last = Watch::start();
         }
     }
     say(&format!("{count} accepted: {}/s", rate(count, start)))?;
@@ -149,21 +159,21 @@ fn backlog(dir: &Path, count: u64) -> Outcome<()> {
     database.close()?;
     let database = reopen(dir, "after a clean stop")?;
     deliver(&database, count)?;
-    let start = now();
+    let start = Watch::start();
     database.close()?;
     say(&format!("closed in {:?}", start.elapsed()))?;
     Ok(())
 }
 
 fn reopen(dir: &Path, how: &str) -> Outcome<Database> {
-    let start = now();
+    let start = Watch::start();
     let database = open(dir)?;
     let opened = start.elapsed();
-    let start = now();
+    let start = Watch::start();
     let taken = database.store().queues(|queues| queues.take("openclaw-server", 2_000, 1));
     let first = start.elapsed();
     database.store().queues(|queues| queues.release("openclaw-server", &taken));
-    let start = now();
+    let start = Watch::start();
     let page = database.view().list(&Filter { limit: 50, ..Filter::default() })?;
     let listed = start.elapsed();
     let rows = page.rows.len();
@@ -176,7 +186,7 @@ fn reopen(dir: &Path, how: &str) -> Outcome<Database> {
 
 fn deliver(database: &Database, count: u64) -> Outcome<()> {
     let store = database.store();
-    let start = now();
+    let start = Watch::start();
     for _ in (0..count).step_by(usize::try_from(BATCH)?) {
         let limit = usize::try_from(BATCH)?;
         let taken = store.queues(|queues| queues.take("openclaw-server", 1 << 40, limit));

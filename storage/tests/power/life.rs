@@ -120,7 +120,7 @@ impl Life {
     }
 
     fn produce(&mut self, store: &Store) {
-        let seeds: Vec<u64> = (0..PRODUCERS).map(|_| self.chance.next()).collect();
+        let seeds: Vec<u64> = (0..PRODUCERS).map(|_| self.chance.draw()).collect();
         let clock = &self.clock;
         thread::scope(|scope| {
             for ((number, told), seed) in self.told.iter_mut().enumerate().zip(seeds) {
@@ -205,12 +205,12 @@ impl Producer<'_> {
     }
 
     fn accept(&mut self) -> Option<()> {
-        let id = format!("{}-{:016x}", self.number, self.chance.next());
+        let id = format!("{}-{:016x}", self.number, self.chance.draw());
         let size = match self.chance.below(8) {
             0 => self.chance.below(60_000),
             _ => self.chance.below(1_500),
         };
-        let body: Vec<u8> = (0..size).map(|_| self.chance.next().to_le_bytes()[0]).collect();
+        let body: Vec<u8> = (0..size).map(|_| self.chance.draw().to_le_bytes()[0]).collect();
         let asked = vec![Status::Pending];
         let message = Message { body: body.clone(), acknowledged: None, asked };
         self.told.messages.insert(id.clone(), message);

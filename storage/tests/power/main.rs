@@ -24,10 +24,16 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
+/// Tells whoever watches; the harness shows it when asked to.
+#[expect(clippy::print_stderr, reason = "a long run is watched")]
+fn say(what: &str) {
+    eprintln!("{what}");
+}
+
 fn unavailable() -> bool {
     let why = Disk::unavailable();
     if let Some(why) = why {
-        eprintln!("skipped: {why}");
+        say(&format!("skipped: {why}"));
     }
     why.is_some()
 }
@@ -47,7 +53,7 @@ fn what_was_acknowledged_outlives_any_power_cut() {
             *outcomes.entry(what).or_default() += count;
         }
     }
-    eprintln!("{outcomes:?}");
+    say(&format!("{outcomes:?}"));
     for what in ["acknowledged", "cut while running", "cut while stopping", "stopped cleanly"] {
         assert!(outcomes.get(what).is_some_and(|count| *count > 0), "never {what}: {outcomes:?}");
     }
@@ -69,7 +75,7 @@ fn without_any_one_sync_a_power_cut_is_noticed() {
             Life::new(*seed, syncer).run().is_err()
         });
         match noticed {
-            Some(seed) => eprintln!("{point:?}: noticed by seed {seed}"),
+            Some(seed) => say(&format!("{point:?}: noticed by seed {seed}")),
             None => unnoticed.push(point),
         }
     }
@@ -80,7 +86,7 @@ fn without_any_one_sync_a_power_cut_is_noticed() {
 fn a_seed_gives_the_same_chance() {
     let draw = |seed| {
         let mut chance = Chance::new(seed);
-        (chance.next(), chance.below(10), chance.flip())
+        (chance.draw(), chance.below(10), chance.flip())
     };
     assert_eq!(draw(7), draw(7));
     assert_ne!(draw(7), draw(8));
