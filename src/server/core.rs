@@ -40,6 +40,28 @@ pub struct Core {
 }
 
 impl Core {
+    /// The shared parts over an open store. Nothing runs yet.
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        rules: Rules,
+        stopping: watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        let core = Arc::new(Self {
+            started: clock.monotonic(),
+            store,
+            clock,
+            rules,
+            life: Life::default(),
+            bells: Bells::default(),
+            wake: Notify::new(),
+            stopping,
+            sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
+        });
+        core.listen();
+        core
+    }
+
     /// Commits a decision of the server.
     pub fn decide<R, F>(self: &Arc<Self>, decide: F) -> Commit<Result<R, Refusal>>
     where
@@ -66,7 +88,7 @@ impl Core {
     }
 
     /// Rings for what each durable frame touched, as long as the server lives.
-    pub fn listen(self: &Arc<Self>) {
+    fn listen(self: &Arc<Self>) {
         let core = Arc::downgrade(self);
         self.store.listen(Box::new(move |published| {
             let Some(core) = core.upgrade() else { return false };

@@ -1,5 +1,6 @@
 //! Decisions of the server over a store in memory, with a clock that stands still.
 
+mod delivery;
 mod http;
 
 use std::sync::Arc;
@@ -9,14 +10,14 @@ use storage::fold::State;
 use storage::journal::{Identity, MemoryLog};
 use storage::record::Status;
 use storage::store::Store;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::core::Core;
 use super::desk::Rules;
 use super::intake::{self, Fate, Source};
-use super::life::{Bells, Life, name};
+use super::life::name;
 use super::model::{Agent, Presence, Task, TaskStatus, agent_key, decode, task_key};
-use super::scheduler;
+use super::{mail, scheduler};
 use crate::clock::Clock;
 use crate::protocol::{ErrorCode, parse_frame};
 
@@ -36,17 +37,7 @@ impl World {
         let now = Box::new(move || wall.now());
         let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let (stop, stopping) = watch::channel(false);
-        let core = Arc::new(Core {
-            started: clock.monotonic(),
-            store,
-            clock,
-            rules: Rules::default(),
-            life: Life::default(),
-            bells: Bells::default(),
-            wake: Notify::new(),
-            stopping,
-            sockets: Arc::new(Semaphore::new(1)),
-        });
+        let core = Core::new(store, clock, Rules::default(), stopping);
         Self { core, source: Source::default(), _stop: stop }
     }
 
@@ -102,6 +93,14 @@ impl World {
         decode(&ledger.get(&agent_key("default", agent_id)).unwrap().value).unwrap()
     }
 
+    /// What an agent that fetches over HTTP gets, oldest first.
+    fn letters(&self, agent_id: &str) -> Vec<Value> {
+        let mailbox = mail::mailbox("default", agent_id);
+        let now = self.core.clock.now();
+        let letters = mail::unacknowledged(&self.core.store, &mailbox, None, 1_000, now);
+        letters.iter().map(|letter| serde_json::from_slice(&letter.bytes).unwrap()).collect()
+    }
+
     /// Types of the unfinished messages in a mailbox, oldest first.
     fn mail(&self, agent_id: &str) -> Vec<String> {
         self.core.store.messages(|messages| {
@@ -122,7 +121,7 @@ async fn a_shared_task_is_offered_accepted_and_completed_and_its_origin_hears_of
     world.step().await;
     let task = world.task("t");
     assert_eq!((task.status, task.agent_id.as_deref()), (TaskStatus::Offered, Some("b")));
-    assert_eq!(task.extra["x"], 1);
+    assert_eq!(task.extra["x"].get(), "1");
     assert_eq!(world.mail("b"), ["task_offer"]);
     world.ok("b", "task_accept", json!({"task_id": "t", "attempt": 1})).await;
     world.ok("b", "task_accept", json!({"task_id": "t", "attempt": 1})).await;
