@@ -17,6 +17,9 @@ use crate::protocol::{ErrorCode, Refusal};
 /// often 65,536.
 pub const SOCKETS_MAX: usize = 10_000;
 
+/// When a caller may try again after the store did not write.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
 /// The shared parts of a running server.
 pub struct Core {
     /// Everything durable.
@@ -124,5 +127,10 @@ pub fn task_bell(name: &str) -> String {
 
 /// The refusal when the store cannot write.
 pub fn unavailable(error: &CommitError) -> Refusal {
-    Refusal::new(ErrorCode::Unavailable, format!("try again later; {error}"))
+    let code = match error {
+        // Nothing was written: the journal has no room for more.
+        CommitError::Refused(_) => ErrorCode::StorageFull,
+        CommitError::Stopped | CommitError::Decision => ErrorCode::Unavailable,
+    };
+    Refusal::new(code, format!("try again later; {error}")).retry_after(RETRY_AFTER_SECONDS)
 }

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod core;
 pub mod desk;
 pub mod intake;
+pub mod lanes;
 pub mod life;
 pub mod mail;
 pub mod matching;

@@ -1,8 +1,38 @@
 //! What becomes of messages: ids, duplicates, lanes, refusals, and the mail that comes back.
 
-use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use storage::journal::{AppendError, Appended, Entry, Head, Position, ReadLog};
 
 use super::*;
+
+/// A journal on a disk that has no room when it is told so.
+struct Disk {
+    log: MemoryLog,
+    is_full: Arc<AtomicBool>,
+}
+
+impl Log for Disk {
+    fn append(&mut self, time: u64, entries: &[Entry<'_>]) -> Result<Appended, AppendError> {
+        if self.is_full.load(Ordering::SeqCst) {
+            let source = std::io::ErrorKind::StorageFull.into();
+            return Err(AppendError::Full { path: "segment".into(), source });
+        }
+        self.log.append(time, entries)
+    }
+
+    fn sync(&mut self) -> Result<Position, AppendError> {
+        self.log.sync()
+    }
+
+    fn appended(&self) -> Head {
+        self.log.appended()
+    }
+
+    fn reader(&self) -> Arc<dyn ReadLog> {
+        Log::reader(&self.log)
+    }
+}
 
 /// A message from one agent to another.
 fn note(from: &str, id: &str, to: &str, text: &str) -> Value {
@@ -69,4 +99,67 @@ async fn a_task_that_no_agent_can_be_sent_fails_and_holds_up_no_other() {
     assert_eq!(large.status, TaskStatus::Failed);
     assert_eq!(large.error.unwrap().code.as_deref(), Some("too_large"));
     assert_eq!(world.task("t").status, TaskStatus::Offered);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_is_new_and_acknowledges_what_it_has() {
+    let is_full = Arc::new(AtomicBool::new(false));
+    let world = World::over(Box::new(Disk { log: memory(), is_full: Arc::clone(&is_full) }));
+    world.register("b").await;
+    assert_eq!(world.send(note("a", "m-1", "b", "one")).await, Fate::Accepted(None));
+    is_full.store(true, Ordering::SeqCst);
+    assert_eq!(world.send(note("a", "m-1", "b", "one")).await, Fate::Duplicate);
+    let Fate::Refused(refusal) = world.send(note("a", "m-1", "b", "two")).await else { panic!() };
+    assert_eq!(refusal.code, ErrorCode::IdConflict);
+    let Fate::Refused(refusal) = world.send(note("a", "m-2", "b", "new")).await else { panic!() };
+    assert_eq!((refusal.code, refusal.retryable), (ErrorCode::StorageFull, true));
+    assert_eq!(refusal.retry_after_seconds, Some(5));
+    is_full.store(false, Ordering::SeqCst);
+    assert_eq!(world.send(note("a", "m-2", "b", "new")).await, Fate::Accepted(None));
+}
+
+#[tokio::test]
+async fn a_duplicate_is_acknowledged_whatever_has_happened_since() {
+    let world = World::new();
+    world.register("b").await;
+    world.share("a", "t").await;
+    world.step().await;
+    let accept = json!({"message_type": "task_accept", "agent_id": "b", "message_id": "m-1",
+        "expires_at": "2026-02-15T14:30:10Z", "payload": {"task_id": "t", "attempt": 1}});
+    assert_eq!(world.send(accept.clone()).await, Fate::Accepted(None));
+    world.ok("b", "task_complete", json!({"task_id": "t"})).await;
+    world.advance(20).await;
+    assert_eq!(world.send(accept.clone()).await, Fate::Duplicate);
+    let mut late = accept;
+    late["message_id"] = json!("m-2");
+    let Fate::Refused(refusal) = world.send(late).await else { panic!() };
+    assert_eq!(refusal.code, ErrorCode::Gone);
+}
+
+#[tokio::test]
+async fn a_duplicate_is_acknowledged_in_a_blocked_lane() {
+    let world = World::new();
+    world.register("b").await;
+    let lane = |id: &str, to: &str| {
+        let mut note = note("a", id, to, "text");
+        note["ordering_key"] = json!("k");
+        note["to"] = json!(to);
+        note
+    };
+    assert_eq!(world.send(lane("m-1", "b")).await, Fate::Accepted(None));
+    let lane_of_b = "default\0a\0b\0k";
+    world.source.blocked.lock().block(lane_of_b, "m-0");
+    assert_eq!(world.send(lane("m-1", "b")).await, Fate::Duplicate);
+    let Fate::Refused(refusal) = world.send(lane("m-2", "b")).await else { panic!() };
+    assert_eq!(refusal.code, ErrorCode::LaneBlocked);
+}
+
+#[tokio::test]
+async fn a_refused_id_is_not_remembered() {
+    let world = World::new();
+    let Fate::Refused(refusal) = world.send(note("a", "m-1", "b", "one")).await else { panic!() };
+    assert_eq!(refusal.code, ErrorCode::UnknownAgent);
+    world.register("b").await;
+    assert_eq!(world.send(note("a", "m-1", "b", "two")).await, Fate::Accepted(None));
+    assert_eq!(world.letters("b")[0]["payload"]["text"], "two");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use storage::fold::State;
-use storage::journal::{Identity, MemoryLog};
+use storage::journal::{Identity, Log, MemoryLog};
 use storage::record::Status;
 use storage::store::Store;
 use tokio::sync::watch;
@@ -23,6 +23,10 @@ use crate::protocol::{ErrorCode, parse_frame};
 
 const START: u64 = 1_771_165_800_000;
 
+fn memory() -> MemoryLog {
+    MemoryLog::new(Identity { journal: [1; 16], key: [2; 16] })
+}
+
 struct World {
     core: Arc<Core>,
     source: Source,
@@ -31,9 +35,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::over(Box::new(memory()))
+    }
+
+    fn over(log: Box<dyn Log>) -> Self {
         let clock = Clock::simulated(START, 7);
         let wall = clock.clone();
-        let log = Box::new(MemoryLog::new(Identity { journal: [1; 16], key: [2; 16] }));
         let now = Box::new(move || wall.now());
         let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let (stop, stopping) = watch::channel(false);
@@ -328,10 +335,15 @@ async fn a_message_to_another_agent_waits_in_its_mailbox_and_a_lane_stays_in_ord
     assert!(refusal.code == ErrorCode::UnknownAgent && refusal.retryable);
     let Fate::Refused(refusal) = world.send(note("m-2")).await else { panic!() };
     assert_eq!(refusal.code, ErrorCode::LaneBlocked);
-    let world = World { source: Source::default(), ..world };
     world.register("b").await;
-    assert_eq!(world.send(note("m-1")).await, Fate::Accepted(None));
-    assert_eq!(world.mail("b"), ["review_note"]);
+    let Fate::Refused(refusal) = world.send(note("m-3")).await else { panic!() };
+    assert_eq!(refusal.code, ErrorCode::LaneBlocked);
+    for id in ["m-1", "m-2", "m-3"] {
+        assert_eq!(world.send(note(id)).await, Fate::Accepted(None), "{id}");
+    }
+    let letters = world.letters("b");
+    let ids: Vec<&Value> = letters.iter().map(|letter| &letter["message_id"]).collect();
+    assert_eq!(ids, ["m-1", "m-2", "m-3"]);
 }
 
 #[tokio::test]
