@@ -150,6 +150,8 @@ fn rules(config: &ServerConfig) -> Rules {
         offer_timeout: config.offer_timeout,
         max_attempts: config.max_attempts,
         dedup_window: config.dedup_window,
+        max_age: config.max_age,
+        retention: config.retention,
         merge_prefixes: config.state.merge_prefixes.clone(),
         reject_prefixes: config.state.reject_prefixes.clone(),
     }

@@ -8,8 +8,9 @@ use storage::store::{CommitError, Store};
 use storage::transaction::Transaction;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::desk::{Desk, Rules};
+use super::desk::{Desk, Rules, millis};
 use super::life::{Bells, Life};
+use super::mailboxes::Mailboxes;
 use crate::clock::{Clock, Millis};
 use crate::protocol::{ErrorCode, Refusal};
 
@@ -30,6 +31,8 @@ pub struct Core {
     pub rules: Rules,
     /// Signs of life.
     pub life: Life,
+    /// What lies in the mailboxes.
+    pub mailboxes: Mailboxes,
     /// Who waits for a mailbox or a task.
     pub bells: Bells,
     /// Wakes the scheduler.
@@ -52,6 +55,7 @@ impl Core {
     ) -> Arc<Self> {
         let core = Arc::new(Self {
             started: clock.monotonic(),
+            mailboxes: Mailboxes::new(millis(rules.max_age)),
             store,
             clock,
             rules,
@@ -62,6 +66,7 @@ impl Core {
             sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
         });
         core.listen();
+        core.store.messages(|messages| core.mailboxes.fill(messages));
         core
     }
 
@@ -73,8 +78,8 @@ impl Core {
     {
         let core = Arc::clone(self);
         self.store.commit(move |tx: &mut Transaction<'_>| {
-            let (clock, life, rules) = (&core.clock, &core.life, &core.rules);
-            decide(&mut Desk { tx, clock, life, rules })
+            let Self { clock, life, rules, store, .. } = &*core;
+            decide(&mut Desk { tx, clock, life, rules, store })
         })
     }
 
@@ -95,6 +100,7 @@ impl Core {
         let core = Arc::downgrade(self);
         self.store.listen(Box::new(move |published| {
             let Some(core) = core.upgrade() else { return false };
+            core.mailboxes.hear(published);
             let mut wakes = false;
             for (_, record, _) in published.entries.iter() {
                 match &record.fact {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use storage::event::Event;
 use storage::record::Level;
-use storage::store::{CommitError, Store};
+use storage::store::CommitError;
 use storage::transaction::{Act, Body};
 
 use super::core::{Core, unavailable};
@@ -197,7 +197,6 @@ fn arrive(core: &Core, source: &Source, envelope: &Envelope) -> Result<Arrival, 
 fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: bool) -> Deciding {
     let session_id = source.session_id.clone();
     let blocked = Arc::clone(&source.blocked);
-    let store = core.store.clone();
     let window = core.rules.dedup_window.as_secs();
     let durable = arrival.envelope.message_type().is_durable();
     let body = Body::new(if durable { arrival.envelope.raw() } else { b"" });
@@ -216,7 +215,7 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: 
             return Ok(fate);
         }
         if inbox::is_known(desk.tx, &arrival) {
-            return known(desk, &store, &arrival, body);
+            return known(desk, &arrival, body);
         }
         let lane = lane(&arrival).map(|lane| (lane, identity(&arrival, has_own_id)));
         let is_blocked =
@@ -225,9 +224,10 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: 
             let detail = "an earlier message of this ordering key was refused; send it first";
             Err(Refusal::new(ErrorCode::LaneBlocked, detail))
         } else {
-            let (clock, life, rules) = (desk.clock, desk.life, desk.rules);
-            inbox::admit(desk.tx, &store, &arrival, body, |tx| {
-                apply::message(&mut Desk { tx, clock, life, rules }, namespace, sender, envelope)
+            let (clock, life, rules, store) = (desk.clock, desk.life, desk.rules, desk.store);
+            inbox::admit(desk.tx, store, &arrival, body, |tx| {
+                let desk = &mut Desk { tx, clock, life, rules, store };
+                apply::message(desk, namespace, sender, envelope)
             })
         };
         if let Some((lane, message)) = lane {
@@ -242,13 +242,8 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: 
 }
 
 /// A message whose id is known: nothing happens again.
-fn known(
-    desk: &mut Desk<'_, '_>,
-    store: &Store,
-    arrival: &Arrival,
-    body: Body,
-) -> Result<Fate, Refusal> {
-    inbox::admit(desk.tx, store, arrival, body, |_| Ok(()))?;
+fn known(desk: &mut Desk<'_, '_>, arrival: &Arrival, body: Body) -> Result<Fate, Refusal> {
+    inbox::admit(desk.tx, desk.store, arrival, body, |_| Ok(()))?;
     let (sender, namespace) = (&arrival.sender, &arrival.namespace);
     let act = Act::new(Event::MessageDuplicate, sender, namespace, arrival.message_id());
     desk.tx.note(act);
@@ -271,7 +266,7 @@ fn fleeting(desk: &mut Desk<'_, '_>, arrival: &Arrival) -> Result<Option<Fate>, 
         MessageType::Nack => {
             let nack = envelope.payload::<Nack>()?;
             for id in nack.ids() {
-                mail::refused(desk.tx, namespace, sender, id, &nack.refusal());
+                mail::refused(desk, namespace, sender, id, &nack.refusal());
             }
         }
         _ => return Ok(None),

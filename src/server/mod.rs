@@ -8,6 +8,7 @@ pub mod intake;
 pub mod lanes;
 pub mod life;
 pub mod mail;
+pub mod mailboxes;
 pub mod matching;
 pub mod members;
 pub mod model;

@@ -13,13 +13,13 @@ use super::desk::{Desk, millis};
 use super::life::{Name, name};
 use super::matching::{self, Candidate};
 use super::model::{self, Agent, Presence, Task, TaskStatus, decode};
-use super::{registry, tasks};
+use super::{mail, registry, tasks};
 use crate::protocol::{Refusal, SERVER_AGENT_ID};
 
 /// Offers in one decision at the most, so that nothing else waits long for the committer.
 const OFFERS_MAX: usize = 128;
 
-/// Tasks that one decision looks at, at the most.
+/// Tasks or messages that one decision ends, at the most.
 const EXPIRED_MAX: usize = 128;
 
 /// The scheduler looks again after this time at the latest.
@@ -89,8 +89,17 @@ pub async fn step(core: &Arc<Core>) -> Result<bool, Refusal> {
     for (namespace, agent_id) in silent(core) {
         core.decided(move |desk| registry::lost(desk, &namespace, &agent_id)).await?;
     }
+    let lain = core.mailboxes.overdue(core.clock.now(), EXPIRED_MAX);
+    let mut more = lain.len() == EXPIRED_MAX;
+    if !lain.is_empty() {
+        core.decided(move |desk| {
+            mail::give_up(desk, &lain);
+            Ok(())
+        })
+        .await?;
+    }
     let overdue = tasks::overdue(&core.store.ledger(), core.clock.now(), EXPIRED_MAX);
-    let mut more = overdue.len() == EXPIRED_MAX;
+    more |= overdue.len() == EXPIRED_MAX;
     if !overdue.is_empty() {
         core.decided(move |desk| expire(desk, &overdue)).await?;
     }

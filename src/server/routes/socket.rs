@@ -11,7 +11,6 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::problem::Failure;
-use crate::outbox::Policy;
 use crate::outbox::Pump;
 use crate::protocol::{
     Envelope, ErrorCode, Fields, MessageType, RELAYED_BYTES_MAX, Refusal, Rejected,
@@ -91,8 +90,8 @@ async fn serve(core: Arc<Core>, mut socket: Socket) {
     let who = name(&namespace, &agent_id);
     let mailbox = mail::mailbox(&namespace, &agent_id);
     let mut ending = core.life.connect(&who, &agent.session_id);
-    let policy = Policy::default();
-    let pump = Pump::new(core.store.clone(), core.clock.clone(), policy, &mailbox);
+    let pump = Pump::new(core.store.clone(), core.clock.clone(), mail::policy(), &mailbox)
+        .returning(mail::returns(&core.store, &core.clock));
     let (control, mut controlled) = mpsc::channel(CONTROL_MAX);
     let stopping = core.stopping.clone();
     let handler = Connected { core: Arc::clone(&core), source: agent.source };

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod http;
+mod wire;
 
 use std::sync::Arc;
 
@@ -103,8 +104,7 @@ impl World {
     /// What an agent that fetches over HTTP gets, oldest first.
     fn letters(&self, agent_id: &str) -> Vec<Value> {
         let mailbox = mail::mailbox("default", agent_id);
-        let now = self.core.clock.now();
-        let letters = mail::unacknowledged(&self.core.store, &mailbox, None, 1_000, now);
+        let letters = mail::unacknowledged(&self.core, &mailbox, None, 1_000);
         letters.iter().map(|letter| serde_json::from_slice(&letter.bytes).unwrap()).collect()
     }
 
