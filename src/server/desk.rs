@@ -54,6 +54,16 @@ impl Default for Rules {
     }
 }
 
+/// Heartbeat intervals without a sign of life after which an agent is lost.
+const MISSED_MAX: u64 = 3;
+
+impl Rules {
+    /// How long an agent may give no sign of life, in milliseconds.
+    pub fn patience(&self) -> Millis {
+        millis(self.heartbeat).saturating_mul(MISSED_MAX)
+    }
+}
+
 /// A duration in milliseconds.
 pub fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_millis()).unwrap_or(Millis::MAX)

@@ -14,10 +14,12 @@ use super::core::{Core, unavailable};
 use super::desk::{Desk, millis};
 use super::lanes::Lanes;
 use super::model::Session;
-use super::{apply, mail, registry};
+use super::{apply, mail, progress, registry};
 use crate::inbox::{self, Arrival};
-use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck};
-use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, is_identifier};
+use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck, TaskUpdate};
+use crate::protocol::{
+    Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, is_identifier, validate,
+};
 
 /// Unacknowledged messages that may be under way, each way.
 pub const WINDOW: u32 = 256;
@@ -217,6 +219,9 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: 
         if inbox::is_known(desk.tx, &arrival) {
             return known(desk, &arrival, body);
         }
+        if is_surplus(desk, &arrival) {
+            return Ok(Fate::Accepted(None));
+        }
         let lane = lane(&arrival).map(|lane| (lane, identity(&arrival, has_own_id)));
         let is_blocked =
             lane.as_ref().is_some_and(|(lane, message)| !blocked.lock().is_open(lane, message));
@@ -248,6 +253,20 @@ fn known(desk: &mut Desk<'_, '_>, arrival: &Arrival, body: Body) -> Result<Fate,
     let act = Act::new(Event::MessageDuplicate, sender, namespace, arrival.message_id());
     desk.tx.note(act);
     Ok(Fate::Duplicate)
+}
+
+/// Whether a message is an update that is acknowledged and dropped. Its id is not remembered: what
+/// it says is not worth it, and said again it is judged again.
+fn is_surplus(desk: &Desk<'_, '_>, arrival: &Arrival) -> bool {
+    let (namespace, sender) = (arrival.namespace.as_str(), arrival.sender.as_str());
+    let envelope = &arrival.envelope;
+    if *envelope.message_type() != MessageType::TaskUpdate || validate(envelope).is_err() {
+        return false;
+    }
+    let task = envelope.task_id().and_then(|task_id| desk.find_task(namespace, task_id));
+    let update = envelope.payload::<TaskUpdate>().ok();
+    task.zip(update)
+        .is_some_and(|(task, update)| progress::is_surplus(&task, sender, &update, desk.now()))
 }
 
 /// Takes what is never stored: heartbeats and receipts.

@@ -12,6 +12,7 @@ pub mod mailboxes;
 pub mod matching;
 pub mod members;
 pub mod model;
+pub mod progress;
 pub mod registry;
 mod routes;
 pub mod scheduler;

@@ -12,7 +12,7 @@ use super::core::Core;
 use super::desk::{Desk, millis};
 use super::life::{Name, name};
 use super::matching::{self, Candidate};
-use super::model::{self, Agent, Presence, Task, TaskStatus, decode};
+use super::model::{self, Agent, Task, TaskStatus, decode};
 use super::{mail, registry, tasks};
 use crate::protocol::{Refusal, SERVER_AGENT_ID};
 
@@ -24,9 +24,6 @@ const EXPIRED_MAX: usize = 128;
 
 /// The scheduler looks again after this time at the latest.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
-
-/// Heartbeat intervals without a sign of life after which an agent is lost.
-const MISSED_MAX: u32 = 3;
 
 /// Runs until the server stops.
 pub async fn run(core: Arc<Core>) {
@@ -48,7 +45,7 @@ pub async fn run(core: Arc<Core>) {
 }
 
 /// After a start every offer and every agent has its full time again.
-fn grace(core: &Core) {
+pub fn grace(core: &Core) {
     let now = core.clock.monotonic();
     let ledger = core.store.ledger();
     for (_, entity) in ledger.scan(Kind::Agent, "") {
@@ -82,12 +79,24 @@ fn wait(core: &Core) -> Duration {
 /// # Errors
 /// When the store cannot write.
 pub async fn step(core: &Arc<Core>) -> Result<bool, Refusal> {
-    for ((namespace, task_id), attempt) in core.life.overdue_offers(core.clock.monotonic()) {
-        core.decided(move |desk| tasks::offer_timed_out(desk, &namespace, &task_id, attempt))
-            .await?;
+    let now = core.clock.monotonic();
+    for (task, attempt) in core.life.overdue_offers(now) {
+        let (namespace, task_id) = task.clone();
+        let ended =
+            core.decided(move |desk| tasks::offer_timed_out(desk, &namespace, &task_id, attempt));
+        if let Err(refusal) = ended.await {
+            core.life.offered(task, attempt, now);
+            return Err(refusal);
+        }
     }
-    for (namespace, agent_id) in silent(core) {
-        core.decided(move |desk| registry::lost(desk, &namespace, &agent_id)).await?;
+    let patience = core.rules.patience();
+    for agent in core.life.silent(now, patience, usize::MAX) {
+        let (namespace, agent_id) = agent.clone();
+        let ended = core.decided(move |desk| registry::silent(desk, &namespace, &agent_id));
+        if let Err(refusal) = ended.await {
+            core.life.expect(&agent, now.saturating_sub(patience));
+            return Err(refusal);
+        }
     }
     let lain = core.mailboxes.overdue(core.clock.now(), EXPIRED_MAX);
     let mut more = lain.len() == EXPIRED_MAX;
@@ -112,20 +121,6 @@ pub async fn step(core: &Arc<Core>) -> Result<bool, Refusal> {
         }
     }
     Ok(more)
-}
-
-/// Agents that are counted as online and gave no sign of life for too long.
-fn silent(core: &Core) -> Vec<Name> {
-    let now = core.clock.monotonic();
-    let patience = millis(core.rules.heartbeat).saturating_mul(u64::from(MISSED_MAX));
-    let ledger = core.store.ledger();
-    let agents = ledger.scan(Kind::Agent, "");
-    agents
-        .filter_map(|(_, entity)| decode::<Agent>(&entity.value))
-        .filter(|agent| agent.status != Presence::Lost)
-        .map(|agent| name(&agent.namespace, &agent.agent_id))
-        .filter(|agent| core.life.vital(agent).seen.saturating_add(patience) <= now)
-        .collect()
 }
 
 /// Ends tasks whose deadline has passed.
@@ -187,7 +182,8 @@ fn staff(desk: &Desk<'_, '_>, namespace: &str) -> Vec<Candidate> {
     registry::staffed(desk, namespace)
         .into_iter()
         .map(|(agent, running)| {
-            let is_open = desk.life.takes_offers(&name(namespace, &agent.agent_id));
+            let who = name(namespace, &agent.agent_id);
+            let is_open = desk.life.takes_offers(&who) && !agent.is_leaving();
             Candidate { agent, running, is_open }
         })
         .collect()

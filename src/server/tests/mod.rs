@@ -2,6 +2,7 @@
 
 mod delivery;
 mod http;
+mod presence;
 mod wire;
 
 use std::sync::Arc;
@@ -46,6 +47,15 @@ impl World {
         let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let (stop, stopping) = watch::channel(false);
         let core = Core::new(store, clock, Rules::default(), stopping);
+        Self { core, source: Source::default(), _stop: stop }
+    }
+
+    /// The same store under a server that was just started.
+    fn restarted(self) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let (store, clock) = (self.core.store.clone(), self.core.clock.clone());
+        let core = Core::new(store, clock, self.core.rules.clone(), stopping);
+        scheduler::grace(&core);
         Self { core, source: Source::default(), _stop: stop }
     }
 
