@@ -1,6 +1,7 @@
 //! What the parts of a running server share, and how they commit a decision. It starts nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use storage::commit::Commit;
 use storage::record::{Fact, Kind};
@@ -8,6 +9,7 @@ use storage::store::{CommitError, Store};
 use storage::transaction::Transaction;
 use tokio::sync::{Notify, Semaphore, watch};
 
+use super::census::Census;
 use super::desk::{Desk, Rules, millis};
 use super::life::{Bells, Life};
 use super::mailboxes::Mailboxes;
@@ -33,6 +35,10 @@ pub struct Core {
     pub life: Life,
     /// What lies in the mailboxes.
     pub mailboxes: Mailboxes,
+    /// Tasks and agents by status, and what is to be retired.
+    pub census: Census,
+    /// Monotonic time before which no message ids are forgotten.
+    pub forgets_at: AtomicU64,
     /// Who waits for a mailbox or a task.
     pub bells: Bells,
     /// Wakes the scheduler.
@@ -56,6 +62,8 @@ impl Core {
         let core = Arc::new(Self {
             started: clock.monotonic(),
             mailboxes: Mailboxes::new(millis(rules.max_age)),
+            census: Census::new(millis(rules.retention)),
+            forgets_at: AtomicU64::new(0),
             store,
             clock,
             rules,
@@ -67,6 +75,7 @@ impl Core {
         });
         core.listen();
         core.store.messages(|messages| core.mailboxes.fill(messages));
+        core.census.fill(&core.store);
         core
     }
 
@@ -101,6 +110,7 @@ impl Core {
         self.store.listen(Box::new(move |published| {
             let Some(core) = core.upgrade() else { return false };
             core.mailboxes.hear(published);
+            core.census.hear(published);
             let mut wakes = false;
             for (_, record, _) in published.entries.iter() {
                 match &record.fact {
@@ -108,10 +118,8 @@ impl Core {
                         core.bells.ring(&head.destination);
                     }
                     Fact::Put(write) => match write.key.kind {
-                        Kind::Task => {
-                            core.bells.ring(&task_bell(&write.key.name));
-                            wakes = true;
-                        }
+                        Kind::Task => core.bells.ring(&task_bell(&write.key.name)),
+                        // A task waits, an agent is there, a slot is free, a deadline is set.
                         Kind::Agent | Kind::Waiting | Kind::Lease => wakes = true,
                         _ => {}
                     },

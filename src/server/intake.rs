@@ -14,7 +14,7 @@ use super::core::{Core, unavailable};
 use super::desk::{Desk, millis};
 use super::lanes::Lanes;
 use super::model::Session;
-use super::{apply, mail, progress, registry};
+use super::{apply, heads, mail, progress, registry};
 use crate::inbox::{self, Arrival};
 use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck, TaskUpdate};
 use crate::protocol::{
@@ -125,8 +125,7 @@ fn identity(arrival: &Arrival, has_own_id: bool) -> String {
     if has_own_id {
         return arrival.message_id().to_owned();
     }
-    let digest = arrival.envelope.body_digest();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    heads::hex(&arrival.envelope.body_digest())
 }
 
 type Deciding = storage::commit::Commit<Result<Fate, Refusal>>;
@@ -302,7 +301,7 @@ fn greeting(desk: &Desk<'_, '_>, envelope: &Envelope, session: &Session, window:
         window: Some(WINDOW),
         dedup_window_seconds: Some(window),
         server_time: Some(desk.now()),
-        journal_head: None,
+        journal_head: Some(heads::head(desk.store.reader()).into()),
     };
     serde_json::to_value(ack).unwrap_or_default()
 }

@@ -195,14 +195,14 @@ pub fn unacknowledged(
 ) -> Vec<Letter> {
     let now = core.clock.now();
     let mut found: Vec<(EntryId, BodyPlace)> = Vec::new();
-    let (mut held, mut after) = (HashSet::new(), after);
+    let (mut waiting, mut after) = (HashSet::new(), after);
     while found.len() < limit {
         let entries = core.mailboxes.letters(mailbox, after, limit);
         let Some(last) = entries.last() else { break };
         after = Some(*last);
         core.store.messages(|messages| {
             let lives = entries.iter().filter_map(|entry| messages.live(*entry));
-            let due = lives.filter(|live| is_deliverable(live, now, &mut held));
+            let due = lives.filter(|live| is_deliverable(live, now, &mut waiting));
             found.extend(due.map(|live| (live.entry, live.body)));
         });
     }
@@ -213,8 +213,8 @@ pub fn unacknowledged(
         .collect()
 }
 
-/// Whether a message may be fetched now; `held` collects the lanes in which one is not due.
-fn is_deliverable(live: &Live, now: Millis, held: &mut HashSet<(String, String)>) -> bool {
+/// Whether a message may be fetched now; `waiting` collects the lanes in which one is not due.
+fn is_deliverable(live: &Live, now: Millis, waiting: &mut HashSet<(String, String)>) -> bool {
     let head = &live.head;
     let is_open = matches!(live.status, Status::Pending | Status::Sending);
     if !is_open || head.expires_at.is_some_and(|at| at <= now) {
@@ -230,8 +230,8 @@ fn is_deliverable(live: &Live, now: Millis, held: &mut HashSet<(String, String)>
     }
     let lane = (head.sender.clone(), head.lane.clone());
     if !is_due {
-        held.insert(lane);
+        waiting.insert(lane);
         return false;
     }
-    !held.contains(&lane)
+    !waiting.contains(&lane)
 }

@@ -2,8 +2,10 @@
 //! prints nothing and reads no configuration: its owner opens the store and hands it over.
 
 pub mod apply;
+pub mod census;
 pub mod core;
 pub mod desk;
+pub mod heads;
 pub mod intake;
 pub mod lanes;
 pub mod life;
@@ -14,6 +16,7 @@ pub mod members;
 pub mod model;
 pub mod progress;
 pub mod registry;
+pub mod retire;
 mod routes;
 pub mod scheduler;
 pub mod shared;

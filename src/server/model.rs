@@ -20,7 +20,9 @@ const HISTORY_STEPS_MAX: usize = 200;
 const GRANTS_MAX: usize = 1_000;
 
 /// Where a task stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskStatus {
     /// Waits for an agent.
@@ -312,7 +314,9 @@ impl Task {
 }
 
 /// Whether an agent is there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// It gives signs of life.
@@ -360,8 +364,28 @@ pub struct Agent {
     pub status: Presence,
     /// When it registered last.
     pub registered_at: Millis,
+    /// When its status changed last, or it registered.
+    #[serde(default)]
+    pub updated_at: Millis,
+    /// The end of its journal as it said last.
+    #[serde(default)]
+    pub journal_head: Option<String>,
     /// Its session, while it has one.
     pub session: Option<Session>,
+}
+
+/// How long an idempotency key is remembered.
+pub const IDEMPOTENCY_MILLIS: Millis = 24 * 60 * 60 * 1_000;
+
+/// The answer that an idempotency key stands for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Remembered {
+    /// SHA-256 of the body.
+    pub digest: Vec<u8>,
+    /// The task that was made.
+    pub task_id: String,
+    /// When.
+    pub at: Millis,
 }
 
 /// A session of an agent.

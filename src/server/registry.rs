@@ -9,7 +9,7 @@ use storage::transaction::Act;
 use super::desk::Desk;
 use super::life::{Ending, name};
 use super::model::{Agent, Presence, Session, TaskStatus, encode};
-use super::{matching, tasks, view};
+use super::{heads, matching, tasks, view};
 use crate::protocol::payload::{
     AgentStatus, CapabilityQuery, CapabilityResponse, Heartbeat, QueryType, Register, RunningTask,
 };
@@ -30,6 +30,7 @@ pub fn register(
     let before = desk.agent(namespace, agent_id);
     let old = before.as_ref().and_then(|agent| agent.session.as_ref());
     let is_same = old.is_none_or(|old| old.instance_id == register.instance_id);
+    let journal_head = seen_head(desk, namespace, agent_id, before.as_ref(), &register);
     let session = Session {
         session_id: desk.clock.message_id(),
         instance_id: register.instance_id.clone(),
@@ -48,6 +49,8 @@ pub fn register(
         supported_models: register.supported_models,
         status: Presence::Online,
         registered_at: now,
+        updated_at: now,
+        journal_head,
         session: Some(session.clone()),
     };
     let details = json!({"session_id": session.session_id, "replaces_another": !is_same});
@@ -63,6 +66,28 @@ pub fn register(
         None => reconcile(desk, namespace, agent_id, &[])?,
     }
     Ok(session)
+}
+
+/// The head of the agent's journal to remember: the one that it shows, or what it showed before. An
+/// earlier one of the same journal means that its store went back, which a person must know.
+fn seen_head(
+    desk: &mut Desk<'_, '_>,
+    namespace: &str,
+    agent_id: &str,
+    before: Option<&Agent>,
+    register: &Register,
+) -> Option<String> {
+    let before = before.and_then(|agent| agent.journal_head.clone());
+    let Some(now) = register.journal_head.as_ref().and_then(|head| head.as_str()) else {
+        return before;
+    };
+    if let Some(before) = before.filter(|before| heads::is_rollback(before, now)) {
+        let details = json!({"before": before, "now": now}).to_string();
+        let act = Act::new(Event::StoreRollback, agent_id, namespace, agent_id);
+        desk.tx.note(act.level(Level::Error).details(details));
+        tracing::error!(agent_id, namespace, "the journal of an agent went back");
+    }
+    Some(now.to_owned())
 }
 
 /// Takes back what the agent took and no longer runs. Its unanswered offers stay.
@@ -130,6 +155,7 @@ pub fn presence(desk: &mut Desk<'_, '_>, mut agent: Agent, status: Presence) {
         return;
     }
     agent.status = status;
+    agent.updated_at = desk.now();
     let (event, level) = match status {
         Presence::Online => (Event::Connect, Level::Info),
         Presence::Lost => (Event::Disconnect, Level::Warning),

@@ -200,6 +200,9 @@ async fn an_idempotency_key_stands_for_one_task() {
     let other = submit("testing").await.unwrap();
     assert_eq!(other.status().as_u16(), 422);
     assert_eq!(web.get("/tasks").await["tasks"].as_array().unwrap().len(), 1);
+    let page = web.get("/tasks?status=pending&task_type=general&limit=1").await;
+    assert_eq!(page["tasks"][0]["task_id"], first["task_id"]);
+    assert_eq!(web.get("/tasks?status=failed").await["tasks"], json!([]));
     web.running.stop().await;
 }
 

@@ -3,6 +3,7 @@
 mod delivery;
 mod http;
 mod presence;
+mod upkeep;
 mod wire;
 
 use std::sync::Arc;

@@ -167,7 +167,7 @@ async fn after_a_start_every_lease_has_its_full_time_again() {
     world.advance(80).await;
     world.share("a", "u").await;
     world.step().await;
-    world.core.clock.advance(std::time::Duration::from_secs(3_600));
+    world.core.clock.advance(std::time::Duration::from_hours(1));
     let world = world.restarted();
     world.step().await;
     assert_eq!(world.task("u").status, TaskStatus::Offered);
