@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use loki_openclaw::clock::Clock;
 use loki_openclaw::config::{ServerConfig, ServerOverrides, process_environment};
-use loki_openclaw::server::{Rules, Server, ServerSettings, StartError};
+use loki_openclaw::server::{Disk, Rules, Server, ServerSettings, StartError};
 use storage::database::Database;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -116,6 +116,7 @@ async fn serve(
         store: database.store().clone(),
         clock,
         rules: rules(config),
+        disk: Some(Disk::of(database)),
     };
     let running = Server::start(settings).await.map_err(|error| match error {
         StartError::Listen { .. } => Exit(EXIT_CONFIG, error.to_string()),

@@ -8,12 +8,15 @@ use storage::record::{Fact, Kind};
 use storage::store::{CommitError, Store};
 use storage::transaction::Transaction;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 
 use super::census::Census;
 use super::desk::{Desk, Rules, millis};
 use super::life::{Bells, Life};
 use super::mailboxes::Mailboxes;
+use super::measure::{self, Disk};
 use crate::clock::{Clock, Millis};
+use crate::metrics::Exporter;
 use crate::protocol::{ErrorCode, Refusal};
 
 /// WebSockets at once: each costs a few buffers and a file descriptor, of which a process has
@@ -47,6 +50,10 @@ pub struct Core {
     pub stopping: watch::Receiver<bool>,
     /// Room for WebSockets; each holds one permit until its conversation ended.
     pub sockets: Arc<Semaphore>,
+    /// What `/metrics` shows.
+    pub exporter: Exporter,
+    /// The files of the store, if it has some.
+    pub disk: Option<Disk>,
     /// Monotonic time of the start.
     pub started: Millis,
 }
@@ -58,6 +65,7 @@ impl Core {
         clock: Clock,
         rules: Rules,
         stopping: watch::Receiver<bool>,
+        disk: Option<Disk>,
     ) -> Arc<Self> {
         let core = Arc::new(Self {
             started: clock.monotonic(),
@@ -72,6 +80,8 @@ impl Core {
             wake: Notify::new(),
             stopping,
             sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
+            exporter: Exporter::install(),
+            disk,
         });
         core.listen();
         core.store.messages(|messages| core.mailboxes.fill(messages));
@@ -101,7 +111,10 @@ impl Core {
         F: FnOnce(&mut Desk<'_, '_>) -> Result<R, Refusal> + Send + 'static,
         R: Send + 'static,
     {
-        self.decide(decide).await.map_err(|error| unavailable(&error))?
+        let begun = Instant::now();
+        let decided = self.decide(decide).await;
+        measure::commit(begun, decided.is_ok());
+        decided.map_err(|error| unavailable(&error))?
     }
 
     /// Rings for what each durable frame touched, as long as the server lives.
@@ -113,6 +126,7 @@ impl Core {
             core.census.hear(published);
             let mut wakes = false;
             for (_, record, _) in published.entries.iter() {
+                measure::record(record);
                 match &record.fact {
                     Fact::Accept(head) if !head.destination.is_empty() => {
                         core.bells.ring(&head.destination);

@@ -9,12 +9,13 @@ use storage::event::Event;
 use storage::record::Level;
 use storage::store::CommitError;
 use storage::transaction::{Act, Body};
+use tokio::time::Instant;
 
 use super::core::{Core, unavailable};
 use super::desk::{Desk, millis};
 use super::lanes::Lanes;
 use super::model::Session;
-use super::{apply, heads, mail, progress, registry};
+use super::{apply, heads, mail, measure, progress, registry};
 use crate::inbox::{self, Arrival};
 use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck, TaskUpdate};
 use crate::protocol::{
@@ -69,6 +70,7 @@ pub async fn take(
     source: &Source,
     messages: Vec<Result<Envelope, Rejected>>,
 ) -> Vec<Taken> {
+    let begun = Instant::now();
     let mut commits = Vec::with_capacity(messages.len());
     for (position, message) in messages.into_iter().enumerate() {
         commits.push(begin(core, source, position, message));
@@ -76,7 +78,10 @@ pub async fn take(
     let mut taken = Vec::with_capacity(commits.len());
     for (mut one, arrival, commit) in commits {
         if let (Some(commit), Some(arrival)) = (commit, &arrival) {
-            one.fate = match commit.await {
+            measure::received(arrival.envelope.message_type().as_str());
+            let committed = commit.await;
+            measure::commit(begun, committed.is_ok());
+            one.fate = match committed {
                 Ok(result) => result.unwrap_or_else(Fate::Refused),
                 Err(error) => unwritten(core, source, arrival, &one, &error),
             };
@@ -89,6 +94,7 @@ pub async fn take(
         }
         taken.push(one);
     }
+    measure::operation("messages", begun);
     taken
 }
 

@@ -10,6 +10,7 @@ use storage::messages::Messages;
 use storage::record::{EntryId, Fact, MessageHead, Status};
 use storage::store::Published;
 
+use super::measure;
 use crate::clock::Millis;
 
 /// The mailboxes of all agents. Clones share them.
@@ -31,6 +32,8 @@ struct Inner {
 struct Letter {
     mailbox: Arc<str>,
     until: Millis,
+    kind: &'static str,
+    status: Status,
 }
 
 impl Mailboxes {
@@ -54,7 +57,11 @@ impl Mailboxes {
         for (entry, record, _) in published.entries.iter() {
             match &record.fact {
                 Fact::Accept(head) => inner.insert(*entry, head, self.max_age),
-                Fact::Change(change) => inner.change(change.message, change.status),
+                Fact::Change(change) => {
+                    if let Some((kind, before)) = inner.change(change.message, change.status) {
+                        measure::delivery(kind, before, change.status);
+                    }
+                }
                 _ => {}
             }
         }
@@ -98,12 +105,15 @@ impl Inner {
         // The age counts from the acceptance here, whatever the sender's clock says.
         let aged = head.due_at.saturating_add(max_age);
         let until = head.expires_at.map_or(aged, |at| at.min(aged));
-        self.letters.insert(entry, Letter { mailbox, until });
+        let (kind, status) = (measure::label(&head.message_type), head.status);
+        self.letters.insert(entry, Letter { mailbox, until, kind, status });
         self.waiting.insert((until, entry));
     }
 
-    fn change(&mut self, entry: EntryId, status: Status) {
-        let Some(letter) = self.letters.get(&entry) else { return };
+    /// Gives back the type of the message, and where it stood before.
+    fn change(&mut self, entry: EntryId, status: Status) -> Option<(&'static str, Status)> {
+        let letter = self.letters.get_mut(&entry)?;
+        let before = (letter.kind, std::mem::replace(&mut letter.status, status));
         self.waiting.remove(&(letter.until, entry));
         match status {
             Status::Pending => {
@@ -121,5 +131,6 @@ impl Inner {
                 self.letters.remove(&entry);
             }
         }
+        Some(before)
     }
 }

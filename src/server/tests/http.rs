@@ -29,7 +29,9 @@ impl Web {
         let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let rules = Rules::default();
-        let running = Server::start(ServerSettings { listen, store, clock, rules }).await.unwrap();
+        let running = Server::start(ServerSettings { listen, store, clock, rules, disk: None })
+            .await
+            .unwrap();
         // Installed once for the process; a second time changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().build().unwrap();

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod http;
+mod interface;
 mod presence;
 mod upkeep;
 mod wire;
@@ -47,7 +48,7 @@ impl World {
         let now = Box::new(move || wall.now());
         let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let (stop, stopping) = watch::channel(false);
-        let core = Core::new(store, clock, Rules::default(), stopping);
+        let core = Core::new(store, clock, Rules::default(), stopping, None);
         Self { core, source: Source::default(), _stop: stop }
     }
 
@@ -55,7 +56,7 @@ impl World {
     fn restarted(self) -> Self {
         let (stop, stopping) = watch::channel(false);
         let (store, clock) = (self.core.store.clone(), self.core.clock.clone());
-        let core = Core::new(store, clock, self.core.rules.clone(), stopping);
+        let core = Core::new(store, clock, self.core.rules.clone(), stopping, None);
         scheduler::grace(&core);
         Self { core, source: Source::default(), _stop: stop }
     }
