@@ -66,8 +66,15 @@ async fn what_the_server_does_not_know_goes_on_byte_for_byte() {
     let world = World::new();
     world.register("b").await;
     let sent = [
-        r#"{"message_type":"note","agent_id":"a","message_id":"n","to":"b","x":1.50,"payload":{"y": 1e2 }}"#,
-        r#"{"message_type":"task_offer","agent_id":"a","message_id":"o","x":[1.50],"payload":{"task_id":"t","task_type":"code_review","y":12345678901234567890123,"requirements":{"z": 1.0}}}"#,
+        concat!(
+            r#"{"message_type":"note","agent_id":"a","message_id":"n","to":"b","x":1.50,"#,
+            r#""payload":{"y": 1e2 }}"#
+        ),
+        concat!(
+            r#"{"message_type":"task_offer","agent_id":"a","message_id":"o","x":[1.50],"#,
+            r#""payload":{"task_id":"t","task_type":"code_review","y":12345678901234567890123,"#,
+            r#""requirements":{"z": 1.0}}}"#
+        ),
     ];
     for message in sent {
         let frame = parse_frame(message.to_owned()).unwrap();
