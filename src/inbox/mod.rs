@@ -89,6 +89,21 @@ pub fn admit(
     Ok(Admitted::Accepted)
 }
 
+/// Whether the id of a message is known, so that it is judged as a duplicate.
+pub fn is_known(transaction: &Transaction<'_>, arrival: &Arrival) -> bool {
+    transaction.find(&arrival.key()).is_some()
+}
+
+/// Judges a message by what is on stable storage alone, without writing: a duplicate is answered
+/// with its stored outcome also when the store takes nothing new. `None` when its id is not known.
+///
+/// # Errors
+/// `id_conflict`, as [`admit`].
+pub fn recorded(store: &Store, arrival: &Arrival) -> Option<Result<Admitted, Refusal>> {
+    let known = store.messages(|messages| messages.find(&arrival.key()))?;
+    Some(judge_duplicate(arrival, store.body(known.body).ok()))
+}
+
 fn judge_duplicate(arrival: &Arrival, earlier: Option<Vec<u8>>) -> Result<Admitted, Refusal> {
     let same = earlier.is_none_or(|bytes| {
         parse_one_within(bytes, RELAYED_BYTES_MAX)
