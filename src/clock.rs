@@ -63,6 +63,13 @@ impl Clock {
         }
     }
 
+    /// Sets a simulated clock back, as somebody may set the wall clock of a machine.
+    pub fn set_back(&self, by: Duration) {
+        if let Source::Simulated { now, .. } = &*self.0 {
+            now.fetch_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
     /// A number drawn uniformly from 0 to `bound`, both included: the jitter of a retry.
     pub fn draw(&self, bound: u64) -> u64 {
         let random = match &*self.0 {

@@ -2,8 +2,10 @@
 //! server, and prints nothing.
 
 pub mod api;
+mod dial;
 pub mod history;
 mod mail;
+pub mod meter;
 pub mod offer;
 pub mod prd;
 mod receive;
@@ -25,7 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::executor::{CancelHandle, Executor};
-use crate::outbox;
+use crate::outbox::{self, Gate};
 use crate::protocol::{Envelope, Refusal};
 use crate::shutdown::Shutdown;
 
@@ -42,6 +44,8 @@ struct Shared {
     executor: Executor,
     author: Author,
     link: RwLock<LinkState>,
+    /// The circuit of the server.
+    gate: Gate,
     /// A task or a message that somebody may wait for has changed.
     changed: Arc<Notify>,
     /// A person wants the link otherwise: connected now, or parked.
@@ -94,7 +98,9 @@ impl Bridge {
             wake.notify_waiters();
             true
         }));
+        let gate = Gate::new(clock.clone(), settings.retry.clone());
         let shared = Arc::new(Shared {
+            gate,
             settings,
             store,
             clock,
@@ -108,6 +114,12 @@ impl Bridge {
         });
         let mut work = JoinSet::new();
         work.spawn(work::run(Arc::clone(&shared)));
+        work.spawn(outbox::sweep::run(
+            shared.store.clone(),
+            shared.clock.clone(),
+            shared.settings.retry.clone(),
+            shared.shutdown.clone(),
+        ));
         if shared.settings.server.is_some() {
             work.spawn(session::run(Arc::clone(&shared)));
         }
@@ -131,7 +143,8 @@ impl Bridge {
 
     /// The state of the bridge, as the API shows it.
     pub fn snapshot(&self) -> Snapshot {
-        status::snapshot(&self.0.settings, &self.0.store, &self.0.link.read(), &self.0.clock)
+        let gate = self.0.gate.state();
+        status::snapshot(&self.0.settings, &self.0.store, &self.0.link.read(), &gate, &self.0.clock)
     }
 
     /// The short state of the link.
@@ -210,11 +223,8 @@ impl Bridge {
 
     /// Connects again, now.
     pub fn reconnect(&self) {
-        {
-            let mut link = self.0.link.write();
-            link.parked = false;
-            link.failures = 0;
-        }
+        self.0.link.write().parked = false;
+        self.0.gate.reset();
         self.0.steered.notify_one();
     }
 }

@@ -7,10 +7,10 @@ use storage::event::Event;
 use storage::record::{EntityKey, Kind};
 use storage::transaction::{Body, Transaction};
 
-use super::Shared;
 use super::mail::{DESTINATION, unknown_task};
 use super::offer::{Decision, Situation, decide};
 use super::task::{self, LocalTask, Origin, TaskStatus};
+use super::{Shared, meter};
 use crate::inbox::{self, Arrival};
 use crate::outbox;
 use crate::protocol::payload::{
@@ -88,11 +88,7 @@ impl Receiver {
             dedup_window: u64::try_from(window).unwrap_or(u64::MAX),
             envelope,
         };
-        metrics::counter!(
-            "loki_openclaw_messages_received_total",
-            "type" => arrival.envelope.message_type().as_str().to_owned()
-        )
-        .increment(1);
+        meter::received(arrival.envelope.message_type());
         let message_id = arrival.message_id().to_owned();
         let body = Body::new(arrival.envelope.raw());
         let commit = self.0.store.commit(move |tx| {

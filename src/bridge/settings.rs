@@ -100,6 +100,9 @@ impl Agents {
     }
 }
 
+/// How often a WebSocket is tried while `auto` has to take HTTP, section 4 of the protocol.
+const WEBSOCKET_RETRY: Duration = Duration::from_mins(5);
+
 /// What one bridge is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -123,8 +126,10 @@ pub struct Settings {
     pub token: Option<Secret>,
     /// How envelopes travel.
     pub transport: Transport,
-    /// How long connecting may take.
+    /// How long one attempt waits for its answer.
     pub timeout: Duration,
+    /// How often a WebSocket is tried while `auto` has to take HTTP.
+    pub websocket_retry: Duration,
     /// The parts of the protocol in use.
     pub features: Features,
     /// When a failed attempt, also one to connect, is repeated.
@@ -149,6 +154,7 @@ impl Settings {
             token: bridge.auth_token.clone(),
             transport: bridge.transport,
             timeout: bridge.message_timeout,
+            websocket_retry: WEBSOCKET_RETRY,
             features: bridge.features.clone(),
             retry: bridge.retry.clone(),
             agents: Agents::of_config(config),

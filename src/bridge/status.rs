@@ -2,6 +2,7 @@
 //! and the metrics read. Counts are taken from the store when somebody asks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use storage::record::{Direction, Status};
@@ -10,6 +11,7 @@ use storage::store::Store;
 use super::settings::Settings;
 use super::task;
 use crate::clock::{Clock, Millis, rfc3339};
+use crate::outbox::GateState;
 
 /// What the session knows of its link.
 #[derive(Clone, Debug, Default)]
@@ -28,18 +30,15 @@ pub struct LinkState {
     pub last_heartbeat: Option<Millis>,
     /// How long the last answer took.
     pub latency_ms: Option<u64>,
-    /// Failures to connect in a row.
-    pub failures: u32,
-    /// Times in a row that the server answered without opening a WebSocket.
+    /// Times in a row that the server answered, and opened no WebSocket.
     pub upgrades_failed: u32,
+    /// How long the server remembers message ids.
+    pub dedup_window: Option<Duration>,
     /// A person has disconnected the bridge.
     pub parked: bool,
     /// Another program took over our id.
     pub replaced: bool,
 }
-
-/// Failures in a row that open the circuit, section 3 of the protocol.
-const CIRCUIT_FAILURES: u32 = 10;
 
 /// The answer of `GET /api/openclaw/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,8 +67,10 @@ pub struct Snapshot {
     pub oldest_pending_seconds: Option<u64>,
     /// How many tasks stand where.
     pub tasks: BTreeMap<String, u64>,
-    /// `closed`, `open`, or `parked` when a person disconnected the bridge.
+    /// `closed`, `open`, `probing`, or `parked` when a person disconnected the bridge.
     pub circuit: String,
+    /// Until when nothing is tried, while the circuit is open.
+    pub circuit_until: Option<String>,
     /// The version of this program.
     pub version: String,
 }
@@ -90,7 +91,13 @@ pub struct Health {
 }
 
 /// Takes the snapshot.
-pub fn snapshot(settings: &Settings, store: &Store, link: &LinkState, clock: &Clock) -> Snapshot {
+pub fn snapshot(
+    settings: &Settings,
+    store: &Store,
+    link: &LinkState,
+    gate: &GateState,
+    clock: &Clock,
+) -> Snapshot {
     let now = clock.now();
     let (messages, oldest) = store.messages(|all| {
         let mut counts = BTreeMap::new();
@@ -112,12 +119,13 @@ pub fn snapshot(settings: &Settings, store: &Store, link: &LinkState, clock: &Cl
         transport: link.transport.map(str::to_owned),
         session_id: link.session_id.clone(),
         since: link.since.map(rfc3339),
-        last_error: link.last_error.clone(),
+        last_error: gate.reason.clone().or_else(|| link.last_error.clone()),
         messages,
         messages_pending: pending(store),
         oldest_pending_seconds: oldest.map(|at| now.saturating_sub(at) / 1_000),
         tasks,
-        circuit: circuit(link).to_owned(),
+        circuit: if link.parked { "parked" } else { gate.circuit }.to_owned(),
+        circuit_until: gate.until.map(rfc3339),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
@@ -130,14 +138,6 @@ pub fn health(settings: &Settings, store: &Store, link: &LinkState) -> Health {
         last_heartbeat: link.last_heartbeat.map(rfc3339),
         latency_ms: link.latency_ms,
         messages_pending: pending(store),
-    }
-}
-
-fn circuit(link: &LinkState) -> &'static str {
-    match link {
-        LinkState { parked: true, .. } => "parked",
-        LinkState { failures: CIRCUIT_FAILURES.., .. } => "open",
-        _ => "closed",
     }
 }
 

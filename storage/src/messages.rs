@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher as _;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
@@ -145,6 +146,12 @@ impl Messages {
     /// Every unfinished message, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Live> {
         self.by_entry.values().filter_map(|fingerprint| self.live.get(fingerprint))
+    }
+
+    /// The unfinished messages that were accepted after this entry, oldest first.
+    pub fn iter_after(&self, after: EntryId) -> impl Iterator<Item = &Live> {
+        let later = (Bound::Excluded(after), Bound::Unbounded);
+        self.by_entry.range(later).filter_map(|(_, fingerprint)| self.live.get(fingerprint))
     }
 
     /// Every remembered finished message, oldest first.

@@ -3,6 +3,8 @@
 
 mod crash;
 mod delivery;
+mod link;
+mod proxy;
 mod refusals;
 mod rows;
 mod seed;

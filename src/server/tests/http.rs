@@ -67,7 +67,8 @@ impl Web {
         let register = Envelope::compose(MessageType::Register, fields, &payload).unwrap();
         let timeout = std::time::Duration::from_secs(5);
         let endpoint = self.running.url();
-        let settings = TransportSettings { endpoint, token: None, timeout };
+        let clock = Clock::system();
+        let settings = TransportSettings { endpoint, token: None, timeout, clock };
         match connect(&settings, &register).await.unwrap().carrier {
             Carrier::WebSocket(socket) => socket,
             Carrier::Http(_) => panic!("no websocket"),
