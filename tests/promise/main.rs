@@ -6,5 +6,6 @@ mod delivery;
 mod refusals;
 mod rows;
 mod seed;
+mod stopped;
 mod support;
 mod tasks;
