@@ -166,18 +166,16 @@ pub fn place(text: &str) -> Option<EntryId> {
     Some(EntryId { sequence: sequence.parse().ok()?, index: index.parse().ok()? })
 }
 
-/// Makes failed messages pending and due: those with these ids, or all. Returns how many.
+/// Makes failed messages that are `wanted` pending and due. Returns how many.
 ///
 /// # Errors
 /// When that is not known to be durable.
 pub async fn retry(
     store: &Store,
     actor: &str,
-    ids: Vec<String>,
+    wanted: impl Fn(&Live) -> bool,
 ) -> Result<usize, storage::store::CommitError> {
-    let wanted = move |live: &&Live| {
-        live.status == Status::Failed && (ids.is_empty() || ids.contains(&live.head.message_id))
-    };
+    let wanted = |live: &&Live| live.status == Status::Failed && wanted(live);
     let found: Vec<EntryId> =
         store.messages(|messages| messages.iter().filter(wanted).map(|live| live.entry).collect());
     let actor = actor.to_owned();

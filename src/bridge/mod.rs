@@ -201,13 +201,7 @@ impl Bridge {
     /// # Errors
     /// When it is not valid, or not known to be durable.
     pub async fn send(&self, envelope: Envelope) -> Result<(), SendError> {
-        crate::protocol::validate(&envelope)?;
-        let commit = self.0.store.commit(move |tx| -> Result<(), Refusal> {
-            let peer = envelope.to().unwrap_or(DESTINATION).to_owned();
-            outbox::stage(tx, &envelope, DESTINATION, &peer);
-            Ok(())
-        });
-        Ok(commit.await??)
+        queue(&self.0.store, envelope).await
     }
 
     /// Stops as the first signal does: what runs may end, and nothing new is taken.
@@ -227,6 +221,17 @@ impl Bridge {
         self.0.gate.reset();
         self.0.steered.notify_one();
     }
+}
+
+/// Accepts a message for sending by whichever bridge has this store next.
+async fn queue(store: &Store, envelope: Envelope) -> Result<(), SendError> {
+    crate::protocol::validate(&envelope)?;
+    let commit = store.commit(move |tx| -> Result<(), Refusal> {
+        let peer = envelope.to().unwrap_or(DESTINATION).to_owned();
+        outbox::stage(tx, &envelope, DESTINATION, &peer);
+        Ok(())
+    });
+    Ok(commit.await??)
 }
 
 impl Running {

@@ -8,5 +8,6 @@ mod proxy;
 mod refusals;
 mod rows;
 mod seed;
+mod stopped;
 mod support;
 mod tasks;

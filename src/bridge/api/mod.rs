@@ -6,6 +6,7 @@ mod link;
 mod messages;
 pub mod past;
 mod problem;
+pub mod stopped;
 
 use std::io;
 use std::net::SocketAddr;
