@@ -3,6 +3,7 @@
 
 pub mod api;
 mod dial;
+mod follow;
 pub mod history;
 mod mail;
 pub mod meter;

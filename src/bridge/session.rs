@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::mail::DESTINATION;
 use super::receive::{Receiver, busy};
 use super::task::{self, Origin, TaskStatus};
-use super::{LinkState, Shared, dial, meter};
+use super::{LinkState, Shared, dial, meter, work};
 use crate::clock::Millis;
 use crate::outbox::Pump;
 use crate::outbox::circuit::Sign;
@@ -59,6 +59,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 let mut held = Some(connection);
                 while let Some(connection) = held.take() {
                     held = hold(&shared, connection).await;
+                }
+                if shared.link.read().replaced {
+                    work::abandon(&shared).await;
+                    shared.shutdown.stop();
+                    return;
                 }
             }
             Err(error) => failed(&shared, &error),
@@ -282,10 +287,6 @@ fn disconnected(shared: &Shared, ended: Ended) {
     }
     warn!(%reason, "disconnected");
     note(shared, shared.act(Event::Disconnect, DESTINATION), &reason);
-    if replaced {
-        // The other program has our tasks now.
-        shared.shutdown.stop();
-    }
     shared.changed.notify_waiters();
 }
 

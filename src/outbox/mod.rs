@@ -12,7 +12,7 @@ pub mod verdict;
 
 pub use crate::retry::Policy;
 pub use gate::{Gate, GateState};
-pub use pump::{Attempt, Observer, Pump};
+pub use pump::{Attempt, GivenUp, Observer, Pump};
 
 use storage::event::Event;
 use storage::messages::Live;

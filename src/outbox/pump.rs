@@ -36,6 +36,12 @@ const JUMP_MIN: Millis = 1_000;
 /// How long an attempt waits for its answer unless the owner says otherwise.
 const TIMEOUT_DEFAULT: Duration = Duration::from_mins(2);
 
+/// The types that nobody acknowledges.
+const RECEIPTS: [&str; 2] = ["ack", "nack"];
+
+/// What is done, in the same decision, with a message that fails or expires; with the reason.
+pub type GivenUp = Arc<dyn Fn(&mut Transaction<'_>, &Live, &str) + Send + Sync>;
+
 /// How one attempt ended, for those who count.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
@@ -59,6 +65,7 @@ pub struct Pump {
     timeout: Duration,
     gate: Gate,
     observer: Option<Observer>,
+    given_up: Option<GivenUp>,
     destination: Arc<str>,
     published: watch::Receiver<u64>,
     out: Mutex<HashMap<String, Sent>>,
@@ -73,6 +80,12 @@ struct Sent {
     entry: EntryId,
     head: Arc<MessageHead>,
     at: Instant,
+}
+
+impl Sent {
+    fn is_receipt(&self) -> bool {
+        RECEIPTS.contains(&self.head.message_type.as_str())
+    }
 }
 
 struct Guarded {
@@ -93,6 +106,7 @@ impl Pump {
             policy,
             timeout: TIMEOUT_DEFAULT,
             observer: None,
+            given_up: None,
             destination: destination.into(),
             published,
             out: Mutex::default(),
@@ -121,6 +135,28 @@ impl Pump {
     pub fn observed(mut self, observer: Observer) -> Self {
         self.observer = Some(observer);
         self
+    }
+
+    /// The same, with something to do when a message is given up.
+    #[must_use]
+    pub fn returning(mut self, given_up: GivenUp) -> Self {
+        self.given_up = Some(given_up);
+        self
+    }
+
+    /// Settles the receipts of earlier batches: this one is asked for because those have left.
+    fn left(&self) {
+        let receipts: Vec<EntryId> = {
+            let mut out = self.out.lock();
+            out.extract_if(|_, sent| sent.is_receipt()).map(|(_, sent)| sent.entry).collect()
+        };
+        if !receipts.is_empty() {
+            self.record(receipts, |transaction, live| {
+                let change =
+                    Change { status: Status::Delivered, next_attempt_at: 0, ..Change::of(live) };
+                settle_one(transaction, live, change);
+            });
+        }
     }
 
     fn pull_in(&self) {
@@ -160,7 +196,11 @@ impl Pump {
         let (mut usual, mut suspect) = (Vec::new(), Vec::new());
         for live in lives {
             if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {
-                self.record(vec![live.entry], super::expire);
+                let given_up = self.given_up.clone();
+                self.record(vec![live.entry], move |transaction, live| {
+                    super::expire(transaction, live);
+                    tell(given_up.as_ref(), transaction, live, "its expires_at passed");
+                });
                 continue;
             }
             match self.store.body(live.body) {
@@ -173,8 +213,10 @@ impl Pump {
                 }
                 Err(error) => {
                     let reason = format!("its body cannot be read: {error}");
+                    let given_up = self.given_up.clone();
                     self.record(vec![live.entry], move |transaction, live| {
                         fail(transaction, live, &reason);
+                        tell(given_up.as_ref(), transaction, live, &reason);
                     });
                 }
             }
@@ -241,11 +283,16 @@ impl Pump {
         }
         let entries = sent.iter().map(|sent| sent.entry).collect();
         let (policy, clock, verdict) = (self.policy.clone(), self.clock.clone(), outcome.clone());
+        let given_up = self.given_up.clone();
         let commit = self.commit(entries, move |transaction, live| {
             let bound = millis(policy.bound(live.attempts));
             let now = transaction.now();
             let change = judge(live, &verdict, &policy, now, clock.draw(bound));
+            let failed = (change.status == Status::Failed).then(|| change.error.clone());
             settle_one(transaction, live, change);
+            if let Some(why) = failed {
+                tell(given_up.as_ref(), transaction, live, &why);
+            }
         });
         if let Some(sign) = outcome.sign()
             && self.gate.sign(sign, &outcome.reason())
@@ -281,16 +328,23 @@ impl Pump {
     }
 }
 
+fn tell(given_up: Option<&GivenUp>, transaction: &mut Transaction<'_>, live: &Live, why: &str) {
+    if let Some(given_up) = given_up {
+        given_up(transaction, live, why);
+    }
+}
+
 fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Feed for Pump {
     fn in_flight(&self) -> usize {
-        self.out.lock().len()
+        self.out.lock().values().filter(|sent| !sent.is_receipt()).count()
     }
 
     async fn next(&self, limit: usize) -> Vec<Outgoing> {
+        self.left();
         let mut published = self.published.clone();
         loop {
             let released = self.release().await;
@@ -337,7 +391,10 @@ impl Feed for Pump {
     }
 
     async fn overdue(&self) -> Result<(), StoreStopped> {
-        let oldest = self.out.lock().values().map(|sent| sent.at).min();
+        let oldest = {
+            let out = self.out.lock();
+            out.values().filter(|sent| !sent.is_receipt()).map(|sent| sent.at).min()
+        };
         let Some(oldest) = oldest else { return std::future::pending().await };
         tokio::time::sleep_until(oldest + self.timeout).await;
         let now = Instant::now();

@@ -3,6 +3,7 @@
 
 mod crash;
 mod delivery;
+mod ending;
 mod link;
 mod proxy;
 mod refusals;

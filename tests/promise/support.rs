@@ -172,10 +172,15 @@ impl Program {
 
     /// Asks it to stop and waits; its exit code.
     pub fn stop(mut self) -> Option<i32> {
+        self.signal();
+        self.child.wait().expect("reaped").code()
+    }
+
+    /// Asks it to stop.
+    pub fn signal(&self) {
         let pid = i32::try_from(self.child.id()).expect("a pid");
         let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
-        self.child.wait().expect("reaped").code()
     }
 }
 
