@@ -9,25 +9,32 @@ mod mail;
 pub mod meter;
 pub mod offer;
 pub mod prd;
+pub mod receipt;
 mod receive;
 mod session;
 pub mod settings;
 pub mod status;
 pub mod task;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use storage::event::Event;
+use storage::record::{Direction, Level, MessageKey};
 use storage::store::{CommitError, Store};
-use storage::transaction::Act;
+use storage::transaction::{Act, Transaction};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::config::{Audit, AuditLevel};
 use crate::executor::{CancelHandle, Executor};
+use crate::inbox;
 use crate::outbox::{self, Gate};
 use crate::protocol::{Envelope, Refusal};
 use crate::shutdown::Shutdown;
@@ -153,6 +160,11 @@ impl Bridge {
         status::health(&self.0.settings, &self.0.store, &self.0.link.read())
     }
 
+    /// How long the server remembers message ids, as it said last.
+    pub fn dedup_window(&self) -> Duration {
+        self.0.link.read().dedup_window.unwrap_or(outbox::again::DEDUP_WINDOW)
+    }
+
     /// Another program took over the bridge's id, so that this one has to stop.
     pub fn is_replaced(&self) -> bool {
         self.0.link.read().replaced
@@ -224,15 +236,38 @@ impl Bridge {
     }
 }
 
-/// Accepts a message for sending by whichever bridge has this store next.
+/// Accepts a message for sending by whichever bridge has this store next. An id that is known is
+/// the same message again, or is refused.
 async fn queue(store: &Store, envelope: Envelope) -> Result<(), SendError> {
     crate::protocol::validate(&envelope)?;
+    let bodies = store.clone();
     let commit = store.commit(move |tx| -> Result<(), Refusal> {
         let peer = envelope.to().unwrap_or(DESTINATION).to_owned();
-        outbox::stage(tx, &envelope, DESTINATION, &peer);
+        if outbox::stage(tx, &envelope, DESTINATION, &peer).is_none() {
+            let (direction, namespace) = (Direction::Outbound, envelope.namespace());
+            let message_id = envelope.message_id().unwrap_or_default();
+            let key = MessageKey { direction, namespace, peer: &peer, message_id };
+            inbox::check_same(tx, &bodies, &key, &envelope)?;
+        }
         Ok(())
     });
     Ok(commit.await??)
+}
+
+/// Whether a purely informative event is written, as the configuration says.
+fn is_written(audit: &Audit, event: Event, level: Level) -> bool {
+    let lowest = match audit.level {
+        AuditLevel::Debug => Level::Debug,
+        AuditLevel::Info => Level::Info,
+        AuditLevel::Warning => Level::Warning,
+        // This program has no level above an error.
+        AuditLevel::Error | AuditLevel::Critical => Level::Error,
+    };
+    let matches = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => event.name().starts_with(prefix),
+        None => event.name() == pattern,
+    };
+    audit.enabled && level >= lowest && !audit.exclude_events.iter().any(matches)
 }
 
 impl Running {
@@ -256,5 +291,12 @@ impl Drop for Running {
 impl Shared {
     fn act(&self, event: Event, resource: &str) -> Act {
         Act::new(event, &self.settings.agent_id, &self.settings.namespace, resource)
+    }
+
+    /// Records what is informative only, if such events are written.
+    fn note(&self, tx: &mut Transaction<'_>, act: Act) {
+        if is_written(&self.settings.audit, act.event, act.level) {
+            tx.note(act);
+        }
     }
 }

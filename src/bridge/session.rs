@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::mail::DESTINATION;
 use super::receive::{Receiver, busy};
 use super::task::{self, Origin, TaskStatus};
-use super::{LinkState, Shared, dial, meter, work};
+use super::{LinkState, Shared, dial, is_written, meter, work};
 use crate::clock::Millis;
 use crate::outbox::Pump;
 use crate::outbox::circuit::Sign;
@@ -293,6 +293,9 @@ fn disconnected(shared: &Shared, ended: Ended) {
 /// Records an event of the link. It is informative: nobody waits for it.
 fn note(shared: &Shared, act: Act, detail: &str) {
     let details = serde_json::json!({ "detail": detail }).to_string();
+    if !is_written(&shared.settings.audit, act.event, act.level) {
+        return;
+    }
     drop(shared.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
         tx.note(act.details(details));
         Ok(())

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::config::{BridgeConfig, Features, Secret, Transport};
+use crate::config::{Audit, BridgeConfig, Features, Secret, Transport};
 use crate::executor::Provider;
 use crate::executor::agents::{AgentSpec, AgentTask, choose};
 use crate::protocol::agents::{agent_types_for, serves, task_types};
@@ -132,6 +132,8 @@ pub struct Settings {
     pub websocket_retry: Duration,
     /// The parts of the protocol in use.
     pub features: Features,
+    /// What is written to the audit log beside what the queue needs.
+    pub audit: Audit,
     /// When a failed attempt, also one to connect, is repeated.
     pub retry: crate::outbox::Policy,
     /// The agents of this machine.
@@ -156,6 +158,7 @@ impl Settings {
             timeout: bridge.message_timeout,
             websocket_retry: WEBSOCKET_RETRY,
             features: bridge.features.clone(),
+            audit: config.audit.clone(),
             retry: bridge.retry.clone(),
             agents: Agents::of_config(config),
         }

@@ -1,7 +1,8 @@
 //! Sends what is pending. [`stage`] records a message inside a decision, [`verdict`] judges an
-//! attempt, a [`circuit`] a destination, a [`Pump`] feeds one link of it, and [`sweep`] gives up
-//! what became too old. It opens no connection.
+//! attempt, a [`circuit`] a destination, a [`Pump`] feeds one link of it, [`sweep`] gives up what
+//! became too old, and [`again`] is a person's retry. It opens no connection.
 
+pub mod again;
 pub mod circuit;
 mod gate;
 mod pump;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::circuit::Admission;
 use super::gate::Gate;
-use super::verdict::{Outcome, judge};
+use super::verdict::{Outcome, act_of, judge};
 use crate::clock::{Clock, Millis};
 use crate::protocol::Refusal;
 use crate::retry::Policy;
@@ -440,15 +440,5 @@ fn fail(transaction: &mut Transaction<'_>, live: &Live, error: &str) {
 }
 
 fn settle_one(transaction: &mut Transaction<'_>, live: &Live, change: Change) {
-    let (event, level) = match change.status {
-        Status::Delivered => (Event::MessageDelivered, Level::Info),
-        Status::Failed => (Event::MessageFailed, Level::Error),
-        _ => (Event::MessageRetry, Level::Warning),
-    };
-    let details = serde_json::json!({
-        "attempts": change.attempts,
-        "error": change.error,
-        "next_attempt_at": change.next_attempt_at,
-    });
-    transaction.change(act(event, live).level(level).details(details.to_string()), live, change);
+    transaction.change(act_of(live, &change), live, change);
 }

@@ -1,8 +1,9 @@
 //! What follows from an attempt: a pure function of the outcome, the message and the policy.
 
+use storage::event::Event;
 use storage::messages::Live;
-use storage::record::{Reason, Status};
-use storage::transaction::Change;
+use storage::record::{Level, Reason, Status};
+use storage::transaction::{Act, Change};
 
 use super::circuit::Sign;
 use crate::clock::Millis;
@@ -132,6 +133,23 @@ pub fn judge(
         }
     }
     change
+}
+
+/// The audit side of the change that an attempt's outcome made.
+pub fn act_of(live: &Live, change: &Change) -> Act {
+    let (event, level) = match change.status {
+        Status::Delivered => (Event::MessageDelivered, Level::Info),
+        Status::Failed => (Event::MessageFailed, Level::Error),
+        _ => (Event::MessageRetry, Level::Warning),
+    };
+    let details = serde_json::json!({
+        "attempts": change.attempts,
+        "error": change.error,
+        "next_attempt_at": change.next_attempt_at,
+    });
+    let head = &live.head;
+    let act = Act::new(event, &head.sender, &head.namespace, &head.message_id);
+    act.level(level).details(details.to_string())
 }
 
 fn try_again(change: &mut Change, live: &Live, policy: &Policy, now: Millis, delay: Millis) {

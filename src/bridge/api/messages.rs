@@ -1,5 +1,7 @@
 //! The routes about messages: lists, one with its content, sending and retrying.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -103,6 +105,8 @@ pub struct Desk<'a> {
     pub history: &'a dyn History,
     /// Time and ids.
     pub clock: &'a Clock,
+    /// How long the server remembers ids.
+    pub dedup_window: Duration,
 }
 
 impl Api {
@@ -113,6 +117,7 @@ impl Api {
             store: self.bridge.store(),
             history: &*self.history,
             clock: self.bridge.clock(),
+            dedup_window: self.bridge.dedup_window(),
         }
     }
 }
@@ -208,8 +213,11 @@ pub async fn retried(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
             && since.is_none_or(|since| head.created_at >= since)
             && until.is_none_or(|until| head.created_at < until)
     };
-    let count = history::retry(desk.store, desk.agent_id, wanted).await?;
-    Ok(json!({ "retried": count }))
+    let by = (desk.agent_id, desk.clock, desk.dedup_window);
+    let retried = history::retry(desk.store, by, wanted).await?;
+    let renamed: serde_json::Map<String, Value> =
+        retried.renamed.into_iter().map(|(old, new)| (old, new.into())).collect();
+    Ok(json!({ "retried": retried.count, "renamed": renamed }))
 }
 
 fn check_failed(desk: &Desk<'_>, id: &str) -> Result<(), Failed> {

@@ -9,6 +9,7 @@ use super::messages::{self, Desk};
 use super::problem::Failed;
 use crate::bridge::history::Stored;
 use crate::clock::Clock;
+use crate::outbox::again::DEDUP_WINDOW;
 use crate::protocol::Refusal;
 
 /// What a bridge of this id and namespace would answer to a `POST` of this path and body.
@@ -27,7 +28,8 @@ pub async fn answer(
         journal: database.reader().clone(),
     };
     let store = database.store();
-    let desk = Desk { agent_id, namespace, store, history: &history, clock };
+    let dedup_window = DEDUP_WINDOW;
+    let desk = Desk { agent_id, namespace, store, history: &history, clock, dedup_window };
     let answer = match path {
         "/api/openclaw/send" => messages::sent(&desk, body).await,
         "/api/openclaw/retry" => messages::retried(&desk, body).await,
