@@ -1,6 +1,8 @@
 //! The Prometheus exporter: installed once, rendered on demand. It names no metric; those who
 //! count do.
 
+use std::sync::OnceLock;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Bounds of every histogram of seconds, from a local commit to a slow answer.
@@ -11,19 +13,24 @@ const SECONDS: [f64; 12] =
 #[derive(Clone)]
 pub struct Exporter(PrometheusHandle);
 
+/// One for a process: a bridge and a server in one process show each other's numbers as well.
+static INSTALLED: OnceLock<Exporter> = OnceLock::new();
+
 impl Exporter {
-    /// Makes the exporter, and the one of this process if there is none yet; a second one in the
-    /// same process renders nothing that the first has.
+    /// The exporter of this process, made by the first call. What is counted before it is lost.
     pub fn install() -> Self {
-        let builder = PrometheusBuilder::new();
-        let builder = builder
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-            .unwrap_or_else(|_| PrometheusBuilder::new());
-        let recorder = builder.build_recorder();
-        let handle = recorder.handle();
-        // Only a test or an embedded server comes second; its numbers go to the first.
-        let _ = metrics::set_global_recorder(recorder);
-        Self(handle)
+        let made = || {
+            let builder = PrometheusBuilder::new();
+            let builder = builder
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+                .unwrap_or_else(|_| PrometheusBuilder::new());
+            let recorder = builder.build_recorder();
+            let handle = recorder.handle();
+            // There is another one only when a program around ours counts by itself.
+            let _ = metrics::set_global_recorder(recorder);
+            Self(handle)
+        };
+        INSTALLED.get_or_init(made).clone()
     }
 
     /// The text format of Prometheus.

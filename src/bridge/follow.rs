@@ -18,7 +18,7 @@ use crate::executor::{Outcome, Run, RunSpec, Status, Update};
 use crate::outbox;
 use crate::protocol::SERVER_AGENT_ID;
 use crate::protocol::payload::{
-    self, RejectReason, TaskComplete, TaskError, TaskReject, TaskUpdate,
+    self, Artifact, RejectReason, TaskComplete, TaskError, TaskReject, TaskUpdate,
 };
 
 /// At most one progress report of a task is stored in this time, section 2 of the protocol.
@@ -96,15 +96,31 @@ async fn watch(shared: &Arc<Shared>, task: &LocalTask, run: &mut Run) -> io::Res
     let mut stored_at = 0;
     while let Some(update) = run.update().await? {
         let now = shared.clock.monotonic().max(1);
-        if stored_at == 0 || now >= stored_at + UPDATE_INTERVAL {
+        let artifact = artifact(&update);
+        // A part of the result must not be lost for coming early.
+        if stored_at == 0 || now >= stored_at + UPDATE_INTERVAL || artifact.is_some() {
             stored_at = now;
-            report(shared, task, update).await;
+            report(shared, task, update, artifact).await;
         }
     }
     run.wait().await
 }
 
-async fn report(shared: &Arc<Shared>, task: &LocalTask, update: Update) {
+/// The part of the result that a command's report carries.
+fn artifact(update: &Update) -> Option<Artifact> {
+    #[derive(serde::Deserialize)]
+    struct Report {
+        artifact: Option<Artifact>,
+    }
+    serde_json::from_str::<Report>(update.object.get()).ok()?.artifact
+}
+
+async fn report(
+    shared: &Arc<Shared>,
+    task: &LocalTask,
+    update: Update,
+    artifact: Option<Artifact>,
+) {
     let attempt = task.attempt;
     change(shared, &task.task_id, Event::TaskUpdate, move |inner, tx, task| {
         if task.status != TaskStatus::InProgress || task.attempt != attempt {
@@ -117,6 +133,7 @@ async fn report(shared: &Arc<Shared>, task: &LocalTask, update: Update) {
                 attempt: Some(attempt),
                 progress: Some(task.progress),
                 message: update.message,
+                artifact,
                 ..TaskUpdate::default()
             };
             let message_id = inner.clock.message_id();

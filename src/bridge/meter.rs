@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use storage::commit::Commit;
 use storage::journal::Reader;
 use storage::record::{Direction, Status};
+use storage::store::CommitError;
 use storage::view::View;
+use tokio::time::Instant;
 
 use super::{Bridge, Shared};
 use crate::outbox::Attempt;
@@ -59,6 +62,39 @@ impl Shared {
             .record(took.as_secs_f64());
         self.link.write().latency_ms = u64::try_from(took.as_millis()).ok();
     }
+}
+
+/// Waits for a commit, and counts how long that took or that it failed.
+pub(super) async fn durable<R>(commit: Commit<R>) -> Result<R, CommitError> {
+    let begun = Instant::now();
+    let outcome = commit.await;
+    match &outcome {
+        Ok(_) => {
+            histogram!("loki_openclaw_journal_commit_seconds")
+                .record(begun.elapsed().as_secs_f64());
+        }
+        Err(_) => counter!("loki_openclaw_store_errors_total").increment(1),
+    }
+    outcome
+}
+
+/// Says what each metric is, and makes those counters that may never count.
+pub fn describe() {
+    describe_gauge!("loki_openclaw_connected", "1 while a session is open");
+    describe_counter!("loki_openclaw_messages_sent_total", "Messages that the server took");
+    describe_counter!("loki_openclaw_messages_received_total", "Messages that arrived, once each");
+    describe_counter!("loki_openclaw_tasks_completed_total", "Tasks that were completed here");
+    describe_histogram!("loki_openclaw_latency_seconds", "How long the server took to answer");
+    describe_gauge!("loki_openclaw_messages", "Messages by direction and status");
+    describe_counter!("loki_openclaw_delivery_attempts_total", "Attempts by how they ended");
+    describe_gauge!("loki_openclaw_oldest_pending_seconds", "Age of the oldest waiting message");
+    describe_gauge!("loki_openclaw_circuit_open", "1 while deliveries are stopped");
+    describe_histogram!("loki_openclaw_journal_commit_seconds", "Waiting for a durable commit");
+    describe_gauge!("loki_openclaw_journal_bytes", "Size of the journal on disk");
+    describe_gauge!("loki_openclaw_view_lag_records", "Frames that are not in the rows yet");
+    describe_counter!("loki_openclaw_store_errors_total", "Commits that failed");
+    counter!("loki_openclaw_store_errors_total").increment(0);
+    counter!("loki_openclaw_tasks_completed_total").increment(0);
 }
 
 /// Sets what is measured when somebody asks.

@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::config::{Audit, AuditLevel};
 use crate::executor::{CancelHandle, Executor};
 use crate::inbox;
+use crate::metrics::Exporter;
 use crate::outbox::{self, Gate};
 use crate::protocol::{Envelope, Refusal};
 use crate::shutdown::Shutdown;
@@ -95,6 +96,9 @@ impl Bridge {
         executor: Executor,
         shutdown: Shutdown,
     ) -> Running {
+        // Before anything is counted.
+        Exporter::install();
+        meter::describe();
         let author = Author {
             agent_id: settings.agent_id.as_str().into(),
             namespace: settings.namespace.as_str().into(),
@@ -206,7 +210,7 @@ impl Bridge {
             }
             Ok(())
         });
-        commit.await.map(|_| ())
+        meter::durable(commit).await.map(|_| ())
     }
 
     /// Accepts a message for sending; it is durable when this returns.
@@ -251,7 +255,7 @@ async fn queue(store: &Store, envelope: Envelope) -> Result<(), SendError> {
         }
         Ok(())
     });
-    Ok(commit.await??)
+    Ok(meter::durable(commit).await??)
 }
 
 /// Whether a purely informative event is written, as the configuration says.

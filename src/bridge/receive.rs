@@ -45,7 +45,7 @@ impl Handler for Receiver {
                 Waiting::Refused(answer) => answers.push(answer),
                 Waiting::Committing { arrival, index, commit } => {
                     // A store that stopped acknowledges nothing: the server sends it again.
-                    let Ok(outcome) = commit.await else { continue };
+                    let Ok(outcome) = meter::durable(commit).await else { continue };
                     let message_id = arrival.message_id().to_owned();
                     match &outcome {
                         Ok(Admitted::Accepted) => meter::received(arrival.envelope.message_type()),

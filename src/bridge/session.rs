@@ -210,7 +210,7 @@ fn interval(shared: &Shared, ack: &RegisterAck) -> Duration {
 /// Sends heartbeats; it never returns.
 async fn beat(shared: &Shared, interval: Duration, control: mpsc::Sender<Wire>) {
     let mut ticks = tokio::time::interval(interval);
-    let mut told = shared.shutdown.phase();
+    let (mut told, mut said) = (shared.shutdown.phase(), None);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -218,20 +218,29 @@ async fn beat(shared: &Shared, interval: Duration, control: mpsc::Sender<Wire>) 
             () = shared.shutdown.draining(), if told == Phase::Running => {}
         }
         told = shared.shutdown.phase();
-        let Ok(envelope) = heartbeat(shared) else { continue };
+        let status = status(shared);
+        if said.replace(status).is_some_and(|said| said != status) {
+            let word = serde_json::to_value(status).unwrap_or_default();
+            let act = shared.act(Event::Heartbeat, DESTINATION).level(Level::Debug);
+            note(shared, act, word.as_str().unwrap_or_default());
+        }
+        let Ok(envelope) = heartbeat(shared, status) else { continue };
         if control.try_send(wire(&envelope)).is_ok() {
             shared.link.write().last_heartbeat = Some(shared.clock.now());
         }
     }
 }
 
-fn heartbeat(shared: &Shared) -> Result<Envelope, Refusal> {
+fn status(shared: &Shared) -> AgentStatus {
     let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
-    let status = match (shared.shutdown.phase(), busy(&tasks)) {
+    match (shared.shutdown.phase(), busy(&tasks)) {
         (Phase::Draining | Phase::Stopping, _) => AgentStatus::Draining,
         (Phase::Running, 0) => AgentStatus::Idle,
         (Phase::Running, _) => AgentStatus::Busy,
-    };
+    }
+}
+
+fn heartbeat(shared: &Shared, status: AgentStatus) -> Result<Envelope, Refusal> {
     let payload = Heartbeat {
         status: Some(status),
         running: Some(running(shared)),

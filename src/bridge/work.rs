@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-use super::Shared;
 use super::follow::{SHUTTING_DOWN, give_back, start};
 use super::mail::{DESTINATION, sent_status};
 use super::receive::busy;
 use super::task::{self, LocalTask, Origin, TaskStatus};
+use super::{Shared, meter};
 use crate::executor::{CancelHandle, Run};
 use crate::outbox;
 use crate::protocol::SERVER_AGENT_ID;
@@ -246,7 +246,7 @@ pub(super) async fn change(
         task::put(tx, event, &settings.agent_id, &settings.namespace, &task);
         Ok(Some(task))
     });
-    match commit.await {
+    match meter::durable(commit).await {
         Ok(Ok(changed)) => changed,
         Err(error) => {
             error!(%error, "a change of a task is not durable, stopping");

@@ -5,6 +5,7 @@ mod crash;
 mod delivery;
 mod ending;
 mod link;
+mod observed;
 mod proxy;
 mod refusals;
 mod rows;
