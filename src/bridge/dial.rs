@@ -18,6 +18,7 @@ fn settings(shared: &Shared) -> TransportSettings {
         token: shared.settings.token.as_ref().map(|token| token.reveal().to_owned()),
         timeout: shared.settings.timeout,
         clock: shared.clock.clone(),
+        way: shared.settings.way.clone(),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::executor::Provider;
 use crate::executor::agents::{AgentSpec, AgentTask, choose};
 use crate::protocol::agents::{agent_types_for, serves, task_types};
 use crate::protocol::payload::Register;
+use crate::transport::connect::Way;
 
 /// The agents of this machine and the provider of those without a command.
 #[derive(Clone, Debug)]
@@ -126,6 +127,8 @@ pub struct Settings {
     pub token: Option<Secret>,
     /// How envelopes travel.
     pub transport: Transport,
+    /// What leads to the server, which its owner finds out.
+    pub way: Way,
     /// How long one attempt waits for its answer.
     pub timeout: Duration,
     /// How often a WebSocket is tried while `auto` has to take HTTP.
@@ -155,6 +158,7 @@ impl Settings {
             dedup_window: bridge.dedup_window,
             token: bridge.auth_token.clone(),
             transport: bridge.transport,
+            way: Way::default(),
             timeout: bridge.message_timeout,
             websocket_retry: WEBSOCKET_RETRY,
             features: bridge.features.clone(),

@@ -12,6 +12,7 @@ use super::failure::{Code, Failure};
 use super::store;
 use crate::config::{BridgeConfig, Secret};
 use crate::protocol::Refusal;
+use crate::transport::connect::Way;
 
 /// How long a person waits for an answer before a sentence is better.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +45,7 @@ impl Client {
         let base = address(dir)?;
         let token = config.dashboard.token.clone();
         let name = format!("the program that has {} open", dir.display());
-        Ok(Some(Self { http: client(true)?, base, token, name }))
+        Ok(Some(Self { http: client(&Way::default())?, base, token, name }))
     }
 
     /// The running bridge of this configuration.
@@ -75,9 +76,10 @@ impl Client {
         let bridge = &config.openclaw;
         let missing = "no server is configured: set LOKI_OPENCLAW_ENDPOINT or openclaw.endpoint";
         let base = bridge.endpoint.clone().ok_or_else(|| Failure::new(Code::Usage, missing))?;
-        let local = base.contains("://localhost") || base.contains("://127.");
+        let way = Way::find(&base, &bridge.tls);
+        let way = way.map_err(|text| Failure::new(Code::Usage, text))?;
         let token = bridge.auth_token.clone();
-        Ok(Self { http: client(local)?, base, token, name: "the server".to_owned() })
+        Ok(Self { http: client(&way)?, base, token, name: "the server".to_owned() })
     }
 
     /// Asks for something.
@@ -160,10 +162,9 @@ pub fn refused(status: u16, detail: &str) -> Failure {
     if status == 404 { failure.absent() } else { failure }
 }
 
-fn client(local: bool) -> Result<Http, Failure> {
-    let builder = Http::builder().timeout(PATIENCE);
-    let builder = if local { builder.no_proxy() } else { builder };
-    builder.build().map_err(|error| Failure::new(Code::Unreachable, error.to_string()))
+fn client(way: &Way) -> Result<Http, Failure> {
+    let built = way.client().and_then(|builder| builder.timeout(PATIENCE).build());
+    built.map_err(|error| Failure::new(Code::Unreachable, error.to_string()))
 }
 
 /// The address that the program in a data directory has written there.

@@ -2,20 +2,24 @@
 //! trying again is the caller's affair.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::{Connector, client_async_tls_with_config, connect_async_tls_with_config};
 
 use super::conversation::wire;
 use super::conversation::{Ended, Handler, Settings};
 use super::feed::Feed;
+use super::proxy::{self, Proxy};
 use super::socket::{Socket, Wire};
+use super::tls;
 use crate::clock::Clock;
+use crate::config::ClientTls;
 use crate::protocol::payload::{Nack, RegisterAck};
 use crate::protocol::{Envelope, MessageType, RELAYED_BYTES_MAX, Refusal, parse_one_within};
 
@@ -33,6 +37,17 @@ pub struct TransportSettings {
     pub timeout: Duration,
     /// For answers that name a time.
     pub clock: Clock,
+    /// What leads to the server.
+    pub way: Way,
+}
+
+/// What leads to a server.
+#[derive(Clone, Debug, Default)]
+pub struct Way {
+    /// The proxy in between.
+    pub proxy: Option<Proxy>,
+    /// Certificates; none: the well-known authorities.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl TransportSettings {
@@ -43,7 +58,17 @@ impl TransportSettings {
 
     /// A client for calls over HTTP.
     pub(super) fn client(&self) -> Result<reqwest::Client, String> {
-        let client = reqwest::Client::builder().connect_timeout(self.connect_timeout());
+        // Which proxy there is was decided already, the same for both transports.
+        let mut client =
+            reqwest::Client::builder().connect_timeout(self.connect_timeout()).no_proxy();
+        if let Some(proxy) = &self.way.proxy {
+            let all =
+                reqwest::Proxy::all(proxy.url().clone()).map_err(|error| error.to_string())?;
+            client = client.proxy(all);
+        }
+        if let Some(tls) = &self.way.tls {
+            client = client.tls_backend_preconfigured(rustls::ClientConfig::clone(tls));
+        }
         client.build().map_err(|error| error.to_string())
     }
 }
@@ -90,6 +115,33 @@ impl Connection {
                 super::http::run(session, pump, handler, settings, control, stop).await
             }
         }
+    }
+}
+
+impl Way {
+    /// The way to a server by the variables of this process and the configured certificates.
+    ///
+    /// # Errors
+    /// A sentence for the person who set them.
+    pub fn find(endpoint: &str, tls: &ClientTls) -> Result<Self, String> {
+        let proxy = proxy::of_process(endpoint).map_err(|error| error.to_string())?;
+        let tls = tls::client(tls).map_err(|error| error.to_string())?;
+        Ok(Self { proxy, tls })
+    }
+
+    /// A client for calls over HTTP on this way and no other.
+    ///
+    /// # Errors
+    /// When the proxy is none that the library can use.
+    pub fn client(&self) -> reqwest::Result<reqwest::ClientBuilder> {
+        let mut client = reqwest::Client::builder().no_proxy();
+        if let Some(proxy) = &self.proxy {
+            client = client.proxy(reqwest::Proxy::all(proxy.url().clone())?);
+        }
+        if let Some(tls) = &self.tls {
+            client = client.tls_backend_preconfigured(rustls::ClientConfig::clone(tls));
+        }
+        Ok(client)
     }
 }
 
@@ -192,8 +244,27 @@ async fn open(settings: &TransportSettings) -> Result<Socket, ConnectError> {
         })?;
         request.headers_mut().insert("authorization", value);
     }
-    // The library's future is large, and few of them are alive.
-    match Box::pin(connect_async(request)).await {
+    let connector = settings.way.tls.clone().map(Connector::Rustls);
+    let stream = match &settings.way.proxy {
+        None => None,
+        Some(proxy) => {
+            let port = request.uri().port_u16().unwrap_or(match request.uri().scheme_str() {
+                Some("wss") => 443,
+                _ => 80,
+            });
+            let host = request.uri().host().unwrap_or_default();
+            let tunnel = proxy.tunnel(host, port).await;
+            Some(tunnel.map_err(|error| unreachable(settings, error.to_string()))?)
+        }
+    };
+    // The library's futures are large, and few of them are alive.
+    let opened = match stream {
+        None => Box::pin(connect_async_tls_with_config(request, None, false, connector)).await,
+        Some(stream) => {
+            Box::pin(client_async_tls_with_config(request, stream, None, connector)).await
+        }
+    };
+    match opened {
         Ok((socket, _)) => Ok(Socket::of_client(socket)),
         Err(Error::Http(response)) => {
             let status = response.status().as_u16();

@@ -4,8 +4,10 @@ pub mod connect;
 pub mod conversation;
 pub mod feed;
 pub mod http;
+pub mod proxy;
 pub mod response;
 pub mod socket;
+pub mod tls;
 
 pub use connect::{Carrier, ConnectError, Connection, TransportSettings, connect};
 pub use conversation::{Answer, Answers, Ended, Handler, Settings, run};

@@ -13,3 +13,4 @@ mod seed;
 mod stopped;
 mod support;
 mod tasks;
+mod way;

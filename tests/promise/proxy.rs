@@ -99,7 +99,9 @@ fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
     }
     let mut server = TcpStream::connect(&shared.target)?;
     server.set_read_timeout(Some(SILENCE_MAX))?;
-    if is_upgrade(&text) {
+    if text.starts_with("CONNECT ") {
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    } else if is_upgrade(&text) {
         server.write_all(&request)?;
     } else {
         // One request a connection, so that each is judged.
