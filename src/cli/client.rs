@@ -1,7 +1,6 @@
 //! Calls of a running bridge, through the address in its data directory, and of the server. It
 //! reads no store.
 
-use std::error::Error as _;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
@@ -10,8 +9,10 @@ use reqwest::{Client as Http, Method, RequestBuilder};
 use serde_json::Value;
 
 use super::failure::{Code, Failure};
+use super::store;
 use crate::config::{BridgeConfig, Secret};
 use crate::protocol::Refusal;
+use crate::transport::connect::Way;
 
 /// How long a person waits for an answer before a sentence is better.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,28 +20,52 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The file of the data directory that has the address of the running bridge.
 pub const ENDPOINT_FILE: &str = "endpoint";
 
+/// A page that every bridge has and no server.
+const BRIDGE_PAGE: &str = "/api/openclaw/capabilities";
+
 /// Somebody who can be called.
 pub struct Client {
     http: Http,
     base: String,
     token: Option<Secret>,
-    name: &'static str,
+    name: String,
 }
 
 impl Client {
+    /// The program that has the store of this configuration open: a bridge, or the server whose
+    /// data directory this is. `None` when it is stopped, whatever address it left behind.
+    ///
+    /// # Errors
+    /// When one has it open and tells no address.
+    pub fn holder(config: &BridgeConfig) -> Result<Option<Self>, Failure> {
+        let dir = &config.openclaw.data_dir;
+        if !store::is_held(dir) {
+            return Ok(None);
+        }
+        let base = address(dir)?;
+        let token = config.dashboard.token.clone();
+        let name = format!("the program that has {} open", dir.display());
+        Ok(Some(Self { http: client(&Way::default())?, base, token, name }))
+    }
+
     /// The running bridge of this configuration.
     ///
     /// # Errors
-    /// When none is running.
-    pub fn bridge(config: &BridgeConfig) -> Result<Self, Failure> {
-        let path = config.openclaw.data_dir.join(ENDPOINT_FILE);
-        let base = address(&path)?;
-        Ok(Self {
-            http: client(true)?,
-            base,
-            token: config.dashboard.token.clone(),
-            name: "the bridge",
-        })
+    /// When none is running, or a server has the data directory.
+    pub async fn bridge(config: &BridgeConfig) -> Result<Self, Failure> {
+        let dir = config.openclaw.data_dir.display();
+        let Some(holder) = Self::holder(config)? else {
+            let text = format!("no bridge is running in {dir}: start one with `loki start`");
+            return Err(Failure::new(Code::Unreachable, text));
+        };
+        match holder.get(BRIDGE_PAGE, &[]).await {
+            Err(failure) if failure.absent => Err(Failure::new(
+                Code::Usage,
+                format!("{dir} belongs to a server: name the data directory of a bridge"),
+            )),
+            Err(failure) => Err(failure),
+            Ok(_) => Ok(Self { name: "the bridge".to_owned(), ..holder }),
+        }
     }
 
     /// The server of this configuration.
@@ -51,9 +76,10 @@ impl Client {
         let bridge = &config.openclaw;
         let missing = "no server is configured: set LOKI_OPENCLAW_ENDPOINT or openclaw.endpoint";
         let base = bridge.endpoint.clone().ok_or_else(|| Failure::new(Code::Usage, missing))?;
-        let local = base.contains("://localhost") || base.contains("://127.");
+        let way = Way::find(&base, &bridge.tls);
+        let way = way.map_err(|text| Failure::new(Code::Usage, text))?;
         let token = bridge.auth_token.clone();
-        Ok(Self { http: client(local)?, base, token, name: "the server" })
+        Ok(Self { http: client(&way)?, base, token, name: "the server".to_owned() })
     }
 
     /// Asks for something.
@@ -99,8 +125,7 @@ impl Client {
         let unreachable = |error: reqwest::Error| {
             let reason = reason(&error);
             let text = format!("cannot reach {} at {}: {reason}", self.name, self.base);
-            let failure = Failure::new(Code::Unreachable, text);
-            if is_refused(&error) { failure.absent() } else { failure }
+            Failure::new(Code::Unreachable, text)
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
@@ -124,19 +149,6 @@ pub fn target(path: &str, query: &[(&str, String)]) -> String {
     format!("{path}{mark}{}", query.join("&"))
 }
 
-/// Nobody listens there: whoever did was killed.
-fn is_refused(error: &reqwest::Error) -> bool {
-    let mut cause = error.source();
-    let causes = std::iter::from_fn(|| {
-        let this = cause?;
-        cause = this.source();
-        Some(this)
-    });
-    causes
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == ErrorKind::ConnectionRefused)
-}
-
 /// The failure for an answer of this status.
 pub fn refused(status: u16, detail: &str) -> Failure {
     let code = match status {
@@ -150,20 +162,22 @@ pub fn refused(status: u16, detail: &str) -> Failure {
     if status == 404 { failure.absent() } else { failure }
 }
 
-fn client(local: bool) -> Result<Http, Failure> {
-    let builder = Http::builder().timeout(PATIENCE);
-    let builder = if local { builder.no_proxy() } else { builder };
-    builder.build().map_err(|error| Failure::new(Code::Unreachable, error.to_string()))
+fn client(way: &Way) -> Result<Http, Failure> {
+    let built = way.client().and_then(|builder| builder.timeout(PATIENCE).build());
+    built.map_err(|error| Failure::new(Code::Unreachable, error.to_string()))
 }
 
-/// The address in an endpoint file.
-fn address(path: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        if error.kind() == ErrorKind::NotFound {
-            let text = format!("no bridge is running here: {} is not there", path.display());
-            return Failure::new(Code::Unreachable, text).absent();
-        }
-        Failure::new(Code::Unreachable, format!("cannot read {}: {error}", path.display()))
+/// The address that the program in a data directory has written there.
+fn address(dir: &Path) -> Result<String, Failure> {
+    let path = dir.join(ENDPOINT_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = if error.kind() == ErrorKind::NotFound {
+            let dir = dir.display();
+            format!("a program has {dir} open and tells no address; try again in a moment")
+        } else {
+            format!("cannot read {}: {error}", path.display())
+        };
+        Failure::new(Code::Unreachable, text)
     })?;
     Ok(text.trim().to_owned())
 }

@@ -1,17 +1,35 @@
 //! Opens what the data directory holds, for the commands that write: the store, and the id that
 //! the bridge keeps. It decides nothing about what is in them.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
+use serde_json::Value;
 use storage::database::{Database, OpenError};
+use storage::ledger::Ledger;
+use storage::record::Kind;
 
+use super::client::{self, Client};
 use super::failure::{Code, Failure};
 use super::output;
+use crate::bridge::api::stopped;
+use crate::bridge::task::LocalTask;
 use crate::clock::Clock;
+use crate::config::BridgeConfig;
+use crate::protocol::Refusal;
+use crate::server::model::{self, Task};
 use crate::shutdown::Shutdown;
 
 /// The file of the data directory with the id of a bridge that was given none.
 const AGENT_ID_FILE: &str = "agent_id";
+
+/// How long a program that has the store open and does not answer is waited for: a bridge that
+/// starts, or another command.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens the store of a directory. When it stops for good, so does the program.
 pub fn open(dir: &Path, clock: &Clock, shutdown: &Shutdown) -> Result<Database, Failure> {
@@ -26,6 +44,103 @@ pub fn open(dir: &Path, clock: &Clock, shutdown: &Shutdown) -> Result<Database, 
         output::say(&format!("warning: a part of the store cannot be read: {unreadable}"));
     }
     Ok(database)
+}
+
+/// Whether a program has the store of this directory open. The look takes the lock for no longer
+/// than it lasts, and shares it with other looks.
+pub fn is_held(dir: &Path) -> bool {
+    let Ok(file) = File::open(dir.join("journal").join("lock")) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// Fails when there is no store in a directory.
+pub fn check_there(dir: &Path) -> Result<(), Failure> {
+    if dir.join("journal").is_dir() {
+        return Ok(());
+    }
+    let text = format!(
+        "there is no store in {}: start a bridge there first, or name another folder with \
+         --data-dir",
+        dir.display()
+    );
+    Err(Failure::new(Code::Store, text))
+}
+
+/// Has the running bridge do what this path and body ask for, or does it on the store of a stopped
+/// one. Also says whether one runs. Whoever has the store open for a moment is waited for.
+pub async fn post(
+    config: &BridgeConfig,
+    path: &str,
+    body: &Value,
+) -> Result<(Value, bool), Failure> {
+    let clock = Clock::system();
+    loop {
+        let failure = match post_once(config, path, body).await {
+            Err(failure) if failure.code == Code::Unreachable => failure,
+            done => return done,
+        };
+        if Duration::from_millis(clock.monotonic()) > PATIENCE {
+            return Err(failure);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn post_once(
+    config: &BridgeConfig,
+    path: &str,
+    body: &Value,
+) -> Result<(Value, bool), Failure> {
+    if let Some(answer) = change(config, path, body).await? {
+        return Ok((answer, false));
+    }
+    let bridge = Client::bridge(config).await?;
+    Ok((bridge.post(path, body).await?, true))
+}
+
+/// Changes the store of a stopped bridge, under the store's lock. `None` when the bridge runs: it
+/// has to be asked.
+async fn change(config: &BridgeConfig, path: &str, body: &Value) -> Result<Option<Value>, Failure> {
+    let dir = &config.openclaw.data_dir;
+    if is_held(dir) {
+        return Ok(None);
+    }
+    check_there(dir)?;
+    let agent_id = agent_id(dir, config.openclaw.agent_id.as_deref(), true)?;
+    let clock = Clock::system();
+    let database = match open(dir, &clock, &Shutdown::default()) {
+        // Somebody was quicker.
+        Err(_) if is_held(dir) => return Ok(None),
+        opened => opened?,
+    };
+    let owner = (agent_id.as_str(), config.openclaw.namespace.as_str());
+    let answer = if is_of_server(&database.store().ledger()) {
+        let text = format!("{} belongs to a server: name that of a bridge", dir.display());
+        Err(Failure::new(Code::Usage, text))
+    } else {
+        let answer =
+            stopped::answer(&database, owner, &clock, (path, body.to_string().as_bytes())).await;
+        answer.map_err(|refusal| past_failure(&refusal))
+    };
+    close(database)?;
+    answer.map(Some)
+}
+
+/// The failure for what a store answers in the place of a bridge.
+pub fn past_failure(refusal: &Refusal) -> Failure {
+    match refusal.problem().status {
+        500.. => Failure::new(Code::Store, refusal.detail.as_str()),
+        status => client::refused(status, &refusal.detail),
+    }
+}
+
+/// Whether a server wrote these entities: only servers keep a registry.
+pub fn is_of_server(ledger: &Ledger) -> bool {
+    ledger.scan(Kind::Agent, "").next().is_some()
+        || ledger.scan(Kind::Task, "").any(|(_, entity)| {
+            model::decode::<Task>(&entity.value).is_some()
+                && serde_json::from_slice::<LocalTask>(&entity.value).is_err()
+        })
 }
 
 /// Stops a store so that its next start has nothing to recover.

@@ -62,12 +62,9 @@ pub fn admit(
     body: Body,
     effect: impl FnOnce(&mut Transaction<'_>) -> Result<(), Refusal>,
 ) -> Result<Admitted, Refusal> {
-    if let Some(known) = transaction.find(&arrival.key()) {
-        let earlier = match transaction.staged_body(known.entry) {
-            Some(staged) => Some(staged.to_vec()),
-            None => store.body(known.body).ok(),
-        };
-        return judge_duplicate(arrival, earlier);
+    if transaction.find(&arrival.key()).is_some() {
+        check_same(transaction, store, &arrival.key(), &arrival.envelope)?;
+        return Ok(Admitted::Duplicate);
     }
     payload::validate(&arrival.envelope)?;
     let now = transaction.now();
@@ -101,16 +98,35 @@ pub fn is_known(transaction: &Transaction<'_>, arrival: &Arrival) -> bool {
 /// `id_conflict`, as [`admit`].
 pub fn recorded(store: &Store, arrival: &Arrival) -> Option<Result<Admitted, Refusal>> {
     let known = store.messages(|messages| messages.find(&arrival.key()))?;
-    Some(judge_duplicate(arrival, store.body(known.body).ok()))
+    let same = compare(store.body(known.body).ok(), &arrival.envelope);
+    Some(same.map(|()| Admitted::Duplicate))
 }
 
-fn judge_duplicate(arrival: &Arrival, earlier: Option<Vec<u8>>) -> Result<Admitted, Refusal> {
+/// Whether a message is the one that is known under this key. One whose body was dropped since is
+/// taken for the same.
+///
+/// # Errors
+/// `id_conflict`.
+pub fn check_same(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    key: &MessageKey<'_>,
+    envelope: &Envelope,
+) -> Result<(), Refusal> {
+    let earlier = transaction.find(key).and_then(|known| {
+        let staged = transaction.staged_body(known.entry).map(<[u8]>::to_vec);
+        staged.or_else(|| store.body(known.body).ok())
+    });
+    compare(earlier, envelope)
+}
+
+fn compare(earlier: Option<Vec<u8>>, envelope: &Envelope) -> Result<(), Refusal> {
     let same = earlier.is_none_or(|bytes| {
         parse_one_within(bytes, RELAYED_BYTES_MAX)
-            .is_ok_and(|first| first.body_digest() == arrival.envelope.body_digest())
+            .is_ok_and(|first| first.body_digest() == envelope.body_digest())
     });
     if same {
-        return Ok(Admitted::Duplicate);
+        return Ok(());
     }
     let detail = "this message_id was used for another message; give each message an id of its own";
     Err(Refusal::new(ErrorCode::IdConflict, detail).at("message_id"))

@@ -1,10 +1,16 @@
 //! The promise, through the real programs: each test starts `loki` and `openclaw-server` as a user
 //! would, on loopback and free ports, in a temporary folder.
 
+mod carriers;
 mod crash;
 mod delivery;
+mod ending;
+mod observed;
+mod proxy;
 mod refusals;
 mod rows;
 mod seed;
+mod stopped;
 mod support;
 mod tasks;
+mod way;

@@ -1,5 +1,7 @@
 //! The routes about messages: lists, one with its content, sending and retrying.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -7,17 +9,24 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use storage::record::{Direction, Status};
+use storage::messages::Live;
+use storage::record::{Direction, Reason, Status};
+use storage::store::Store;
 use storage::view::Filter;
 
 use super::problem::Failed;
-use super::{Shared, limit};
+use super::{Api, Shared, limit};
 use crate::bridge::history::{self, Detail, History, Page};
-use crate::clock::{Millis, parse_rfc3339};
+use crate::bridge::queue;
+use crate::clock::{Clock, Millis, parse_rfc3339};
 use crate::protocol::{EnvelopeBuilder, ErrorCode, Fields, MessageType, Refusal};
 
 /// Messages of a page unless the caller asks for another number.
 const LIMIT_USUAL: usize = 50;
+
+/// Why a message can have failed.
+const REASONS: [Reason; 4] =
+    [Reason::Permanent, Reason::MaxAge, Reason::MaxAttempts, Reason::Undeliverable];
 
 /// The query of a list.
 #[derive(Debug, Default, Deserialize)]
@@ -81,7 +90,36 @@ pub async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<Det
 
 /// The message of this id.
 pub fn detail(history: &dyn History, id: &str) -> Result<Detail, Failed> {
-    history.show(id)?.ok_or_else(|| Failed::missing("no message has this id"))
+    history.show(id)?.ok_or_else(|| Failed::missing(&format!("no message has the id {id}")))
+}
+
+/// What the changes of this file are made on: a running bridge, or the store of a stopped one.
+pub struct Desk<'a> {
+    /// The bridge's id.
+    pub agent_id: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its store.
+    pub store: &'a Store,
+    /// Its messages.
+    pub history: &'a dyn History,
+    /// Time and ids.
+    pub clock: &'a Clock,
+    /// How long the server remembers ids.
+    pub dedup_window: Duration,
+}
+
+impl Api {
+    fn desk(&self) -> Desk<'_> {
+        Desk {
+            agent_id: &self.bridge.settings().agent_id,
+            namespace: &self.bridge.settings().namespace,
+            store: self.bridge.store(),
+            history: &*self.history,
+            clock: self.bridge.clock(),
+            dedup_window: self.bridge.dedup_window(),
+        }
+    }
 }
 
 /// The body of a send.
@@ -97,20 +135,24 @@ struct Sent {
 
 /// `POST /api/openclaw/send`
 pub async fn send(State(api): Shared, body: Bytes) -> Result<(StatusCode, Json<Value>), Failed> {
-    let sent: Sent = read(&body)?;
+    Ok((StatusCode::ACCEPTED, Json(sent(&api.desk(), &body).await?)))
+}
+
+/// Accepts the message that the body of a send describes.
+pub async fn sent(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
+    let sent: Sent = read(body)?;
     let message_type = MessageType::from(sent.message_type.as_str());
     let own = [MessageType::Register, MessageType::Heartbeat, MessageType::Ack, MessageType::Nack];
     if own.contains(&message_type) {
         let wanted = "another type; this one is sent by the bridge itself";
         return Err(Refusal::invalid("message_type", wanted).into());
     }
-    let (bridge, assigned) = (&api.bridge, api.bridge.clock().message_id());
-    let message_id = sent.message_id.unwrap_or(assigned);
+    let message_id = sent.message_id.unwrap_or_else(|| desk.clock.message_id());
     let fields = Fields {
         message_id: Some(&message_id),
-        agent_id: Some(&bridge.settings().agent_id),
-        namespace: Some(&bridge.settings().namespace),
-        timestamp: Some(bridge.clock().now()),
+        agent_id: Some(desk.agent_id),
+        namespace: Some(desk.namespace),
+        timestamp: Some(desk.clock.now()),
         to: sent.to.as_deref(),
         expires_at: time("expires_at", sent.expires_at)?,
         ordering_key: sent.ordering_key.as_deref(),
@@ -120,28 +162,77 @@ pub async fn send(State(api): Shared, body: Bytes) -> Result<(StatusCode, Json<V
     if let Some(payload) = &sent.payload {
         builder = builder.payload(payload);
     }
-    bridge.send(builder.build()?).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "message_id": message_id, "status": "pending" }))))
+    queue(desk.store, builder.build()?).await?;
+    Ok(json!({ "message_id": message_id, "status": "pending" }))
 }
 
-/// The body of a retry; without ids, every failed message.
+/// The body of a retry. Of nothing it names, every failed message is sent again. An unknown name is
+/// refused: a filter that is not understood would be one that is not applied.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct Again {
-    #[serde(default)]
     message_ids: Vec<String>,
+    status: Option<String>,
+    reason: Option<String>,
+    #[serde(rename = "type")]
+    message_type: Option<String>,
+    peer: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
 }
 
 /// `POST /api/openclaw/retry`
 pub async fn retry(State(api): Shared, body: Bytes) -> Result<Json<Value>, Failed> {
-    let again: Again = if body.is_empty() { Again::default() } else { read(&body)? };
-    let named = again.message_ids.len();
-    let actor = &api.bridge.settings().agent_id;
-    let retried = history::retry(api.bridge.store(), actor, again.message_ids).await?;
-    if retried < named {
-        let detail = format!("{retried} of {named} messages have failed and are sent again");
-        return Err(Refusal::new(ErrorCode::WrongState, detail).into());
+    Ok(Json(retried(&api.desk(), &body).await?))
+}
+
+/// Sends again what the body of a retry asks for. Named messages that cannot be sent again are
+/// told, and then nothing is.
+pub async fn retried(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
+    let again: Again = if body.is_empty() { Again::default() } else { read(body)? };
+    if again.status.as_deref().is_some_and(|status| status != Status::Failed.as_str()) {
+        let wanted = "failed: other messages need nobody to send them again";
+        return Err(Refusal::invalid("status", wanted).into());
     }
-    Ok(Json(json!({ "retried": retried })))
+    let reasons: Vec<&str> = REASONS.iter().filter_map(|reason| reason.as_str()).collect();
+    if again.reason.as_deref().is_some_and(|word| !reasons.contains(&word)) {
+        return Err(Refusal::invalid("reason", &format!("one of {}", reasons.join(", "))).into());
+    }
+    for id in &again.message_ids {
+        check_failed(desk, id)?;
+    }
+    let (since, until) = (time("since", again.since)?, time("until", again.until)?);
+    let same =
+        |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
+    let wanted = |live: &Live| {
+        let head = &live.head;
+        (again.message_ids.is_empty() || again.message_ids.contains(&head.message_id))
+            && same(&again.reason, live.reason.as_str())
+            && same(&again.message_type, Some(&head.message_type))
+            && same(&again.peer, Some(&head.peer))
+            && since.is_none_or(|since| head.created_at >= since)
+            && until.is_none_or(|until| head.created_at < until)
+    };
+    let by = (desk.agent_id, desk.clock, desk.dedup_window);
+    let retried = history::retry(desk.store, by, wanted).await?;
+    let renamed: serde_json::Map<String, Value> =
+        retried.renamed.into_iter().map(|(old, new)| (old, new.into())).collect();
+    Ok(json!({ "retried": retried.count, "renamed": renamed }))
+}
+
+fn check_failed(desk: &Desk<'_>, id: &str) -> Result<(), Failed> {
+    let failed = |live: &Live| live.status == Status::Failed && live.head.message_id == id;
+    if desk.store.messages(|messages| messages.iter().any(failed)) {
+        return Ok(());
+    }
+    match desk.history.show(id)? {
+        None => Err(Failed::missing(&format!("no message has the id {id}"))),
+        Some(message) => {
+            let status = message.row.status;
+            let detail = format!("the message {id} is {status}; only failed ones are sent again");
+            Err(Refusal::new(ErrorCode::WrongState, detail).into())
+        }
+    }
 }
 
 fn read<'body, T: Deserialize<'body>>(body: &'body [u8]) -> Result<T, Refusal> {

@@ -6,6 +6,7 @@ mod link;
 mod messages;
 pub mod past;
 mod problem;
+pub mod stopped;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,10 +20,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use storage::journal::Reader;
+use storage::view::View;
 use tokio::net::TcpListener;
 
-use super::Bridge;
 use super::history::History;
+use super::{Bridge, meter};
 use crate::config::Secret;
 use crate::metrics::Exporter;
 use crate::protocol::{ErrorCode, MESSAGE_BYTES_MAX, Refusal};
@@ -39,6 +41,8 @@ pub struct Api {
     pub bridge: Bridge,
     /// Its messages.
     pub history: Arc<dyn History>,
+    /// How far its rows are behind.
+    pub view: View,
     /// Its journal, for the audit log.
     pub journal: Reader,
     /// Its metrics.
@@ -82,6 +86,7 @@ fn router(api: Arc<Api>) -> Router {
 }
 
 async fn exported(State(api): Shared) -> Response {
+    meter::measure(&api.bridge, &api.view, &api.journal);
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, api.exporter.render()).into_response()
 }

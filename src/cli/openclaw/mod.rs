@@ -1,4 +1,4 @@
-//! `loki openclaw`: looks at the running bridge and its server, and steers the bridge.
+//! `loki openclaw`: looks at the bridge, running or not, and its server, and steers the bridge.
 
 mod agents;
 mod messages;
@@ -35,10 +35,7 @@ pub enum Command {
     /// Send a message
     Send(send::Arguments),
     /// Send failed messages again: these, or all
-    Retry {
-        /// Their ids
-        ids: Vec<String>,
-    },
+    Retry(retry::Arguments),
     /// End the session and stay away
     Disconnect,
     /// Connect now
@@ -58,7 +55,7 @@ pub async fn run(global: &Global, command: Command) -> Done {
         Command::Show { id } => show::run(global, &id).await,
         Command::Agents => agents::run(global).await,
         Command::Send(arguments) => send::run(global, arguments).await,
-        Command::Retry { ids } => retry::run(global, ids).await,
+        Command::Retry(arguments) => retry::run(global, arguments).await,
         Command::Disconnect => steer::run(global, "disconnect").await,
         Command::Reconnect => steer::run(global, "reconnect").await,
         Command::Tasks => tasks::run(global).await,

@@ -45,6 +45,6 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         "namespace": config.openclaw.namespace,
     });
     let answer = server.post("/tasks", &body).await?;
-    output_of(global).object(&answer);
+    output_of(global).object(&answer, &[]);
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,6 @@ pub async fn run(global: &Global) -> Done {
     if let Some(members) = health.as_object_mut() {
         members.insert("server".to_owned(), server.base().into());
     }
-    output_of(global).object(&health);
+    output_of(global).object(&health, &[]);
     Ok(ExitCode::SUCCESS)
 }

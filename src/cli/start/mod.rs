@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::{BridgeConfig, Overrides, process_environment};
 use crate::executor::{Executor, agents};
 use crate::shutdown::{Phase, Shutdown};
+use crate::transport::connect::Way;
 
 use embedded::Embedded;
 use progress::Progress;
@@ -101,11 +102,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
 
 /// To ignore a protection that somebody asked for would be worse than not to start.
 fn protected(config: &BridgeConfig) -> Result<(), Failure> {
-    let tls = &config.openclaw.tls;
-    let wanted = [
-        ("openclaw.authorization.enabled", config.openclaw.authorization.enabled),
-        ("openclaw.tls", tls.cert.is_some() || tls.key.is_some() || tls.ca.is_some()),
-    ];
+    let wanted = [("openclaw.authorization.enabled", config.openclaw.authorization.enabled)];
     let Some((name, _)) = wanted.into_iter().find(|(_, is_wanted)| *is_wanted) else {
         return Ok(());
     };
@@ -148,13 +145,16 @@ async fn started(
     tasks: Vec<Task>,
 ) -> Done {
     let (clock, shutdown) = (Clock::system(), Shutdown::default());
+    let endpoint = config.openclaw.endpoint.as_deref().unwrap_or_default();
+    let way = Way::find(endpoint, &config.openclaw.tls);
+    let way = way.map_err(|text| Failure::new(Code::Usage, text))?;
     let listener = serve::listen(&config.dashboard).await?;
     let data_dir = &config.openclaw.data_dir;
     let database = store::open(data_dir, &clock, &shutdown)?;
     let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];
     let executor =
         Executor::new(data_dir.join("runs"), supervisor, std::env::current_dir()?, clock.clone());
-    let settings = Settings::of_config(config, agent_id, clock.message_id());
+    let settings = Settings { way, ..Settings::of_config(config, agent_id, clock.message_id()) };
     let ids: Vec<String> = tasks.iter().map(|task| task.task_id.clone()).collect();
     let running =
         Bridge::start(settings, database.store().clone(), clock, executor, shutdown.clone());

@@ -64,6 +64,7 @@ pub fn spawn(
             view: database.view().clone(),
             journal: database.reader().clone(),
         }),
+        view: database.view().clone(),
         journal: database.reader().clone(),
         exporter: Exporter::install(),
         token: config.dashboard.token.clone(),
