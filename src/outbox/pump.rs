@@ -203,6 +203,12 @@ impl Feed for Pump {
             }
             let now = self.clock.now();
             let due = self.store.queues(|queues| queues.next_due(&self.destination));
+            // Nothing waits longer than this by itself: the clock has jumped back.
+            let latest = u64::try_from(self.policy.max_interval.as_millis()).unwrap_or(u64::MAX);
+            if due.is_some_and(|due| due > now.saturating_add(latest)) {
+                self.pull_in();
+                continue;
+            }
             let wait = due.map_or(LOOK_AGAIN_MAX, |due| {
                 Duration::from_millis(due.saturating_sub(now).max(1)).min(LOOK_AGAIN_MAX)
             });
@@ -279,6 +285,7 @@ fn settle_one(transaction: &mut Transaction<'_>, live: &Live, change: Change) {
         "attempts": change.attempts,
         "error": change.error,
         "next_attempt_at": change.next_attempt_at,
+        "gap": change.status == Status::Failed && !live.head.lane.is_empty(),
     });
     transaction.change(act(event, live).level(level).details(details.to_string()), live, change);
 }

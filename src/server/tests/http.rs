@@ -77,10 +77,10 @@ impl Web {
     }
 }
 
-/// The next message of this type on a connection.
+/// The next message of this type on a connection; a test must not wait for it for ever.
 pub(super) async fn hear(socket: &mut Socket, message_type: &str) -> Envelope {
     loop {
-        match socket.receive().await {
+        match receive(socket).await {
             Some(Ok(Wire::Text(text))) => {
                 let frame = parse_frame_within(text, 2 << 20).unwrap();
                 let mut found = frame.messages.into_iter().filter_map(Result::ok);
@@ -92,6 +92,12 @@ pub(super) async fn hear(socket: &mut Socket, message_type: &str) -> Envelope {
             other => panic!("{message_type}: {other:?}"),
         }
     }
+}
+
+/// What arrives next on a connection, within a time in which anything would.
+pub(super) async fn receive(socket: &mut Socket) -> Option<Result<Wire, String>> {
+    let patience = std::time::Duration::from_secs(20);
+    tokio::time::timeout(patience, socket.receive()).await.expect("something arrives")
 }
 
 #[tokio::test]
@@ -247,7 +253,7 @@ async fn a_websocket_brings_offers_and_another_instance_closes_it() {
     assert_eq!(web.get("/tasks/t").await["status"], "accepted");
     let _second = web.ws("b", "two").await;
     let closed = loop {
-        match first.receive().await {
+        match receive(&mut first).await {
             Some(Ok(Wire::Close(code, _))) => break code,
             Some(Ok(_)) => {}
             other => panic!("{other:?}"),
