@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod enterprise;
 mod failure;
+mod moment;
 mod openclaw;
 mod output;
 mod past;

@@ -34,6 +34,18 @@ impl Output {
         self.list_as(values, columns, Clone::clone);
     }
 
+    /// Shows one of a list that has no end: as a line, with these members in columns that usually
+    /// fit. `false` when nobody reads any more.
+    pub fn line(self, value: &Value, columns: &[(&str, usize)]) -> bool {
+        if self.json {
+            return line(&value.to_string());
+        }
+        let cell = |(name, width): &(&str, usize)| {
+            format!("{:<width$}", plain(value.get(name).unwrap_or(&Value::Null)))
+        };
+        line(columns.iter().map(cell).collect::<Vec<_>>().join("  ").trim_end())
+    }
+
     /// As [`Output::list`], for few rows of long texts: a value too long goes on in the next line.
     pub fn texts(self, values: &[Value], columns: &[&str]) {
         if self.json {

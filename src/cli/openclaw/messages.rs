@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use storage::record::Status;
 
 use crate::cli::arguments::Global;
-use crate::cli::{Done, look, output, output_of, past};
+use crate::cli::{Done, look, moment, output, output_of, past};
 use crate::clock::{Clock, Millis, parse_rfc3339};
 
 /// Which messages.
@@ -34,11 +34,11 @@ pub struct Arguments {
     /// About this task
     #[arg(long)]
     task_id: Option<String>,
-    /// Written at this time or later, as 2026-02-15T14:30:00Z
-    #[arg(long)]
+    /// Written at this time or later: 2026-02-15T14:30:00Z, or 15m for the last 15 minutes
+    #[arg(long, value_name = "TIME", value_parser = moment::read)]
     since: Option<String>,
     /// Written before this time
-    #[arg(long)]
+    #[arg(long, value_name = "TIME", value_parser = moment::read)]
     until: Option<String>,
 }
 
