@@ -261,6 +261,7 @@ fn connected(shared: &Shared, ack: &RegisterAck, transport: &'static str) {
 }
 
 fn disconnected(shared: &Shared, ended: Ended) {
+    let by_request = matches!(ended, Ended::Stopped);
     let (reason, replaced) = match ended {
         Ended::Closed(CLOSE_REPLACED, reason) => (reason, true),
         Ended::Closed(code, reason) => (format!("closed with {code}: {reason}"), false),
@@ -278,7 +279,11 @@ fn disconnected(shared: &Shared, ended: Ended) {
         link.replaced = replaced;
     }
     metrics::gauge!("loki_openclaw_connected").set(0.0);
-    warn!(%reason, "disconnected");
+    if by_request {
+        info!(%reason, "disconnected");
+    } else {
+        warn!(%reason, "disconnected");
+    }
     note(shared, shared.act(Event::Disconnect, DESTINATION), &reason);
     if replaced {
         // The other program has our tasks now.

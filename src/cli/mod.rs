@@ -103,6 +103,6 @@ fn log_to_stderr(verbose: u8) {
         .with_env_filter(filter)
         .with_ansi(colours)
         .with_target(false)
-        .with_writer(std::io::stderr)
+        .with_writer(|| output::Talk)
         .init();
 }

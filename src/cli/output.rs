@@ -2,9 +2,11 @@
 //! went away ends the output and is no error.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::LazyLock;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table};
+use indicatif::MultiProgress;
 use serde_json::Value;
 
 /// How a command shows its data.
@@ -81,9 +83,29 @@ pub fn raw(bytes: &[u8]) {
     let _ = io::stdout().lock().write_all(bytes);
 }
 
+/// What is drawn again and again at the bottom of a terminal.
+pub fn screen() -> &'static MultiProgress {
+    static SCREEN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+    &SCREEN
+}
+
 /// Says something to the person at the terminal.
 pub fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    // In one piece: the screen is drawn again after each.
+    let _ = Talk.write_all(format!("{text}\n").as_bytes());
+}
+
+/// Standard error, above what is drawn there.
+pub struct Talk;
+
+impl io::Write for Talk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        screen().suspend(|| io::stderr().lock().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Says what went wrong.
@@ -94,6 +116,14 @@ pub fn error(text: &dyn std::fmt::Display) {
 /// Whether a person watches.
 pub fn is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// The columns of the terminal that a person watches.
+pub fn terminal_width() -> usize {
+    /// Of a terminal that does not tell.
+    const USUAL: usize = 80;
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    size.map_or(USUAL, |size| usize::from(size.ws_col)).max(20)
 }
 
 fn table(columns: &[&str], rows: Vec<Vec<String>>, cut: bool) {

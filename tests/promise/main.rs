@@ -10,3 +10,4 @@ mod seed;
 mod stopped;
 mod support;
 mod tasks;
+mod terminal;
