@@ -2,6 +2,7 @@
 //! would, on loopback and free ports, in a temporary folder.
 
 mod audit;
+mod checks;
 mod commands;
 mod crash;
 mod delivery;

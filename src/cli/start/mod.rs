@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::arguments::Global;
@@ -71,13 +72,15 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         return Err(Failure::new(Code::Usage, text));
     }
     let data_dir = config.openclaw.data_dir.clone();
-    let agent_id =
-        store::agent_id(&data_dir, config.openclaw.agent_id.as_deref(), !arguments.dry_run)?;
+    // It is kept when the store is open, so that a start that is refused leaves nothing behind.
+    let agent_id = store::agent_id(&data_dir, config.openclaw.agent_id.as_deref(), false)?;
     let tasks = match &arguments.prd {
         None => Vec::new(),
         Some(path) => prd::read(path, &agent_id).map_err(|error| {
             let text = match &error {
-                PrdError::Unreadable { .. } => error.to_string(),
+                PrdError::Unreadable { .. } => {
+                    format!("{error}: name a Markdown file with the tasks")
+                }
                 _ => format!("{}: {error}", path.display()),
             };
             Failure::new(Code::Usage, text)
@@ -88,14 +91,15 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         return Ok(plan(global, &agents, &config, &tasks));
     }
     check_agents(&agents)?;
-    store::make(&data_dir)?;
+    store::check_free(&data_dir)?;
+    let listener = serve::listen(&config.dashboard).await?;
     if !arguments.embedded {
-        return started(global, &arguments, &config, &agent_id, tasks).await;
+        return started(global, &arguments, &config, listener, tasks).await;
     }
     let embedded = Embedded::start(&data_dir).await?;
     config.openclaw.enabled = true;
     config.openclaw.endpoint = Some(embedded.url());
-    let done = started(global, &arguments, &config, &agent_id, tasks).await;
+    let done = started(global, &arguments, &config, listener, tasks).await;
     embedded.stop().await?;
     done
 }
@@ -145,17 +149,17 @@ async fn started(
     global: &Global,
     arguments: &Arguments,
     config: &BridgeConfig,
-    agent_id: &str,
+    listener: TcpListener,
     tasks: Vec<Task>,
 ) -> Done {
     let (clock, shutdown) = (Clock::system(), Shutdown::default());
-    let listener = serve::listen(&config.dashboard).await?;
     let data_dir = &config.openclaw.data_dir;
     let database = store::open(data_dir, &clock, &shutdown)?;
+    let agent_id = store::agent_id(data_dir, config.openclaw.agent_id.as_deref(), true)?;
     let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];
     let executor =
         Executor::new(data_dir.join("runs"), supervisor, std::env::current_dir()?, clock.clone());
-    let settings = Settings::of_config(config, agent_id, clock.message_id());
+    let settings = Settings::of_config(config, &agent_id, clock.message_id());
     let prd = tasks.iter().map(|task| task.task_id.clone()).collect();
     let watch = Watch { prd, since: clock.now() };
     let running =
