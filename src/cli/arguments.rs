@@ -19,20 +19,23 @@ pub struct Arguments {
     pub command: Command,
 }
 
+/// Over the options that every command has.
+const HEADING: &str = "Options of every command";
+
 /// What holds for every command.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Global {
     /// The configuration file, instead of .loki/config.yaml
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = HEADING)]
     pub config: Option<PathBuf>,
     /// The folder of the store, instead of .loki/openclaw
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = HEADING)]
     pub data_dir: Option<PathBuf>,
     /// Data as JSON, lists as a line each
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     pub json: bool,
     /// Say more; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = HEADING, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 

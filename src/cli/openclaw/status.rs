@@ -45,6 +45,10 @@ pub async fn run(global: &Global) -> Done {
         },
     };
     output_of(global).object(&status, &MEMBERS);
+    if let Some(count @ 1..) = status["messages"]["failed"].as_u64() {
+        let (list, again) = ("loki openclaw messages --status failed", "loki openclaw retry");
+        output::say(&format!("failed for good: {count}; see `{list}`, send again with `{again}`"));
+    }
     let connected = status["connected"] == json!(true);
     Ok(if connected { ExitCode::SUCCESS } else { Code::NotSo.into() })
 }
