@@ -1,6 +1,8 @@
 //! The commands that steer and start: what they do, and the exit code that follows.
 
 use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -150,8 +152,8 @@ fn a_start_that_is_interrupted_shows_its_table_and_its_code() {
     )
     .expect("a pipe");
     let mut start = world.loki("one", NOWHERE);
-    start.args(["start", "--json", "prd.md"]).stdin(std::process::Stdio::null());
-    start.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    start.args(["start", "--json", "prd.md"]).stdin(Stdio::null());
+    start.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = start.spawn().expect("started");
     world.wait("the task to run", || {
         let (_, data, _) = loki(&world, NOWHERE, "openclaw tasks --json");
@@ -166,4 +168,106 @@ fn a_start_that_is_interrupted_shows_its_table_and_its_code() {
     assert_eq!(statuses, ["in_progress", "pending"]);
     // The supervisor has the task until its command ends.
     drop(fs::OpenOptions::new().write(true).open(&pipe).expect("opened"));
+}
+
+#[test]
+fn a_bridge_that_keeps_running_goes_on_with_tasks_of_the_server() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", CONFIG);
+    world.write("one/fixed", "");
+    world.write("one/prd.md", "- [ ] Test <!-- type: testing -->\n");
+    let server = world.server("server", 0);
+    let mut start = world.loki("one", &server.address);
+    start.args(["start", "--openclaw", "--keep-running", "--json", "prd.md"]);
+    start.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = start.spawn().expect("started");
+    let completed = |count: usize| {
+        world.wait("tasks to be completed", || {
+            let (_, data, _) = loki(&world, &server.address, "openclaw tasks --json");
+            (data.matches("\"completed\"").count() == count).then_some(())
+        });
+    };
+    completed(1);
+    let submit = "openclaw submit --type documentation write";
+    assert_eq!(loki(&world, &server.address, submit).0, Some(0));
+    completed(2);
+    assert_eq!(loki(&world, &server.address, "stop").0, Some(0));
+    let ended = child.wait_with_output().expect("an end");
+    assert_eq!(ended.status.code(), Some(0));
+    let rows = objects(&String::from_utf8_lossy(&ended.stdout));
+    assert_eq!(rows.len(), 2, "the table has what was done for others too: {rows:?}");
+}
+
+#[test]
+fn a_payload_comes_from_the_line_a_file_or_standard_input() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", CONFIG);
+    let bridge = world.bridge("one", NOWHERE, "loki-one");
+    world.write("one/payload.json", r#"{"from": "file"}"#);
+    let send = |payload: &str, input: &str| {
+        let mut command = world.loki("one", NOWHERE);
+        command.args(["openclaw", "send", "state_sync", "--payload", payload]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("started");
+        // A command that reads no input may be gone already.
+        let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
+        let ended = child.wait_with_output().expect("an end");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        (ended.status.code(), text(&ended.stdout), text(&ended.stderr))
+    };
+    for (payload, input, from) in [
+        (r#"{"from": "line"}"#, "", "line"),
+        ("@payload.json", "", "file"),
+        ("-", r#"{"from": "input"}"#, "input"),
+    ] {
+        let (code, id, talk) = send(payload, input);
+        assert_eq!((code, talk.as_str()), (Some(0), "the message is on disk"));
+        let (_, data, _) = loki(&world, NOWHERE, &format!("openclaw show --json {id}"));
+        assert_eq!(objects(&data)[0]["payload"]["from"], from);
+    }
+    let before = loki(&world, NOWHERE, "openclaw messages --json").1;
+    for (payload, told) in [
+        ("{", "error: the payload is not valid JSON: EOF while parsing an object"),
+        ("[]", "error: the payload is not an object"),
+        ("@missing", "error: cannot read missing: No such file"),
+    ] {
+        let (code, id, talk) = send(payload, "");
+        assert_eq!((code, id.as_str()), (Some(2), ""));
+        assert!(talk.starts_with(told), "{talk}");
+    }
+    for bad in ["openclaw send heartbeat", "openclaw send nonsense", "openclaw show a/b"] {
+        assert_eq!(loki(&world, NOWHERE, bad).0, Some(2), "{bad}");
+    }
+    assert_eq!(loki(&world, NOWHERE, "openclaw show nothing").0, Some(1));
+    assert_eq!(loki(&world, NOWHERE, "openclaw messages --json").1, before);
+    assert_eq!(bridge.stop(), Some(0));
+}
+
+#[test]
+fn a_long_list_is_read_page_by_page() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", CONFIG);
+    let bridge = world.bridge("one", NOWHERE, "loki-one");
+    for _ in 0..5 {
+        assert_eq!(loki(&world, NOWHERE, "openclaw send state_sync").0, Some(0));
+    }
+    let pages = || {
+        let (mut ids, mut after) = (Vec::new(), String::new());
+        loop {
+            let line = format!("openclaw messages --json --limit 2{after}");
+            let (code, data, talk) = loki(&world, NOWHERE, &line);
+            assert_eq!(code, Some(0), "{talk}");
+            ids.extend(objects(&data).iter().map(|row| row["message_id"].clone()));
+            let Some(next) = talk.trim().strip_prefix("there are more: add") else { return ids };
+            after = next.to_owned();
+        }
+    };
+    let running = pages();
+    assert_eq!(running.len(), 5);
+    assert_eq!(bridge.stop(), Some(0));
+    assert_eq!(pages(), running);
+    for bad in ["--limit 0", "--limit 1001", "--after x", "--status lost", "--since later"] {
+        let (code, _, talk) = loki(&world, NOWHERE, &format!("openclaw messages {bad}"));
+        assert_eq!(code, Some(2), "{bad}: {talk}");
+    }
 }
