@@ -24,11 +24,19 @@ pub const ENDPOINT_FILE: &str = "endpoint";
 /// A page that every bridge has and no server.
 const BRIDGE_PAGE: &str = "/api/openclaw/capabilities";
 
+/// What gives the token of the bridge's own API.
+const DASHBOARD_TOKEN: &str = "LOKI_DASHBOARD_TOKEN";
+
+/// What gives the token of the server.
+const SERVER_TOKEN: &str = "LOKI_OPENCLAW_AUTH_TOKEN";
+
 /// Somebody who can be called.
 pub struct Client {
     http: Http,
     base: String,
     token: Option<Secret>,
+    /// The variable that gives the token.
+    variable: &'static str,
     name: String,
 }
 
@@ -46,7 +54,7 @@ impl Client {
         let base = address(dir)?;
         let token = config.dashboard.token.clone();
         let name = format!("the program that has {} open", dir.display());
-        Ok(Some(Self { http: client(true)?, base, token, name }))
+        Ok(Some(Self { http: client(true)?, base, token, variable: DASHBOARD_TOKEN, name }))
     }
 
     /// The running bridge of this configuration.
@@ -79,7 +87,8 @@ impl Client {
         let base = bridge.endpoint.clone().ok_or_else(|| Failure::new(Code::Usage, missing))?;
         let local = base.contains("://localhost") || base.contains("://127.");
         let token = bridge.auth_token.clone();
-        Ok(Self { http: client(local)?, base, token, name: "the server".to_owned() })
+        let (variable, name) = (SERVER_TOKEN, "the server".to_owned());
+        Ok(Self { http: client(local)?, base, token, variable, name })
     }
 
     /// Asks for something.
@@ -132,7 +141,9 @@ impl Client {
         let date = date.and_then(http_date);
         let body = response.bytes().await.map_err(unreachable)?;
         if let Some(refusal) = Refusal::from_problem(&body).filter(|_| status >= 400) {
-            return Err(refused(status, &refusal.detail));
+            let advice =
+                if status == 401 { format!("; set {}", self.variable) } else { String::new() };
+            return Err(refused(status, &(refusal.detail + &advice)));
         }
         let value: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status < 400 || (status == 503 && value.is_object()) {

@@ -257,6 +257,7 @@ fn a_long_list_is_read_page_by_page() {
             let line = format!("openclaw messages --json --limit 2{after}");
             let (code, data, talk) = loki(&world, NOWHERE, &line);
             assert_eq!(code, Some(0), "{talk}");
+            assert!(ids.len() <= 5, "a page is shown again");
             ids.extend(objects(&data).iter().map(|row| row["message_id"].clone()));
             let Some(next) = talk.trim().strip_prefix("there are more: add") else { return ids };
             after = next.to_owned();

@@ -73,7 +73,8 @@ impl World {
         self.start(command, &self.path(project).join(".loki/openclaw"))
     }
 
-    fn start(&self, mut command: Command, data: &Path) -> Program {
+    /// Starts a program that writes its address into the folder `data`.
+    pub fn start(&self, mut command: Command, data: &Path) -> Program {
         let endpoint = data.join("endpoint");
         let _ = fs::remove_file(&endpoint);
         fs::create_dir_all(data).expect("a data folder");

@@ -119,6 +119,7 @@ fn a_reader_that_goes_away_is_no_error() {
         let mut child =
             child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
         drop(child.stdout.take());
+        world.wait("the command to end", || child.try_wait().expect("a status"));
         let ended = child.wait_with_output().expect("an end");
         let talk = String::from_utf8_lossy(&ended.stderr);
         assert!(!talk.contains("panicked") && ended.status.code() == Some(0), "{command}: {talk}");

@@ -87,7 +87,7 @@ fn told(
     let owner = Owner {
         agent_id: &agent_id,
         namespace: &bridge.namespace,
-        server: bridge.endpoint.as_deref().filter(|_| bridge.enabled),
+        server: bridge.endpoint.as_deref(),
     };
     // A bridge that was killed had no time to say that it is gone.
     let (since, last_error) = match (connect, disconnect) {
