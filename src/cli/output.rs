@@ -53,7 +53,7 @@ impl Output {
         if self.json {
             return self.list(values, columns);
         }
-        table(columns, cells(values.iter().cloned(), columns), false);
+        Self::list_or_none(columns, cells(values.iter().cloned(), columns), false);
     }
 
     /// As [`Output::list`], with a table that shows each value as `shown` has it.
@@ -63,7 +63,15 @@ impl Output {
             let _ = values.iter().all(|value| line(&value.to_string()));
             return;
         }
-        table(columns, cells(values.iter().map(shown), columns), true);
+        Self::list_or_none(columns, cells(values.iter().map(shown), columns), true);
+    }
+
+    fn list_or_none(columns: &[&str], rows: Vec<Vec<String>>, cut: bool) {
+        if rows.is_empty() {
+            say("there is nothing to show");
+        } else {
+            table(columns, rows, cut);
+        }
     }
 }
 

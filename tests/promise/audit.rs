@@ -2,7 +2,7 @@
 //! goes.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
@@ -11,6 +11,16 @@ use crate::support::{World, output};
 const IDLE: &str = "agents:\n  - type: eng-qa\n    command: [\"true\"]\n";
 const NOWHERE: &str = "http://127.0.0.1:9";
 
+/// A program that would go on for ever.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn the_log_is_followed_through_a_kill_a_stop_and_a_start() {
     let world = World::new();
@@ -18,8 +28,9 @@ fn the_log_is_followed_through_a_kill_a_stop_and_a_start() {
     let bridge = world.bridge("one", NOWHERE, "loki-one");
     let mut command = world.loki("one", NOWHERE);
     command.args(["enterprise", "audit", "tail", "--follow", "--event", "store.open", "--json"]);
-    let mut tail = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("a tail");
-    let mut lines = BufReader::new(tail.stdout.take().expect("its output")).lines();
+    let tail = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("a tail");
+    let mut tail = Killed(tail);
+    let mut lines = BufReader::new(tail.0.stdout.take().expect("its output")).lines();
     let mut next = || {
         let line = lines.next().expect("one more entry").expect("text");
         let entry: Value = serde_json::from_str(&line).expect("json");
@@ -35,8 +46,6 @@ fn the_log_is_followed_through_a_kill_a_stop_and_a_start() {
     let (code, ..) = output(world.loki("one", NOWHERE).args(["openclaw", "retry"]));
     assert_eq!(code, Some(0));
     assert_eq!(next(), 3);
-    tail.kill().expect("killed");
-    tail.wait().expect("reaped");
 }
 
 #[test]
