@@ -162,7 +162,8 @@ fn a_servers_folder_is_looked_at_running_and_stopped_and_not_written_to() {
         asked(&world, "", &[&["--data-dir", folder.as_str(), "openclaw"], command].concat())
     };
     let check = |running: bool| {
-        assert_eq!(look(&["status"]).0, Some(i32::from(!running)));
+        let (code, status, _) = look(&["status"]);
+        assert_eq!((code, &status[0]["tasks"]["pending"]), (Some(i32::from(!running)), &1.into()));
         let (code, tasks, talk) = look(&["tasks"]);
         assert_eq!(
             (code, tasks.len(), &tasks[0]["task_id"]),
