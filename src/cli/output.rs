@@ -146,6 +146,10 @@ fn table(columns: &[&str], rows: Vec<Vec<String>>, cut: bool) {
                 table.set_header(header);
             }
             table.add_rows(rows);
+            // Names and ids stand first, and are copied.
+            if let Some(first) = table.column_mut(0) {
+                first.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
     }
     for text in table.lines() {
