@@ -9,7 +9,7 @@ use crate::config::Overrides;
 
 /// Runs the tasks of a PRD with the agents of this machine, alone or through OpenClaw.
 #[derive(Debug, Parser)]
-#[command(name = "loki", version, max_term_width = 100)]
+#[command(name = "loki", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Arguments {
     /// What holds for every command.
     #[command(flatten)]
@@ -18,6 +18,10 @@ pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// Under the help of the program, section 9 of the protocol.
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 not so (a task failed, not connected, no such id); \
+                          2 usage, configuration, port taken; 3 store; 4 nobody answers; 5 refused";
 
 /// Over the options that every command has.
 const HEADING: &str = "Options of every command";
@@ -55,9 +59,9 @@ impl Global {
 pub enum Command {
     /// Do the tasks of a PRD, or take tasks from the server
     Start(start::Arguments),
-    /// Ask the running bridge to drain and stop
+    /// Have the running bridge drain and stop, and wait for its end
     Stop,
-    /// Look at the running bridge and steer it
+    /// Look at the bridge, running or not, and steer it
     #[command(subcommand)]
     Openclaw(openclaw::Command),
     /// Look at the audit log

@@ -98,7 +98,8 @@ fn log_to_stderr(verbose: u8) {
         _ => "debug",
     };
     let filter = EnvFilter::new(format!("off,loki_openclaw={level},storage={level}"));
-    let colours = output::is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colours = output::is_terminal() && !plain;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours)

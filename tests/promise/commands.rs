@@ -81,10 +81,13 @@ fn a_test_message_travels_through_the_bridge_or_directly() {
 fn the_server_is_asked_to_cancel_a_task() {
     let world = World::new();
     let server = world.server("server", 0);
-    let submit = "openclaw submit --type painting --json paint";
+    let submit = "openclaw submit --type painting --skill oil --model big --json paint";
     let (code, data, talk) = loki(&world, &server.address, submit);
     assert_eq!(code, Some(0), "{talk}");
     let id = objects(&data)[0]["task_id"].as_str().expect("an id").to_owned();
+    let given = world.get(&format!("{}/tasks/{id}", server.address)).expect("the task");
+    let wanted = serde_json::json!({"model": "big", "skills": ["oil"]});
+    assert_eq!(given["requirements"], wanted);
     let cancel = format!("openclaw cancel --json {id}");
     let (code, data, _) = loki(&world, &server.address, &cancel);
     assert_eq!((code, &objects(&data)[0]["status"]), (Some(0), &"cancelled".into()));
