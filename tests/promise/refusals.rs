@@ -110,6 +110,7 @@ fn a_store_of_a_newer_version_is_left_alone() {
     let sum = crc32c::crc32c(&bytes[..124]);
     bytes[124..128].copy_from_slice(&sum.to_le_bytes());
     std::fs::write(&segment, &bytes).expect("written");
+    world.write("one/.loki/openclaw/endpoint", "http://127.0.0.1:9");
     let mut text = String::new();
     for line in ["start prd.md", "openclaw status", "openclaw messages", "openclaw retry"] {
         let arguments: Vec<&str> = line.split(' ').collect();
@@ -117,6 +118,8 @@ fn a_store_of_a_newer_version_is_left_alone() {
     }
     insta::assert_snapshot!(text);
     assert_eq!(std::fs::read(&segment).expect("a segment"), bytes);
+    let left = world.path("one/.loki/openclaw/endpoint");
+    assert!(!left.exists(), "nobody is sent to where a killed bridge was");
 }
 
 #[test]

@@ -154,6 +154,7 @@ async fn started(
 ) -> Done {
     let (clock, shutdown) = (Clock::system(), Shutdown::default());
     let data_dir = &config.openclaw.data_dir;
+    serve::forget(data_dir);
     let database = store::open(data_dir, &clock, &shutdown)?;
     let agent_id = store::agent_id(data_dir, config.openclaw.agent_id.as_deref(), true)?;
     let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];
