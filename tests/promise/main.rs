@@ -1,7 +1,10 @@
 //! The promise, through the real programs: each test starts `loki` and `openclaw-server` as a user
 //! would, on loopback and free ports, in a temporary folder.
 
+mod audit;
 mod carriers;
+mod checks;
+mod commands;
 mod crash;
 mod delivery;
 mod ending;
@@ -13,4 +16,5 @@ mod seed;
 mod stopped;
 mod support;
 mod tasks;
+mod terminal;
 mod way;

@@ -73,7 +73,7 @@ impl World {
         self.start(command, &self.path(project).join(".loki/openclaw"))
     }
 
-    /// Starts a program that keeps its data in `data`.
+    /// Starts a program that writes its address into the folder `data`.
     pub fn start(&self, mut command: Command, data: &Path) -> Program {
         let endpoint = data.join("endpoint");
         let _ = fs::remove_file(&endpoint);
