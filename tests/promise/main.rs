@@ -3,8 +3,11 @@
 
 mod crash;
 mod delivery;
+mod garbage;
+mod link;
 mod refusals;
 mod rows;
 mod seed;
 mod support;
 mod tasks;
+mod traffic;
