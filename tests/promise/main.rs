@@ -5,6 +5,7 @@ mod crash;
 mod delivery;
 mod garbage;
 mod link;
+mod outage;
 mod refusals;
 mod rows;
 mod seed;
