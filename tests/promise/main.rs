@@ -1,6 +1,7 @@
 //! The promise, through the real programs: each test starts `loki` and `openclaw-server` as a user
 //! would, on loopback and free ports, in a temporary folder.
 
+mod clients;
 mod crash;
 mod delivery;
 mod garbage;
