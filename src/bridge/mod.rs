@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use storage::event::Event;
+use storage::record::{Direction, Level, MessageKey};
 use storage::store::{CommitError, Store};
 use storage::transaction::Act;
 use tokio::sync::Notify;
@@ -25,9 +26,9 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::executor::{CancelHandle, Executor};
-use crate::outbox;
 use crate::protocol::{Envelope, Refusal};
 use crate::shutdown::Shutdown;
+use crate::{inbox, outbox};
 
 use mail::{Author, DESTINATION};
 use settings::Settings;
@@ -183,18 +184,40 @@ impl Bridge {
         commit.await.map(|_| ())
     }
 
-    /// Accepts a message for sending; it is durable when this returns.
+    /// Accepts a message for sending; it is durable when this returns. Sent again it is accepted
+    /// again, and on its way once.
     ///
     /// # Errors
-    /// When it is not valid, or not known to be durable.
+    /// When it is not valid, its id is that of another message, or it is not known to be durable.
     pub async fn send(&self, envelope: Envelope) -> Result<(), SendError> {
         crate::protocol::validate(&envelope)?;
+        let store = self.0.store.clone();
         let commit = self.0.store.commit(move |tx| -> Result<(), Refusal> {
             let peer = envelope.to().unwrap_or(DESTINATION).to_owned();
+            let key = MessageKey {
+                direction: Direction::Outbound,
+                namespace: envelope.namespace(),
+                peer: &peer,
+                message_id: envelope.message_id().unwrap_or_default(),
+            };
+            if let Some(known) = tx.find(&key) {
+                return inbox::check_same(tx, &store, &known, &envelope);
+            }
             outbox::stage(tx, &envelope, DESTINATION, &peer);
             Ok(())
         });
         Ok(commit.await??)
+    }
+
+    /// Records that something was given to the API that is not a message. Nobody waits for it.
+    fn note_rejected(&self, refusal: &Refusal) {
+        let details = serde_json::json!({"code": refusal.code.as_str(), "field": refusal.field});
+        let act = self.0.act(Event::MessageRejected, "").level(Level::Warning);
+        let act = act.details(details.to_string());
+        drop(self.0.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
+            tx.note(act);
+            Ok(())
+        }));
     }
 
     /// Stops as the first signal does: what runs may end, and nothing new is taken.

@@ -2,6 +2,7 @@
 //! answers nobody and knows no socket: the caller turns the outcome into an ack or a nack.
 
 use storage::event::Event;
+use storage::messages::Known;
 use storage::record::{Direction, MessageHead, MessageKey, Reason, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Body, Transaction};
@@ -63,11 +64,8 @@ pub fn admit(
     effect: impl FnOnce(&mut Transaction<'_>) -> Result<(), Refusal>,
 ) -> Result<Admitted, Refusal> {
     if let Some(known) = transaction.find(&arrival.key()) {
-        let earlier = match transaction.staged_body(known.entry) {
-            Some(staged) => Some(staged.to_vec()),
-            None => store.body(known.body).ok(),
-        };
-        return judge_duplicate(arrival, earlier);
+        return check_same(transaction, store, &known, &arrival.envelope)
+            .map(|()| Admitted::Duplicate);
     }
     payload::validate(&arrival.envelope)?;
     let now = transaction.now();
@@ -89,13 +87,26 @@ pub fn admit(
     Ok(Admitted::Accepted)
 }
 
-fn judge_duplicate(arrival: &Arrival, earlier: Option<Vec<u8>>) -> Result<Admitted, Refusal> {
+/// Whether a message is the one that came earlier under its id.
+///
+/// # Errors
+/// `id_conflict` when it is another one.
+pub fn check_same(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    known: &Known,
+    envelope: &Envelope,
+) -> Result<(), Refusal> {
+    let earlier = match transaction.staged_body(known.entry) {
+        Some(staged) => Some(staged.to_vec()),
+        None => store.body(known.body).ok(),
+    };
     let same = earlier.is_none_or(|bytes| {
         parse_one_within(bytes, RELAYED_BYTES_MAX)
-            .is_ok_and(|first| first.body_digest() == arrival.envelope.body_digest())
+            .is_ok_and(|first| first.body_digest() == envelope.body_digest())
     });
     if same {
-        return Ok(Admitted::Duplicate);
+        return Ok(());
     }
     let detail = "this message_id was used for another message; give each message an id of its own";
     Err(Refusal::new(ErrorCode::IdConflict, detail).at("message_id"))

@@ -1,16 +1,16 @@
-//! Whatever arrives that is not a message of the protocol: a documented refusal, an audit entry,
-//! no panic, and nothing else changes. What is wrong for each field follows from the documentation.
+//! What is not a message of the protocol: wrong values for each documented field, and bodies drawn
+//! at random; with a program as the target, and the check of its answers. It has no tests itself.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use loki_openclaw::clock::Clock;
 use reqwest::blocking::Client;
 use serde_json::{Map, Value, json};
 use storage::inspect::{AuditFilter, Inspect};
 
-use crate::support::{Program, World, say};
+use crate::support::{Program, World};
 
 /// The kinds of fields, by the words with which the documentation begins them.
 const KINDS: [&str; 15] = [
@@ -183,7 +183,7 @@ fn sound(message_type: &str) -> Map<String, Value> {
 }
 
 /// Each message type with each field wrong in each way, and the field's path.
-fn wrong_messages() -> Vec<(Value, String)> {
+pub fn wrong_messages() -> Vec<(Value, String)> {
     let mut messages = Vec::new();
     for (message_type, fields) in fields() {
         for (name, kind) in fields {
@@ -203,54 +203,100 @@ fn wrong_messages() -> Vec<(Value, String)> {
     messages
 }
 
-/// A server under fire, and what it counted.
-struct Target<'a> {
+/// A program under fire, and what it counted.
+pub struct Target<'a> {
     world: &'a World,
-    server: Option<Program>,
+    program: Program,
+    /// Where messages go.
+    path: &'static str,
+    /// What could change.
+    state: &'static [&'static str],
+    /// Its data folder.
+    data: PathBuf,
     client: Client,
     codes: BTreeMap<String, u64>,
     refused: usize,
 }
 
 impl<'a> Target<'a> {
-    fn new(world: &'a World) -> Self {
-        let client = Client::builder().no_proxy().build().expect("a client");
-        let server = Some(world.server("server", 0));
-        Self { world, server, client, codes: codes(), refused: 0 }
+    pub fn server(world: &'a World) -> Self {
+        let (program, data) = (world.server("server", 0), world.path("server"));
+        let state = &["/tasks", "/agents", "/state/default"];
+        Self::new(world, program, data, "/messages", state)
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.server.as_ref().expect("a server").address)
+    /// A bridge whose server is away.
+    pub fn bridge(world: &'a World) -> Self {
+        world.write("one/.loki/config.yaml", "agents:\n  - type: eng-qa\n    command: [cat]\n");
+        let program = world.bridge("one", "http://127.0.0.1:9", "loki-one");
+        let data = world.path("one/.loki/openclaw");
+        let state = &["/api/openclaw/tasks", "/api/openclaw/messages"];
+        Self::new(world, program, data, "/api/openclaw/send", state)
+    }
+
+    fn new(
+        world: &'a World,
+        program: Program,
+        data: PathBuf,
+        path: &'static str,
+        state: &'static [&'static str],
+    ) -> Self {
+        let client = Client::builder().no_proxy().build().expect("a client");
+        Self { world, program, path, state, data, client, codes: codes(), refused: 0 }
+    }
+
+    /// It is the bridge and not the server.
+    pub fn is_bridge(&self) -> bool {
+        self.path != "/messages"
+    }
+
+    /// Its base URL.
+    pub fn address(&self) -> &str {
+        &self.program.address
     }
 
     /// All that could have changed.
-    fn state(&self) -> Value {
-        let all = ["/tasks", "/agents", "/state/default"];
-        all.map(|path| self.world.get(&self.url(path)).expect("an answer")).into()
+    pub fn state(&self) -> Value {
+        let url = |path: &&str| format!("{}{path}", self.program.address);
+        self.state.iter().map(|path| self.world.get(&url(path)).expect("an answer")).collect()
     }
 
-    /// Posts a body; the problem that came back, or the results of a batch.
-    fn post(&mut self, path: &str, body: Vec<u8>) -> (u16, Value) {
-        let shown = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
-        let request = self.client.post(self.url(path)).body(body);
+    /// Whether an error has a documented code with its status.
+    pub fn check(&mut self, sent: &str, status: Option<u16>, error: &Value) {
+        self.refused += 1;
+        let code = error["code"].as_str().unwrap_or_default();
+        let documented = self.codes.get(code).copied();
+        assert!(documented.is_some(), "{sent} brings {error}");
+        let right = status.is_none_or(|status| documented == Some(u64::from(status)));
+        assert!(right, "{sent} brings {status:?} {error}");
+    }
+
+    /// Posts a body; the status, and the problem or the results that came back.
+    pub fn post(&mut self, body: Vec<u8>) -> (u16, Value) {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
+        let url = format!("{}{}", self.program.address, self.path);
+        let request = self.client.post(url).body(body);
         let response = request.header("content-type", "application/json").send().expect("answered");
         let status = response.status().as_u16();
         let answer: Value = response.json().unwrap_or_else(|error| panic!("{shown}: {error}"));
         if status >= 400 {
-            self.refused += 1;
-            let code = answer["code"].as_str().unwrap_or_default();
-            let documented = self.codes.get(code).copied();
-            assert_eq!(documented, Some(u64::from(status)), "{shown} brings {status} {answer}");
-            assert!(answer["detail"].is_string(), "{answer}");
+            self.check(&shown, Some(status), &answer);
+            assert!(answer["detail"].is_string(), "{shown} brings {answer}");
         }
         (status, answer)
     }
 
-    /// Stops it: no panic, and an audit entry for each refusal.
-    fn finish(mut self) {
-        assert_eq!(self.server.take().expect("a server").stop(), Some(0));
+    /// Stops it: there was no panic.
+    pub fn stop(self) {
+        assert_eq!(self.program.stop(), Some(0));
         assert!(!self.world.logs().contains("panicked"), "{}", self.world.logs());
-        assert_eq!(rejections(&self.world.path("server")), self.refused, "audited refusals");
+    }
+
+    /// Stops it: there was no panic, and there is an audit entry for each refusal.
+    pub fn finish(self) {
+        let (data, refused) = (self.data.clone(), self.refused);
+        self.stop();
+        assert_eq!(rejections(&data), refused, "audited refusals");
     }
 }
 
@@ -270,27 +316,12 @@ fn rejections(folder: &Path) -> usize {
     }
 }
 
-#[test]
-fn a_wrong_type_in_any_field_is_refused_by_its_name() {
-    let world = World::new();
-    let mut target = Target::new(&world);
-    let before = target.state();
-    for (message, field) in wrong_messages() {
-        let (status, answer) = target.post("/messages", message.to_string().into_bytes());
-        assert_eq!(status, 400, "{message} brings {answer}");
-        let named = answer["field"].as_str().unwrap_or_default();
-        assert!(named.starts_with(&field), "{message} brings {answer}");
-    }
-    assert_eq!(target.state(), before);
-    target.finish();
-}
-
 /// An index or a length drawn at random, up to `bound`.
-fn upto(chance: &Clock, bound: usize) -> usize {
+pub fn upto(chance: &Clock, bound: usize) -> usize {
     usize::try_from(chance.draw(bound as u64)).expect("within the bound")
 }
 
-fn byte(chance: &Clock) -> u8 {
+pub fn byte(chance: &Clock) -> u8 {
     u8::try_from(chance.draw(255)).expect("a byte")
 }
 
@@ -314,7 +345,7 @@ fn any(chance: &Clock, depth: u64) -> Value {
 }
 
 /// A body drawn at random: bytes, or a message with something wrong in it.
-fn body(chance: &Clock, number: u64) -> Vec<u8> {
+pub fn body(chance: &Clock, number: u64) -> Vec<u8> {
     let types = ["task_accept", "task_update", "task_complete", "task_cancel", "no_such_type"];
     let message_type = types[upto(chance, 4)];
     let mut message = json!({
@@ -368,28 +399,4 @@ fn body(chance: &Clock, number: u64) -> Vec<u8> {
             bytes
         }
     }
-}
-
-/// `LOKI_GARBAGE_BODIES` sends more, `LOKI_GARBAGE_SEED` the same again.
-#[test]
-fn garbage_is_refused_and_changes_nothing() {
-    let world = World::new();
-    let mut target = Target::new(&world);
-    let setting = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let seed = setting("LOKI_GARBAGE_SEED").unwrap_or_else(|| world.clock().draw(1 << 32));
-    say(&format!("LOKI_GARBAGE_SEED={seed}"));
-    let chance = Clock::simulated(0, seed);
-    let before = target.state();
-    for number in 0..setting("LOKI_GARBAGE_BODIES").unwrap_or(1_000) {
-        let body = body(&chance, number);
-        let shown = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
-        let (status, answer) = target.post("/messages", body);
-        // A random change may leave an array of refused messages, or an unknown type with a `to`.
-        let refused = status >= 400 || !answer.to_string().contains("\"accepted\"");
-        assert!(refused, "{shown} brings {status} {answer}");
-    }
-    let large = format!(r#"{{"message_type":"x","payload":"{}"}}"#, "x".repeat(1 << 20));
-    assert_eq!(target.post("/messages", large.into_bytes()).0, 413);
-    assert_eq!(target.state(), before);
-    target.finish();
 }

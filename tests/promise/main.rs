@@ -5,6 +5,7 @@ mod clients;
 mod crash;
 mod delivery;
 mod garbage;
+mod hostile;
 mod link;
 mod outage;
 mod refusals;

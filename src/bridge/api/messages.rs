@@ -1,20 +1,21 @@
 //! The routes about messages: lists, one with its content, sending and retrying.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use storage::record::{Direction, Status};
 use storage::view::Filter;
 
 use super::problem::Failed;
-use super::{Shared, limit};
+use super::{Shared, limit, query, read};
+use crate::bridge::Bridge;
 use crate::bridge::history::{self, Detail, History, Page};
 use crate::clock::{Millis, parse_rfc3339};
-use crate::protocol::{EnvelopeBuilder, ErrorCode, Fields, MessageType, Refusal};
+use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, parse_one};
 
 /// Messages of a page unless the caller asks for another number.
 const LIMIT_USUAL: usize = 50;
@@ -70,12 +71,16 @@ fn time(field: &str, text: Option<String>) -> Result<Option<Millis>, Refusal> {
 }
 
 /// `GET /api/openclaw/messages`
-pub async fn list(State(api): Shared, Query(asked): Query<Asked>) -> Result<Json<Page>, Failed> {
-    Ok(Json(api.history.list(&asked.filter()?)?))
+pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Page>, Failed> {
+    Ok(Json(api.history.list(&query::<Asked>(&uri)?.filter()?)?))
 }
 
 /// `GET /api/openclaw/messages/{id}`
-pub async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<Detail>, Failed> {
+pub async fn show(
+    State(api): Shared,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Detail>, Failed> {
+    let Path(id) = id.map_err(|_| Failed::missing("no message has this id"))?;
     Ok(Json(detail(&*api.history, &id)?))
 }
 
@@ -84,44 +89,50 @@ pub fn detail(history: &dyn History, id: &str) -> Result<Detail, Failed> {
     history.show(id)?.ok_or_else(|| Failed::missing("no message has this id"))
 }
 
-/// The body of a send.
-#[derive(Debug, Deserialize)]
-struct Sent {
-    message_type: String,
-    payload: Option<Box<RawValue>>,
-    to: Option<String>,
-    expires_at: Option<String>,
-    ordering_key: Option<String>,
-    message_id: Option<String>,
+/// `POST /api/openclaw/send`: an envelope, in which the bridge fills in what is its own.
+pub async fn send(State(api): Shared, body: Body) -> Result<(StatusCode, Json<Value>), Failed> {
+    let bridge = &api.bridge;
+    let sent = async {
+        let envelope = parse_one(read(body).await?).map_err(|it| it.refusal)?;
+        let envelope = own(bridge, &envelope)?;
+        let message_id = envelope.message_id().map(str::to_owned);
+        bridge.send(envelope).await?;
+        Ok(Json(json!({ "message_id": message_id, "status": "pending" })))
+    };
+    match sent.await {
+        Ok(answer) => Ok((StatusCode::ACCEPTED, answer)),
+        Err(Failed(refusal)) => {
+            bridge.note_rejected(&refusal);
+            Err(Failed(refusal))
+        }
+    }
 }
 
-/// `POST /api/openclaw/send`
-pub async fn send(State(api): Shared, body: Bytes) -> Result<(StatusCode, Json<Value>), Failed> {
-    let sent: Sent = read(&body)?;
-    let message_type = MessageType::from(sent.message_type.as_str());
+/// The message as one of this bridge.
+fn own(bridge: &Bridge, envelope: &Envelope) -> Result<Envelope, Refusal> {
     let own = [MessageType::Register, MessageType::Heartbeat, MessageType::Ack, MessageType::Nack];
-    if own.contains(&message_type) {
+    if own.contains(envelope.message_type()) {
         let wanted = "another type; this one is sent by the bridge itself";
-        return Err(Refusal::invalid("message_type", wanted).into());
+        return Err(Refusal::invalid("message_type", wanted));
     }
-    let (bridge, assigned) = (&api.bridge, api.bridge.clock().message_id());
-    let message_id = sent.message_id.unwrap_or(assigned);
-    let fields = Fields {
-        message_id: Some(&message_id),
-        agent_id: Some(&bridge.settings().agent_id),
-        namespace: Some(&bridge.settings().namespace),
+    let settings = bridge.settings();
+    let fields = [
+        ("agent_id", envelope.agent_id(), &settings.agent_id),
+        ("namespace", envelope.given_namespace(), &settings.namespace),
+    ];
+    for (field, given, own) in fields {
+        if given.is_some_and(|given| given != own) {
+            let detail = format!("leave out {field}; this bridge has {own}");
+            return Err(Refusal::new(ErrorCode::Forbidden, detail).at(field));
+        }
+    }
+    envelope.fill_missing(&Fields {
+        message_id: Some(&bridge.clock().message_id()),
+        agent_id: Some(&settings.agent_id),
+        namespace: Some(&settings.namespace),
         timestamp: Some(bridge.clock().now()),
-        to: sent.to.as_deref(),
-        expires_at: time("expires_at", sent.expires_at)?,
-        ordering_key: sent.ordering_key.as_deref(),
         ..Fields::default()
-    };
-    let mut builder = EnvelopeBuilder::new(message_type, fields);
-    if let Some(payload) = &sent.payload {
-        builder = builder.payload(payload);
-    }
-    bridge.send(builder.build()?).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "message_id": message_id, "status": "pending" }))))
+    })
 }
 
 /// The body of a retry; without ids, every failed message.
@@ -132,8 +143,12 @@ struct Again {
 }
 
 /// `POST /api/openclaw/retry`
-pub async fn retry(State(api): Shared, body: Bytes) -> Result<Json<Value>, Failed> {
-    let again: Again = if body.is_empty() { Again::default() } else { read(&body)? };
+pub async fn retry(State(api): Shared, body: Body) -> Result<Json<Value>, Failed> {
+    let body = read(body).await?;
+    let again = if body.is_empty() { Ok(Again::default()) } else { serde_json::from_slice(&body) };
+    let again = again.map_err(|_| {
+        Refusal::new(ErrorCode::Malformed, "send an object with message_ids, a list of strings")
+    })?;
     let named = again.message_ids.len();
     let actor = &api.bridge.settings().agent_id;
     let retried = history::retry(api.bridge.store(), actor, again.message_ids).await?;
@@ -142,10 +157,4 @@ pub async fn retry(State(api): Shared, body: Bytes) -> Result<Json<Value>, Faile
         return Err(Refusal::new(ErrorCode::WrongState, detail).into());
     }
     Ok(Json(json!({ "retried": retried })))
-}
-
-fn read<'body, T: Deserialize<'body>>(body: &'body [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| {
-        Refusal::new(ErrorCode::Malformed, format!("send one json object; {error}"))
-    })
 }
