@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use tokio_tungstenite::connect_async;
+use tokio_tungstenite::connect_async_with_config;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -16,6 +16,10 @@ use super::feed::Feed;
 use super::socket::{Socket, Wire};
 use crate::protocol::payload::{Nack, RegisterAck};
 use crate::protocol::{Envelope, MessageType, RELAYED_BYTES_MAX, Refusal, parse_one_within};
+
+/// What is written leaves at once: an answer that waits for the acknowledgement of an earlier one
+/// comes 40 ms late.
+const NO_DELAY: bool = true;
 
 /// Where and how to connect.
 #[derive(Clone, Debug)]
@@ -127,7 +131,7 @@ async fn open(
         })?;
         request.headers_mut().insert("authorization", value);
     }
-    let socket = match connect_async(request).await {
+    let socket = match connect_async_with_config(request, None, NO_DELAY).await {
         Ok((socket, _)) => socket,
         Err(Error::Http(response)) => {
             let status = response.status().as_u16();

@@ -13,6 +13,9 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::garbage::{Target, body, byte, upto, wrong_messages};
 use crate::support::{PATIENCE, World, say};
 
+/// How late an acknowledgement of TCP may be: what waits for one takes longer than this.
+const DELAYED_ACK_MILLIS: u64 = 35;
+
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
@@ -129,6 +132,7 @@ fn a_websocket_judges_each_message_of_a_frame_alone() {
         let register = json!({"message_type": "register", "agent_id": "fuzz", "payload": {}});
         receipts(&mut socket, &register.to_string(), 1).await;
         // Receipts are never answered, not even bad ones.
+        let mut times = Vec::new();
         let answered = |(wrong, _): &(Value, String)| wrong["message_type"] != "ack";
         let all = wrong_messages().into_iter().filter(answered);
         for (number, (wrong, field)) in all.enumerate() {
@@ -136,13 +140,18 @@ fn a_websocket_judges_each_message_of_a_frame_alone() {
             let sound = json!({"message_type": "capability_response", "message_id": id,
                 "payload": {"supported": false}});
             let frame = json!([wrong, sound]).to_string();
+            let begun = world.clock().monotonic();
             let answers = receipts(&mut socket, &frame, 2).await;
+            times.push(world.clock().monotonic() - begun);
             let of = |kind: &str| answers.iter().find(|one| one["message_type"] == kind);
             let error = &of("nack").expect("a nack")["payload"]["error"];
             assert!(error["field"].as_str().is_some_and(|it| it.starts_with(&field)), "{error}");
             target.check(&frame, None, error);
             assert!(of("ack").expect("an ack").to_string().contains(&id), "{answers:?}");
         }
+        times.sort_unstable();
+        let median = times[times.len() / 2];
+        assert!(median < DELAYED_ACK_MILLIS, "an answer waits for the one before it: {median} ms");
         for number in 0..bodies() / 4 {
             let Ok(text) = String::from_utf8(body(&chance, number)) else { continue };
             if text.starts_with('[') || text.is_empty() {
