@@ -4,6 +4,7 @@
 mod clients;
 mod crash;
 mod delivery;
+mod disk;
 mod garbage;
 mod hostile;
 mod link;
