@@ -1,5 +1,6 @@
 //! Starts and kills the real programs, and asks their APIs. It knows nothing of their inside.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use loki_openclaw::clock::Clock;
 use parking_lot::Mutex;
 use serde_json::Value;
+use storage::inspect::{AuditFilter, Inspect};
 use tempfile::TempDir;
 
 /// How long anything in these tests may take: far above what it takes on a busy machine.
@@ -170,6 +172,11 @@ impl Program {
         self.address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it as a crash would.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
@@ -178,7 +185,7 @@ impl Program {
 
     /// Asks it to stop and waits; its exit code.
     pub fn stop(mut self) -> Option<i32> {
-        let pid = i32::try_from(self.child.id()).expect("a pid");
+        let pid = i32::try_from(self.pid()).expect("a pid");
         let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
         self.child.wait().expect("reaped").code()
@@ -206,4 +213,23 @@ pub fn output(command: &mut Command) -> (Option<i32>, String, String) {
 /// Tells whoever runs the tests a seed or a figure.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// How often each id was received, by the audit log.
+pub fn received(folder: &Path) -> BTreeMap<String, usize> {
+    let inspect = Inspect::open(folder).expect("the store");
+    assert!(inspect.damage().is_empty(), "{:?}", inspect.damage());
+    let events = vec!["message.received".to_owned()];
+    let mut filter = AuditFilter { events, ..AuditFilter::default() };
+    let mut times = BTreeMap::new();
+    loop {
+        let page = inspect.audit(&filter).expect("the audit log");
+        for entry in page.entries {
+            *times.entry(entry.record.resource.to_string()).or_default() += 1;
+        }
+        filter.before = page.next;
+        if filter.before.is_none() {
+            return times;
+        }
+    }
 }

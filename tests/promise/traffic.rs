@@ -2,7 +2,6 @@
 //! plain agent, `peer`, sends to the bridge and is told what the bridge wrote.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle, park_timeout};
 use std::time::Duration;
@@ -10,9 +9,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
-use storage::inspect::{AuditFilter, Inspect};
 
-use crate::support::World;
+use crate::support::{World, received};
 
 /// Messages of one lane are applied in their order.
 const LANES: u64 = 4;
@@ -213,25 +211,6 @@ impl<'a> Traffic<'a> {
                     .collect();
                 assert!(wrong.is_empty(), "each of {count} is received once, but {wrong:?}");
             }
-        }
-    }
-}
-
-/// How often each id was received, by the audit log.
-fn received(folder: &Path) -> BTreeMap<String, usize> {
-    let inspect = Inspect::open(folder).expect("the store");
-    assert!(inspect.damage().is_empty(), "{:?}", inspect.damage());
-    let events = vec!["message.received".to_owned()];
-    let mut filter = AuditFilter { events, ..AuditFilter::default() };
-    let mut times = BTreeMap::new();
-    loop {
-        let page = inspect.audit(&filter).expect("the audit log");
-        for entry in page.entries {
-            *times.entry(entry.record.resource.to_string()).or_default() += 1;
-        }
-        filter.before = page.next;
-        if filter.before.is_none() {
-            return times;
         }
     }
 }
