@@ -5,6 +5,7 @@ mod clients;
 mod crash;
 mod delivery;
 mod disk;
+mod durable;
 mod garbage;
 mod hostile;
 mod link;
