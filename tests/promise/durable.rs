@@ -89,11 +89,11 @@ fn the_server_acknowledges_nothing_that_its_disk_does_not_have() {
     });
     let messages = format!("{}/messages", server.address);
     let tasks = format!("{}/tasks", server.address);
-    let send = format!("{}/api/openclaw/send", bridge.address);
+    let outgoing = format!("{}/api/openclaw/send", bridge.address);
     let mut mine = sync("over-the-bridge");
     mine["agent_id"] = "loki-one".into();
     let (sent, early) = disk.while_frozen(|| {
-        let sent = soon(&send, &mine);
+        let sent = soon(&outgoing, &mine);
         let early = [soon(&messages, &sync("m")), soon(&tasks, &json!({"task_type": "testing"}))];
         (sent, (early, delivered(&world, &bridge.address)))
     });
@@ -117,14 +117,14 @@ fn the_bridge_acknowledges_nothing_that_its_disk_does_not_have() {
         world.get(&format!("{}/api/openclaw/health", bridge.address))
     });
     let messages = format!("{}/messages", server.address);
-    let send = format!("{}/api/openclaw/send", bridge.address);
+    let outgoing = format!("{}/api/openclaw/send", bridge.address);
     let mut down = sync("to-the-bridge");
     down["to"] = "loki-one".into();
     let mut mine = sync("of-the-bridge");
     mine["agent_id"] = "loki-one".into();
     let (sent, early, mailbox) = disk.while_frozen(|| {
         let sent = soon(&messages, &down);
-        let early = soon(&send, &mine);
+        let early = soon(&outgoing, &mine);
         (sent, early, world.get(&format!("{messages}?agent_id=loki-one")))
     });
     assert_eq!((sent, early), (Some(202), None), "acknowledged although nothing was written");
@@ -134,6 +134,6 @@ fn the_bridge_acknowledges_nothing_that_its_disk_does_not_have() {
         let mailbox = world.get(&format!("{messages}?agent_id=loki-one"))?;
         (mailbox["messages"] == json!([])).then_some(())
     });
-    assert_eq!(soon(&send, &mine), Some(202));
+    assert_eq!(soon(&outgoing, &mine), Some(202));
     assert_eq!((bridge.stop(), server.stop()), (Some(0), Some(0)));
 }
