@@ -87,6 +87,22 @@ pub fn admit(
     Ok(Admitted::Accepted)
 }
 
+/// Whether the id of a message is known, so that it is judged as a duplicate.
+pub fn is_known(transaction: &Transaction<'_>, arrival: &Arrival) -> bool {
+    transaction.find(&arrival.key()).is_some()
+}
+
+/// Judges a message by what is on stable storage alone, without writing: a duplicate is answered
+/// with its stored outcome also when the store takes nothing new. `None` when its id is not known.
+///
+/// # Errors
+/// `id_conflict`, as [`admit`].
+pub fn recorded(store: &Store, arrival: &Arrival) -> Option<Result<Admitted, Refusal>> {
+    let known = store.messages(|messages| messages.find(&arrival.key()))?;
+    let same = check_body(&arrival.envelope, store.body(known.body).ok());
+    Some(same.map(|()| Admitted::Duplicate))
+}
+
 /// Whether a message is the one that came earlier under its id.
 ///
 /// # Errors
@@ -101,6 +117,10 @@ pub fn check_same(
         Some(staged) => Some(staged.to_vec()),
         None => store.body(known.body).ok(),
     };
+    check_body(envelope, earlier)
+}
+
+fn check_body(envelope: &Envelope, earlier: Option<Vec<u8>>) -> Result<(), Refusal> {
     let same = earlier.is_none_or(|bytes| {
         parse_one_within(bytes, RELAYED_BYTES_MAX)
             .is_ok_and(|first| first.body_digest() == envelope.body_digest())

@@ -17,6 +17,9 @@ use crate::protocol::{ErrorCode, Refusal};
 /// often 65,536.
 pub const SOCKETS_MAX: usize = 10_000;
 
+/// When a caller may try again after the store did not write.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
 /// The shared parts of a running server.
 pub struct Core {
     /// Everything durable.
@@ -40,6 +43,28 @@ pub struct Core {
 }
 
 impl Core {
+    /// The shared parts over an open store. Nothing runs yet.
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        rules: Rules,
+        stopping: watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        let core = Arc::new(Self {
+            started: clock.monotonic(),
+            store,
+            clock,
+            rules,
+            life: Life::default(),
+            bells: Bells::default(),
+            wake: Notify::new(),
+            stopping,
+            sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
+        });
+        core.listen();
+        core
+    }
+
     /// Commits a decision of the server.
     pub fn decide<R, F>(self: &Arc<Self>, decide: F) -> Commit<Result<R, Refusal>>
     where
@@ -66,7 +91,7 @@ impl Core {
     }
 
     /// Rings for what each durable frame touched, as long as the server lives.
-    pub fn listen(self: &Arc<Self>) {
+    fn listen(self: &Arc<Self>) {
         let core = Arc::downgrade(self);
         self.store.listen(Box::new(move |published| {
             let Some(core) = core.upgrade() else { return false };
@@ -102,5 +127,10 @@ pub fn task_bell(name: &str) -> String {
 
 /// The refusal when the store cannot write.
 pub fn unavailable(error: &CommitError) -> Refusal {
-    Refusal::new(ErrorCode::Unavailable, format!("try again later; {error}"))
+    let code = match error {
+        // Nothing was written: the journal has no room for more.
+        CommitError::Refused(_) => ErrorCode::StorageFull,
+        CommitError::Stopped | CommitError::Decision => ErrorCode::Unavailable,
+    };
+    Refusal::new(code, format!("try again later; {error}")).retry_after(RETRY_AFTER_SECONDS)
 }

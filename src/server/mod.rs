@@ -5,9 +5,11 @@ pub mod apply;
 pub mod core;
 pub mod desk;
 pub mod intake;
+pub mod lanes;
 pub mod life;
 pub mod mail;
 pub mod matching;
+pub mod members;
 pub mod model;
 pub mod registry;
 mod routes;
@@ -27,12 +29,11 @@ use storage::event::Event;
 use storage::store::Store;
 use storage::transaction::Act;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use self::core::Core;
 pub use self::desk::Rules;
-use self::life::{Bells, Life};
 use crate::clock::Clock;
 use crate::protocol::SERVER_AGENT_ID;
 
@@ -90,24 +91,13 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let (stop, stopping) = watch::channel(false);
-        let core = Arc::new(Core {
-            started: clock.monotonic(),
-            store,
-            clock,
-            rules,
-            life: Life::default(),
-            bells: Bells::default(),
-            wake: Notify::new(),
-            stopping,
-            sockets: Arc::new(Semaphore::new(core::SOCKETS_MAX)),
-        });
+        let core = Core::new(store, clock, rules, stopping);
         core.decided(|desk| {
             desk.tx.note(Act::new(Event::SessionStart, SERVER_AGENT_ID, "", SERVER_AGENT_ID));
             Ok(())
         })
         .await
         .map_err(|refusal| StartError::Store(refusal.detail))?;
-        core.listen();
         let sockets = Arc::clone(&core.sockets);
         let mut tasks = JoinSet::new();
         tasks.spawn(scheduler::run(Arc::clone(&core)));

@@ -3,10 +3,11 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use storage::record::{EntityKey, Kind};
 
+use super::members::Members;
 use crate::clock::Millis;
 use crate::protocol::payload::{
     Artifact, Priority, RejectReason, Requirements, TaskError, TaskOffer,
@@ -148,8 +149,11 @@ pub struct Task {
     pub target_agent: Option<String>,
     /// The agent that shared it; `None` for one of the REST interface.
     pub offered_by: Option<String>,
-    /// Members of the offer that this version does not know, and `sealed`: they go on as they are.
-    pub extra: Map<String, Value>,
+    /// Members of the offer that go on as they are: unknown ones, `sealed` and `requirements`.
+    pub extra: Members,
+    /// Members of the envelope that shared it which this version does not know.
+    #[serde(default)]
+    pub envelope_extra: Members,
     /// The trace that it belongs to.
     pub traceparent: Option<String>,
     /// Where it stands.

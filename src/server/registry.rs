@@ -107,13 +107,13 @@ pub fn heartbeat(
 }
 
 /// An agent gave a sign of life by whatever it sent.
-pub fn alive(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str) {
-    let who = name(namespace, agent_id);
+///
+/// Whoever never registered is not waited for.
+pub fn alive(desk: &mut Desk<'_, '_>, agent: Option<Agent>) {
+    let Some(agent) = agent else { return };
+    let who = name(&agent.namespace, &agent.agent_id);
     desk.life.seen(&who, desk.clock.monotonic(), desk.clock.now());
-    let agent = desk.agent(namespace, agent_id);
-    if let Some(agent) = agent.filter(|agent| agent.status == Presence::Lost) {
-        presence(desk, agent, Presence::Online);
-    }
+    presence(desk, agent, Presence::Online);
 }
 
 /// Writes whether an agent is there, when that changed.

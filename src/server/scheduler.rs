@@ -154,10 +154,15 @@ pub fn match_waiting(desk: &mut Desk<'_, '_>) -> Result<Vec<(Name, u32)>, Refusa
         let staff = candidates.entry(namespace.clone()).or_insert_with(|| staff(desk, &namespace));
         match matching::choose(&task, staff) {
             Ok(chosen) => {
-                chosen.running += 1;
                 let agent_id = chosen.agent.agent_id.clone();
-                tasks::offer(desk, &mut task, &agent_id)?;
-                offers.push((name(&namespace, &task_id), task.attempt));
+                match tasks::offer(desk, &mut task, &agent_id) {
+                    Ok(()) => {
+                        chosen.running += 1;
+                        offers.push((name(&namespace, &task_id), task.attempt));
+                    }
+                    // The others must not wait for one that no agent can be sent.
+                    Err(refusal) => tasks::fail(desk, &namespace, &task_id, &refusal)?,
+                }
             }
             Err(reason) if task.pending_reason.as_deref() != Some(reason) => {
                 task.pending_reason = Some(reason.to_owned());

@@ -57,14 +57,17 @@ pub fn offer(desk: &mut Desk<'_, '_>, task: &mut Task, agent_id: &str) -> Result
         files: task.files.clone(),
         priority: task.priority,
         deadline: task.deadline,
-        requirements: task.requirements.clone(),
+        // Among the members that go on with their exact text.
+        requirements: None,
         target_agent: task.target_agent.clone(),
         attempt: Some(task.attempt),
         offered_by: task.offered_by.clone(),
     };
     let mut payload = task.extra.clone();
     if let Ok(serde_json::Value::Object(known)) = serde_json::to_value(&offer) {
-        payload.extend(known);
+        for (name, value) in known {
+            payload.extend(serde_json::value::to_raw_value(&value).ok().map(|raw| (name, raw)));
+        }
     }
     let fields = Fields {
         // An offer that is not answered in time is withdrawn: it must not be delivered later.
@@ -72,7 +75,8 @@ pub fn offer(desk: &mut Desk<'_, '_>, task: &mut Task, agent_id: &str) -> Result
         traceparent: task.traceparent.as_deref(),
         ..Fields::default()
     };
-    desk.send(agent_id, &task.namespace, MessageType::TaskOffer, &payload, &fields)?;
+    let kind = MessageType::TaskOffer;
+    desk.send_with(agent_id, &task.namespace, kind, &payload, &fields, &task.envelope_extra)?;
     desk.slot(Event::TaskOffer, task, agent_id, true);
     desk.put_task(Event::TaskOffer, SERVER_AGENT_ID, task);
     Ok(())
@@ -318,6 +322,25 @@ pub fn take_back(desk: &mut Desk<'_, '_>, task: &mut Task, why: &str) -> Result<
     task.step(desk.now(), TaskStatus::Failed, holder.as_deref(), Some(&message));
     desk.put_task(Event::TaskFail, SERVER_AGENT_ID, task);
     tell_origin(desk, task, "max_attempts", &message)
+}
+
+/// A task that cannot be offered at all, because its offer would be too large, fails.
+///
+/// # Errors
+/// When a message cannot be written.
+pub fn fail(
+    desk: &mut Desk<'_, '_>,
+    namespace: &str,
+    task_id: &str,
+    refusal: &Refusal,
+) -> Result<(), Refusal> {
+    let mut task = desk.task(namespace, task_id)?;
+    let code = refusal.code.as_str();
+    task.error =
+        Some(TaskError { code: Some(code.to_owned()), message: Some(refusal.detail.clone()) });
+    task.step(desk.now(), TaskStatus::Failed, None, Some(&refusal.detail));
+    desk.put_task(Event::TaskFail, SERVER_AGENT_ID, &task);
+    tell_origin(desk, &task, code, &refusal.detail)
 }
 
 /// The offer of this grant was not answered in time.

@@ -139,7 +139,7 @@ async fn alive(
     core.decided(move |desk| {
         let agent = desk.agent(&namespace, &agent_id);
         registry::check_session(agent.as_ref(), session_id.as_deref())?;
-        registry::alive(desk, &namespace, &agent_id);
+        registry::alive(desk, agent);
         Ok(())
     })
     .await

@@ -23,7 +23,7 @@ use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID, is_identifier};
 use crate::server::core::{Core, task_bell};
 use crate::server::desk::{Desk, unknown_task};
 use crate::server::model::{Task, TaskStatus, decode, encode, task_key};
-use crate::server::{apply, tasks, view};
+use crate::server::{members, tasks, view};
 
 /// How long an idempotency key is remembered.
 const IDEMPOTENCY_MILLIS: Millis = 24 * 60 * 60 * 1_000;
@@ -49,8 +49,8 @@ pub(super) async fn create(
     let parameters = Parameters::of(&uri)?;
     let body = read(body).await?;
     let offer = read_submission(&body, &core.clock.message_id())?;
-    let members: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let namespace = match members.get("namespace").and_then(Value::as_str) {
+    let submitted: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let namespace = match submitted.get("namespace").and_then(Value::as_str) {
         Some(given) if !is_identifier(given) => {
             return Err(Refusal::invalid("namespace", "an identifier").into());
         }
@@ -63,7 +63,7 @@ pub(super) async fn create(
     let task_id = core
         .decided(move |desk| {
             let mut task = Task::new(&namespace, offer, None, desk.now());
-            task.extra = apply::extra(members);
+            task.extra = members::of_offer(&body);
             task.traceparent = traceparent;
             submit(desk, task, key.as_deref(), &body)
         })
