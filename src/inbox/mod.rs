@@ -86,6 +86,22 @@ pub fn admit(
     Ok(Admitted::Accepted)
 }
 
+/// Whether the id of a message is known, so that it is judged as a duplicate.
+pub fn is_known(transaction: &Transaction<'_>, arrival: &Arrival) -> bool {
+    transaction.find(&arrival.key()).is_some()
+}
+
+/// Judges a message by what is on stable storage alone, without writing: a duplicate is answered
+/// with its stored outcome also when the store takes nothing new. `None` when its id is not known.
+///
+/// # Errors
+/// `id_conflict`, as [`admit`].
+pub fn recorded(store: &Store, arrival: &Arrival) -> Option<Result<Admitted, Refusal>> {
+    let known = store.messages(|messages| messages.find(&arrival.key()))?;
+    let same = is_same(&arrival.envelope, store.body(known.body).ok());
+    Some(same.map(|()| Admitted::Duplicate))
+}
+
 /// Whether a message is the one that is known under this key. One whose body was dropped since is
 /// taken for the same.
 ///
@@ -101,6 +117,10 @@ pub fn check_same(
         let staged = transaction.staged_body(known.entry).map(<[u8]>::to_vec);
         staged.or_else(|| store.body(known.body).ok())
     });
+    is_same(envelope, earlier)
+}
+
+fn is_same(envelope: &Envelope, earlier: Option<Vec<u8>>) -> Result<(), Refusal> {
     let same = earlier.is_none_or(|bytes| {
         parse_one_within(bytes, RELAYED_BYTES_MAX)
             .is_ok_and(|first| first.body_digest() == envelope.body_digest())

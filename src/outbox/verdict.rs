@@ -197,6 +197,8 @@ mod tests {
             maybe_delivered: false,
             error: "".into(),
             updated_at: 1_000,
+            accepted_at: 1_000,
+            lane_at: EntryId::default(),
         }
     }
 

@@ -1,10 +1,8 @@
 //! What an admitted message does, by its type. One decision a message; it answers nobody.
 
-use serde_json::Value;
-
 use super::desk::Desk;
 use super::model::Task;
-use super::{registry, shared, tasks};
+use super::{members, progress, registry, shared, tasks};
 use crate::protocol::payload::{
     CapabilityQuery, TaskAccept, TaskCancel, TaskComplete, TaskOffer, TaskReject, TaskUpdate,
 };
@@ -32,7 +30,7 @@ pub fn message(
         }
         MessageType::TaskUpdate => {
             let update = envelope.payload::<TaskUpdate>()?;
-            tasks::update(desk, namespace, sender, envelope, update)
+            progress::update(desk, namespace, sender, envelope, update)
         }
         MessageType::TaskComplete => {
             let complete = envelope.payload::<TaskComplete>()?;
@@ -66,33 +64,10 @@ fn offer(
         registry::check_known(desk, namespace, target)?;
     }
     let mut task = Task::new(namespace, offer, Some(sender), desk.now());
-    task.extra = extra(envelope.payload_value());
+    task.extra = members::of_offer(envelope.payload_raw());
+    task.envelope_extra = members::of_envelope(envelope);
     task.traceparent = envelope.traceparent().map(str::to_owned);
     tasks::create(desk, task).map(|_| ())
-}
-
-/// The members of an offer that this version does not know.
-pub fn extra(payload: Value) -> serde_json::Map<String, Value> {
-    const KNOWN: [&str; 11] = [
-        "task_id",
-        "task_type",
-        "description",
-        "files",
-        "priority",
-        "deadline",
-        "requirements",
-        "target_agent",
-        "attempt",
-        "offered_by",
-        "namespace",
-    ];
-    match payload {
-        Value::Object(mut members) => {
-            members.retain(|name, _| !KNOWN.contains(&name.as_str()));
-            members
-        }
-        _ => serde_json::Map::new(),
-    }
 }
 
 fn relay(

@@ -7,10 +7,12 @@ use serde::Serialize;
 use serde_json::json;
 use storage::event::Event;
 use storage::record::{EntityKey, Kind, Level};
+use storage::store::Store;
 use storage::transaction::{Act, Transaction};
 
 use super::life::Life;
 use super::mail;
+use super::members::{self, Members};
 use super::model::{self, Agent, Task, decode, encode};
 use crate::clock::{Clock, Millis};
 use crate::outbox;
@@ -27,6 +29,10 @@ pub struct Rules {
     pub max_attempts: u32,
     /// How long message ids are remembered.
     pub dedup_window: Duration,
+    /// How long a message may lie in a mailbox.
+    pub max_age: Duration,
+    /// How long finished tasks are kept.
+    pub retention: Duration,
     /// Prefixes of shared state whose values are merged.
     pub merge_prefixes: Vec<String>,
     /// Keys of shared state that only the current version may change; `*` is one segment.
@@ -40,9 +46,21 @@ impl Default for Rules {
             offer_timeout: Duration::from_secs(30),
             max_attempts: 5,
             dedup_window: Duration::from_hours(8 * 24),
+            max_age: Duration::from_hours(7 * 24),
+            retention: Duration::from_hours(30 * 24),
             merge_prefixes: vec!["queue/".to_owned()],
             reject_prefixes: vec!["agent/*/status".to_owned()],
         }
+    }
+}
+
+/// Heartbeat intervals without a sign of life after which an agent is lost.
+const MISSED_MAX: u64 = 3;
+
+impl Rules {
+    /// How long an agent may give no sign of life, in milliseconds.
+    pub fn patience(&self) -> Millis {
+        millis(self.heartbeat).saturating_mul(MISSED_MAX)
     }
 }
 
@@ -61,6 +79,8 @@ pub struct Desk<'a, 'b> {
     pub life: &'a Life,
     /// What the server goes by.
     pub rules: &'a Rules,
+    /// Where bodies are read.
+    pub store: &'a Store,
 }
 
 impl Desk<'_, '_> {
@@ -165,6 +185,22 @@ impl Desk<'_, '_> {
         payload: &impl Serialize,
         more: &Fields<'_>,
     ) -> Result<(), Refusal> {
+        self.send_with(to, namespace, message_type, payload, more, &Members::new()).map(|_| ())
+    }
+
+    /// As [`Desk::send`], with envelope members that somebody else added; gives back the id.
+    ///
+    /// # Errors
+    /// When it is too large to be written.
+    pub fn send_with(
+        &mut self,
+        to: &str,
+        namespace: &str,
+        message_type: MessageType,
+        payload: &impl Serialize,
+        more: &Fields<'_>,
+        extra: &Members,
+    ) -> Result<String, Refusal> {
         let message_id = self.clock.message_id();
         let fields = Fields {
             message_id: Some(&message_id),
@@ -174,9 +210,20 @@ impl Desk<'_, '_> {
             to: Some(to),
             ..more.clone()
         };
-        let envelope = Envelope::compose(message_type, fields, payload)?;
-        outbox::stage(self.tx, &envelope, &mail::mailbox(namespace, to), to);
-        Ok(())
+        let envelope = members::added(&Envelope::compose(message_type, fields, payload)?, extra)?;
+        self.post(&envelope, to)?;
+        Ok(message_id)
+    }
+
+    /// Puts a message into an agent's mailbox. An id that lies there already is an error: whoever
+    /// sent the message must not be told that it is on its way.
+    fn post(&mut self, envelope: &Envelope, to: &str) -> Result<(), Refusal> {
+        let mailbox = mail::mailbox(envelope.namespace(), to);
+        if outbox::stage(self.tx, envelope, &mailbox, to).is_some() {
+            return Ok(());
+        }
+        let detail = format!("send it again later; the mailbox of {to} has this id already");
+        Err(Refusal::new(ErrorCode::Unavailable, detail))
     }
 
     /// Passes a received message on to an agent, as it is but for its routing fields.
@@ -202,14 +249,10 @@ impl Desk<'_, '_> {
             to: Some(to),
             ..Fields::default()
         })?;
+        let routed = filled.with_fields(&Fields { to: Some(to), ..Fields::default() })?;
         // Two senders may use the same id for the same recipient; a mailbox has each id once.
-        let routed = filled.with_fields(&Fields {
-            to: Some(to),
-            message_id: taken.then_some(fresh.as_str()),
-            ..Fields::default()
-        })?;
-        outbox::stage(self.tx, &routed, &mail::mailbox(namespace, to), to);
-        Ok(())
+        let routed = if taken { members::renamed(&routed, &fresh)? } else { routed };
+        self.post(&routed, to)
     }
 }
 

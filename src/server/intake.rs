@@ -1,22 +1,26 @@
 //! Takes the messages of one frame or request: judges, admits and applies each in order, and says
 //! what became of it when all of it is durable. It knows no socket.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use storage::event::Event;
 use storage::record::Level;
+use storage::store::CommitError;
 use storage::transaction::{Act, Body};
+use tokio::time::Instant;
 
 use super::core::{Core, unavailable};
 use super::desk::{Desk, millis};
+use super::lanes::Lanes;
 use super::model::Session;
-use super::{apply, mail, registry};
-use crate::inbox::{self, Admitted, Arrival};
-use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck};
-use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, is_identifier};
+use super::{apply, heads, mail, measure, progress, registry};
+use crate::inbox::{self, Arrival};
+use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck, TaskUpdate};
+use crate::protocol::{
+    Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, is_identifier, validate,
+};
 
 /// Unacknowledged messages that may be under way, each way.
 pub const WINDOW: u32 = 256;
@@ -57,7 +61,7 @@ pub struct Source {
     /// The session that the sender claims to have.
     pub session_id: Option<String>,
     /// Lanes in which a message was refused that will come again.
-    pub blocked: Arc<Mutex<HashSet<String>>>,
+    pub blocked: Arc<Mutex<Lanes>>,
 }
 
 /// Takes messages in order; returns when everything is durable.
@@ -66,15 +70,21 @@ pub async fn take(
     source: &Source,
     messages: Vec<Result<Envelope, Rejected>>,
 ) -> Vec<Taken> {
+    let begun = Instant::now();
     let mut commits = Vec::with_capacity(messages.len());
     for (position, message) in messages.into_iter().enumerate() {
         commits.push(begin(core, source, position, message));
     }
     let mut taken = Vec::with_capacity(commits.len());
     for (mut one, arrival, commit) in commits {
-        if let Some(commit) = commit {
-            let result = commit.await.map_err(|error| unavailable(&error)).and_then(|it| it);
-            one.fate = result.unwrap_or_else(Fate::Refused);
+        if let (Some(commit), Some(arrival)) = (commit, &arrival) {
+            measure::received(arrival.envelope.message_type().as_str());
+            let committed = commit.await;
+            measure::commit(begun, committed.is_ok());
+            one.fate = match committed {
+                Ok(result) => result.unwrap_or_else(Fate::Refused),
+                Err(error) => unwritten(core, source, arrival, &one, &error),
+            };
         }
         if let Fate::Refused(refusal) = &one.fate {
             match arrival {
@@ -84,7 +94,44 @@ pub async fn take(
         }
         taken.push(one);
     }
+    measure::operation("messages", begun);
     taken
+}
+
+/// The fate of a message when the store did not write: a duplicate needs no writing.
+fn unwritten(
+    core: &Core,
+    source: &Source,
+    arrival: &Arrival,
+    one: &Taken,
+    error: &CommitError,
+) -> Fate {
+    match inbox::recorded(&core.store, arrival) {
+        Some(Ok(_)) => Fate::Duplicate,
+        Some(Err(refusal)) => Fate::Refused(refusal),
+        None => {
+            if let Some(lane) = lane(arrival) {
+                source.blocked.lock().block(&lane, &identity(arrival, one.index.is_none()));
+            }
+            Fate::Refused(unavailable(error))
+        }
+    }
+}
+
+/// The lane of a message on a connection.
+fn lane(arrival: &Arrival) -> Option<String> {
+    let (namespace, sender) = (arrival.namespace.as_str(), arrival.sender.as_str());
+    let envelope = &arrival.envelope;
+    let to = envelope.recipient().unwrap_or_default();
+    envelope.lane_key().map(|lane| format!("{namespace}\0{sender}\0{to}\0{lane}"))
+}
+
+/// By what a message is known again when it comes again: without an id of its own, by its content.
+fn identity(arrival: &Arrival, has_own_id: bool) -> String {
+    if has_own_id {
+        return arrival.message_id().to_owned();
+    }
+    heads::hex(&arrival.envelope.body_digest())
 }
 
 type Deciding = storage::commit::Commit<Result<Fate, Refusal>>;
@@ -121,7 +168,7 @@ fn begin(
         fate: Fate::Accepted(None),
         registered: is_register.then(|| (arrival.namespace.clone(), arrival.sender.clone())),
     };
-    let commit = decide(core, source, Arc::clone(&arrival));
+    let commit = decide(core, source, Arc::clone(&arrival), taken.index.is_none());
     (taken, Some(arrival), Some(commit))
 }
 
@@ -154,10 +201,9 @@ fn arrive(core: &Core, source: &Source, envelope: &Envelope) -> Result<Arrival, 
     Ok(Arrival { envelope, namespace, sender, dedup_window: millis(core.rules.dedup_window) })
 }
 
-fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>) -> Deciding {
+fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: bool) -> Deciding {
     let session_id = source.session_id.clone();
     let blocked = Arc::clone(&source.blocked);
-    let store = core.store.clone();
     let window = core.rules.dedup_window.as_secs();
     let durable = arrival.envelope.message_type().is_durable();
     let body = Body::new(if durable { arrival.envelope.raw() } else { b"" });
@@ -169,41 +215,63 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>) -> Deciding 
                 registry::register(desk, namespace, sender, envelope.payload::<Register>()?)?;
             return Ok(Fate::Accepted(Some(greeting(desk, envelope, &session, window))));
         }
-        registry::check_session(desk.agent(namespace, sender).as_ref(), session_id.as_deref())?;
-        registry::alive(desk, namespace, sender);
+        let agent = desk.agent(namespace, sender);
+        registry::check_session(agent.as_ref(), session_id.as_deref())?;
+        registry::alive(desk, agent);
         if let Some(fate) = fleeting(desk, &arrival)? {
             return Ok(fate);
         }
-        let lane = envelope.lane_key().map(|lane| {
-            format!("{namespace}\0{sender}\0{}\0{lane}", envelope.recipient().unwrap_or_default())
-        });
-        if lane.as_ref().is_some_and(|lane| blocked.lock().contains(lane)) {
+        if inbox::is_known(desk.tx, &arrival) {
+            return known(desk, &arrival, body);
+        }
+        if is_surplus(desk, &arrival) {
+            return Ok(Fate::Accepted(None));
+        }
+        let lane = lane(&arrival).map(|lane| (lane, identity(&arrival, has_own_id)));
+        let is_blocked =
+            lane.as_ref().is_some_and(|(lane, message)| !blocked.lock().is_open(lane, message));
+        let result = if is_blocked {
             let detail = "an earlier message of this ordering key was refused; send it first";
-            return Err(Refusal::new(ErrorCode::LaneBlocked, detail));
-        }
-        let (clock, life, rules) = (desk.clock, desk.life, desk.rules);
-        let admitted = inbox::admit(desk.tx, &store, &arrival, body, |tx| {
-            apply::message(&mut Desk { tx, clock, life, rules }, namespace, sender, envelope)
-        });
-        match admitted {
-            Ok(Admitted::Accepted) => Ok(Fate::Accepted(None)),
-            Ok(Admitted::Duplicate) => {
-                desk.tx.note(Act::new(
-                    Event::MessageDuplicate,
-                    sender,
-                    namespace,
-                    arrival.message_id(),
-                ));
-                Ok(Fate::Duplicate)
-            }
-            Err(refusal) => {
-                if let (true, Some(lane)) = (refusal.retryable, lane) {
-                    blocked.lock().insert(lane);
-                }
-                Err(refusal)
+            Err(Refusal::new(ErrorCode::LaneBlocked, detail))
+        } else {
+            let (clock, life, rules, store) = (desk.clock, desk.life, desk.rules, desk.store);
+            inbox::admit(desk.tx, store, &arrival, body, |tx| {
+                let desk = &mut Desk { tx, clock, life, rules, store };
+                apply::message(desk, namespace, sender, envelope)
+            })
+        };
+        if let Some((lane, message)) = lane {
+            let mut lanes = blocked.lock();
+            match &result {
+                Err(refusal) if refusal.retryable => lanes.block(&lane, &message),
+                _ => lanes.open(&lane),
             }
         }
+        result.map(|_| Fate::Accepted(None))
     })
+}
+
+/// A message whose id is known: nothing happens again.
+fn known(desk: &mut Desk<'_, '_>, arrival: &Arrival, body: Body) -> Result<Fate, Refusal> {
+    inbox::admit(desk.tx, desk.store, arrival, body, |_| Ok(()))?;
+    let (sender, namespace) = (&arrival.sender, &arrival.namespace);
+    let act = Act::new(Event::MessageDuplicate, sender, namespace, arrival.message_id());
+    desk.tx.note(act);
+    Ok(Fate::Duplicate)
+}
+
+/// Whether a message is an update that is acknowledged and dropped. Its id is not remembered: what
+/// it says is not worth it, and said again it is judged again.
+fn is_surplus(desk: &Desk<'_, '_>, arrival: &Arrival) -> bool {
+    let (namespace, sender) = (arrival.namespace.as_str(), arrival.sender.as_str());
+    let envelope = &arrival.envelope;
+    if *envelope.message_type() != MessageType::TaskUpdate || validate(envelope).is_err() {
+        return false;
+    }
+    let task = envelope.task_id().and_then(|task_id| desk.find_task(namespace, task_id));
+    let update = envelope.payload::<TaskUpdate>().ok();
+    task.zip(update)
+        .is_some_and(|(task, update)| progress::is_surplus(&task, sender, &update, desk.now()))
 }
 
 /// Takes what is never stored: heartbeats and receipts.
@@ -222,7 +290,7 @@ fn fleeting(desk: &mut Desk<'_, '_>, arrival: &Arrival) -> Result<Option<Fate>, 
         MessageType::Nack => {
             let nack = envelope.payload::<Nack>()?;
             for id in nack.ids() {
-                mail::refused(desk.tx, namespace, sender, id, &nack.refusal());
+                mail::refused(desk, namespace, sender, id, &nack.refusal());
             }
         }
         _ => return Ok(None),
@@ -239,7 +307,7 @@ fn greeting(desk: &Desk<'_, '_>, envelope: &Envelope, session: &Session, window:
         window: Some(WINDOW),
         dedup_window_seconds: Some(window),
         server_time: Some(desk.now()),
-        journal_head: None,
+        journal_head: Some(heads::head(desk.store.reader()).into()),
     };
     serde_json::to_value(ack).unwrap_or_default()
 }

@@ -41,9 +41,10 @@ pub fn task(task: &Task) -> Value {
         "updated_at": rfc3339(task.updated_at),
         "history": task.history.iter().map(step).collect::<Vec<_>>(),
     });
-    let sealed = task.sealed_result.as_ref().or_else(|| task.extra.get("sealed"));
+    let offered = || task.extra.get("sealed").and_then(|it| serde_json::to_value(it).ok());
+    let sealed = task.sealed_result.clone().or_else(offered);
     if let (Some(sealed), Some(view)) = (sealed, view.as_object_mut()) {
-        view.insert("sealed".to_owned(), sealed.clone());
+        view.insert("sealed".to_owned(), sealed);
     }
     view
 }

@@ -263,6 +263,7 @@ async fn inside(transport: Transport, rule: crate::proxy::Rule) -> Inside {
         store: stores[1].store().clone(),
         clock: clock.clone(),
         rules: Rules { heartbeat: Duration::from_secs(1), ..Rules::default() },
+        disk: None,
     });
     let server = server.await.expect("a server");
     let proxy = Proxy::start(&server.url(), rule);

@@ -102,8 +102,7 @@ pub(super) async fn fetch(
     alive(&core, &namespace, agent_id, session(&headers)).await?;
     let mailbox = mail::mailbox(&namespace, agent_id);
     let found = wait_for(&core, &mailbox, wait, || {
-        let now = core.clock.now();
-        let found = mail::unacknowledged(&core.store, &mailbox, after, limit, now);
+        let found = mail::unacknowledged(&core, &mailbox, after, limit);
         (!found.is_empty()).then_some(found)
     })
     .await
@@ -139,7 +138,7 @@ async fn alive(
     core.decided(move |desk| {
         let agent = desk.agent(&namespace, &agent_id);
         registry::check_session(agent.as_ref(), session_id.as_deref())?;
-        registry::alive(desk, &namespace, &agent_id);
+        registry::alive(desk, agent);
         Ok(())
     })
     .await

@@ -1,26 +1,35 @@
 //! Decisions of the server over a store in memory, with a clock that stands still.
 
+mod delivery;
 mod http;
+mod interface;
+mod presence;
+mod upkeep;
+mod wire;
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use storage::fold::State;
-use storage::journal::{Identity, MemoryLog};
+use storage::journal::{Identity, Log, MemoryLog};
 use storage::record::Status;
 use storage::store::Store;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::core::Core;
 use super::desk::Rules;
 use super::intake::{self, Fate, Source};
-use super::life::{Bells, Life, name};
+use super::life::name;
 use super::model::{Agent, Presence, Task, TaskStatus, agent_key, decode, task_key};
-use super::scheduler;
+use super::{mail, scheduler};
 use crate::clock::Clock;
 use crate::protocol::{ErrorCode, parse_frame};
 
 const START: u64 = 1_771_165_800_000;
+
+fn memory() -> MemoryLog {
+    MemoryLog::new(Identity { journal: [1; 16], key: [2; 16] })
+}
 
 struct World {
     core: Arc<Core>,
@@ -30,23 +39,25 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::over(Box::new(memory()))
+    }
+
+    fn over(log: Box<dyn Log>) -> Self {
         let clock = Clock::simulated(START, 7);
         let wall = clock.clone();
-        let log = Box::new(MemoryLog::new(Identity { journal: [1; 16], key: [2; 16] }));
         let now = Box::new(move || wall.now());
         let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let (stop, stopping) = watch::channel(false);
-        let core = Arc::new(Core {
-            started: clock.monotonic(),
-            store,
-            clock,
-            rules: Rules::default(),
-            life: Life::default(),
-            bells: Bells::default(),
-            wake: Notify::new(),
-            stopping,
-            sockets: Arc::new(Semaphore::new(1)),
-        });
+        let core = Core::new(store, clock, Rules::default(), stopping, None);
+        Self { core, source: Source::default(), _stop: stop }
+    }
+
+    /// The same store under a server that was just started.
+    fn restarted(self) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let (store, clock) = (self.core.store.clone(), self.core.clock.clone());
+        let core = Core::new(store, clock, self.core.rules.clone(), stopping, None);
+        scheduler::grace(&core);
         Self { core, source: Source::default(), _stop: stop }
     }
 
@@ -102,6 +113,13 @@ impl World {
         decode(&ledger.get(&agent_key("default", agent_id)).unwrap().value).unwrap()
     }
 
+    /// What an agent that fetches over HTTP gets, oldest first.
+    fn letters(&self, agent_id: &str) -> Vec<Value> {
+        let mailbox = mail::mailbox("default", agent_id);
+        let letters = mail::unacknowledged(&self.core, &mailbox, None, 1_000);
+        letters.iter().map(|letter| serde_json::from_slice(&letter.bytes).unwrap()).collect()
+    }
+
     /// Types of the unfinished messages in a mailbox, oldest first.
     fn mail(&self, agent_id: &str) -> Vec<String> {
         self.core.store.messages(|messages| {
@@ -122,7 +140,7 @@ async fn a_shared_task_is_offered_accepted_and_completed_and_its_origin_hears_of
     world.step().await;
     let task = world.task("t");
     assert_eq!((task.status, task.agent_id.as_deref()), (TaskStatus::Offered, Some("b")));
-    assert_eq!(task.extra["x"], 1);
+    assert_eq!(task.extra["x"].get(), "1");
     assert_eq!(world.mail("b"), ["task_offer"]);
     world.ok("b", "task_accept", json!({"task_id": "t", "attempt": 1})).await;
     world.ok("b", "task_accept", json!({"task_id": "t", "attempt": 1})).await;
@@ -329,10 +347,15 @@ async fn a_message_to_another_agent_waits_in_its_mailbox_and_a_lane_stays_in_ord
     assert!(refusal.code == ErrorCode::UnknownAgent && refusal.retryable);
     let Fate::Refused(refusal) = world.send(note("m-2")).await else { panic!() };
     assert_eq!(refusal.code, ErrorCode::LaneBlocked);
-    let world = World { source: Source::default(), ..world };
     world.register("b").await;
-    assert_eq!(world.send(note("m-1")).await, Fate::Accepted(None));
-    assert_eq!(world.mail("b"), ["review_note"]);
+    let Fate::Refused(refusal) = world.send(note("m-3")).await else { panic!() };
+    assert_eq!(refusal.code, ErrorCode::LaneBlocked);
+    for id in ["m-1", "m-2", "m-3"] {
+        assert_eq!(world.send(note(id)).await, Fate::Accepted(None), "{id}");
+    }
+    let letters = world.letters("b");
+    let ids: Vec<&Value> = letters.iter().map(|letter| &letter["message_id"]).collect();
+    assert_eq!(ids, ["m-1", "m-2", "m-3"]);
 }
 
 #[tokio::test]
