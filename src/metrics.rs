@@ -13,24 +13,24 @@ const SECONDS: [f64; 12] =
 #[derive(Clone)]
 pub struct Exporter(PrometheusHandle);
 
-/// One for a process: a bridge and a server in one process show each other's numbers as well.
-static INSTALLED: OnceLock<Exporter> = OnceLock::new();
-
 impl Exporter {
-    /// The exporter of this process, made by the first call. What is counted before it is lost.
+    /// The exporter of this process, which is made when it is asked for first. A bridge and a
+    /// server in one process share it: their names differ.
     pub fn install() -> Self {
-        let made = || {
-            let builder = PrometheusBuilder::new();
-            let builder = builder
-                .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-                .unwrap_or_else(|_| PrometheusBuilder::new());
-            let recorder = builder.build_recorder();
-            let handle = recorder.handle();
-            // There is another one only when a program around ours counts by itself.
-            let _ = metrics::set_global_recorder(recorder);
-            Self(handle)
-        };
-        INSTALLED.get_or_init(made).clone()
+        static OF_PROCESS: OnceLock<Exporter> = OnceLock::new();
+        OF_PROCESS.get_or_init(Self::make).clone()
+    }
+
+    fn make() -> Self {
+        let builder = PrometheusBuilder::new();
+        let builder = builder
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        // Nobody else of this program installs one.
+        let _ = metrics::set_global_recorder(recorder);
+        Self(handle)
     }
 
     /// The text format of Prometheus.

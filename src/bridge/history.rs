@@ -46,6 +46,8 @@ pub struct Row {
     pub size_bytes: u32,
     /// Its content is sealed.
     pub sealed: bool,
+    /// Bytes of it left and were not answered.
+    pub maybe_delivered: bool,
     /// What the server said later on of a message that it took.
     pub receipt: Option<Receipt>,
 }
@@ -223,6 +225,7 @@ fn row(row: &storage::view::Row, receipts: &Receipts<'_>) -> Row {
         updated_at: rfc3339(row.updated_at),
         size_bytes: row.size_bytes,
         sealed: row.sealed,
+        maybe_delivered: row.maybe_delivered,
         receipt: (row.direction == Direction::Outbound)
             .then(|| receipts(&row.namespace, &row.message_id))
             .flatten(),

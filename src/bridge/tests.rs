@@ -84,11 +84,12 @@ impl Place {
         self.bridge().send(envelope).await.map(|()| id)
     }
 
-    /// Ends an attempt at a message as the pump would.
+    /// Makes an attempt at a message and ends it, as the pump would.
     async fn ends(&self, id: &str, outcome: Outcome) {
         let id = id.to_owned();
         let commit = self.database.store().commit(move |tx| -> Result<(), Refusal> {
-            let live = tx.live(tx.find(&key(&id)).unwrap().entry).unwrap();
+            let mut live = tx.live(tx.find(&key(&id)).unwrap().entry).unwrap();
+            live.attempts += 1;
             let change = judge(&live, &outcome, &Policy::default(), tx.now(), 0);
             tx.change(verdict::act_of(&live, &change), &live, change);
             Ok(())
@@ -153,6 +154,7 @@ async fn a_retry_keeps_the_id_as_long_as_the_server_knows_it() {
     let place = Place::new(|_| {});
     let id = place.send(None, json!({"k": 1})).await.unwrap();
     place.ends(&id, refused(ErrorCode::InvalidField)).await;
+    assert_eq!(place.show(&id).row.attempts, 1);
     place.clock.advance(7 * DAY);
     assert_eq!(place.retry().await, again::Retried { count: 1, renamed: vec![] });
     let row = place.show(&id).row;
@@ -177,7 +179,7 @@ async fn a_retry_of_an_id_that_the_server_forgot_gets_a_new_one() {
     }
     place.clock.advance(8 * DAY + Duration::from_secs(1));
     let retried = place.retry().await;
-    assert_eq!(retried.count, 2);
+    assert_eq!((retried.count, retried.renamed.len()), (2, 2));
     for (id, new) in &retried.renamed {
         let (before, after) = (place.show(id), place.show(new));
         assert_eq!((before.row.status.as_str(), after.row.status.as_str()), ("expired", "pending"));

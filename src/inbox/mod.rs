@@ -98,7 +98,7 @@ pub fn is_known(transaction: &Transaction<'_>, arrival: &Arrival) -> bool {
 /// `id_conflict`, as [`admit`].
 pub fn recorded(store: &Store, arrival: &Arrival) -> Option<Result<Admitted, Refusal>> {
     let known = store.messages(|messages| messages.find(&arrival.key()))?;
-    let same = compare(store.body(known.body).ok(), &arrival.envelope);
+    let same = is_same(&arrival.envelope, store.body(known.body).ok());
     Some(same.map(|()| Admitted::Duplicate))
 }
 
@@ -117,10 +117,10 @@ pub fn check_same(
         let staged = transaction.staged_body(known.entry).map(<[u8]>::to_vec);
         staged.or_else(|| store.body(known.body).ok())
     });
-    compare(earlier, envelope)
+    is_same(envelope, earlier)
 }
 
-fn compare(earlier: Option<Vec<u8>>, envelope: &Envelope) -> Result<(), Refusal> {
+fn is_same(envelope: &Envelope, earlier: Option<Vec<u8>>) -> Result<(), Refusal> {
     let same = earlier.is_none_or(|bytes| {
         parse_one_within(bytes, RELAYED_BYTES_MAX)
             .is_ok_and(|first| first.body_digest() == envelope.body_digest())

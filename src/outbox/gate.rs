@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tracing::{info, warn};
 
 use super::circuit::{Admission, Circuit, Sign};
 use crate::clock::{Clock, Millis};
@@ -54,6 +55,12 @@ impl Gate {
             (_, false, _) => inner.reason = None,
             (true, true, Sign::Linked) => {}
             (_, true, _) => inner.reason = Some(reason.to_owned()),
+        }
+        drop(inner);
+        match (was_open, is_open) {
+            (false, true) => warn!(%reason, "the circuit is open, deliveries wait"),
+            (true, false) => info!("the circuit is closed, deliveries go on"),
+            _ => {}
         }
         was_open && !is_open
     }

@@ -1,6 +1,7 @@
 //! Gives up what became too old to be sent, also while no link is up and nothing is tried: a pure
 //! decision on each message, and a worker that makes it now and then. It sends nothing.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use storage::messages::Live;
@@ -51,7 +52,8 @@ pub async fn pass(store: &Store, policy: &Policy, now: Millis) -> usize {
         let (last, aged) = store.messages(|messages| {
             let mut last = None;
             let mut aged = Vec::new();
-            for live in messages.iter_after(after).take(LOOK_MAX) {
+            for live in messages.live_in((Bound::Excluded(after), Bound::Unbounded)).take(LOOK_MAX)
+            {
                 last = Some(live.entry);
                 aged.extend(judge(live, policy, now).map(|_| live.entry));
             }

@@ -333,3 +333,19 @@ fn compose(
 pub fn wire(envelope: &Envelope) -> Wire {
     Wire::Text(String::from_utf8_lossy(envelope.raw()).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::parse_one;
+
+    #[test]
+    fn a_nack_with_an_id_of_its_own_is_a_message_and_no_answer() {
+        let error = r#""payload":{"message_id":"m","error":{"code":"undeliverable"}}"#;
+        let answer = format!(r#"{{"message_type":"nack",{error}}}"#);
+        let (ids, refusal) = receipt(&parse_one(answer).unwrap()).expect("an answer");
+        assert_eq!((ids, refusal.is_some()), (vec!["m".to_owned()], true));
+        let message = format!(r#"{{"message_type":"nack","message_id":"n",{error}}}"#);
+        assert_eq!(receipt(&parse_one(message).unwrap()), None);
+    }
+}

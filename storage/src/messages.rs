@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher as _;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
@@ -169,11 +169,6 @@ impl Messages {
         range: impl RangeBounds<EntryId>,
     ) -> impl DoubleEndedIterator<Item = &Live> {
         self.live.range(range).map(|(_, live)| live)
-    }
-
-    /// The unfinished messages that were accepted after this entry, oldest first.
-    pub fn iter_after(&self, after: EntryId) -> impl Iterator<Item = &Live> {
-        self.live_in((Bound::Excluded(after), Bound::Unbounded))
     }
 
     /// Every remembered finished message, oldest first.

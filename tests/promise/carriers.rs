@@ -1,7 +1,9 @@
 //! The link between the programs: what carries it, what is in its way, and who owns a session.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use loki_openclaw::bridge::Bridge;
 use loki_openclaw::bridge::settings::Settings;
 use loki_openclaw::clock::Clock;
@@ -11,6 +13,7 @@ use loki_openclaw::server::{Rules, Server, ServerSettings};
 use loki_openclaw::shutdown::Shutdown;
 use serde_json::{Value, json};
 use storage::database::Database;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::proxy::{Proxy, is_upgrade, response};
 use crate::support::{Program, World, output};
@@ -184,6 +187,52 @@ fn ten_refusals_open_the_circuit_and_one_probe_closes_it() {
     assert_eq!(shown["circuit"], "closed", "{shown}");
     assert_eq!(bridge.stop(), Some(0));
     assert_eq!(server.stop(), Some(0));
+}
+
+/// A server that takes a register, and then says nothing to anything. Gives the ids that arrive.
+async fn silent_server(listener: tokio::net::TcpListener, heard: mpsc::Sender<String>) {
+    let (stream, _) = listener.accept().await.expect("a connection");
+    let mut socket = tokio_tungstenite::accept_async(stream).await.expect("a websocket");
+    while let Some(Ok(message)) = socket.next().await {
+        let Message::Text(text) = message else { continue };
+        let said: Value = serde_json::from_str(&text).expect("json");
+        if said["message_type"] == "register" {
+            let ack = json!({"message_type": "ack", "agent_id": "openclaw-server", "payload": {
+                "message_id": said["message_id"], "session_id": "s-1", "heartbeat_interval": 30,
+            }});
+            socket.send(Message::Text(ack.to_string().into())).await.expect("sent");
+        } else if said["message_type"] == "state_sync" {
+            let id = said["message_id"].as_str().expect("an id").to_owned();
+            // The test is over when nobody listens.
+            let _ = heard.send(id);
+        }
+    }
+}
+
+#[test]
+fn a_message_that_nobody_answers_is_tried_again_on_the_same_link() {
+    let world = World::new();
+    project(&world, "one");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let (heard, arrivals) = mpsc::channel();
+    runtime.spawn(silent_server(listener, heard));
+    let mut command = world.loki("one", &address);
+    command.args(["start", "--openclaw"]).env("LOKI_OPENCLAW_TIMEOUT", "1");
+    let bridge = world.start(command, &world.path("one/.loki/openclaw"));
+    let id = share(&world, &bridge, "k/1");
+    for attempt in ["the first", "the second", "the third"] {
+        let arrived = arrivals.recv_timeout(crate::support::PATIENCE);
+        assert_eq!(arrived.as_ref(), Ok(&id), "{attempt} attempt");
+    }
+    let shown = message(&world, &bridge, &id);
+    assert_eq!((&shown["maybe_delivered"], &shown["attempts"]), (&json!(true), &json!(3)));
+    let errors = shown["history"].to_string().matches("no answer came in time").count();
+    assert!(errors >= 2, "{shown}");
+    let status = status(&world, &bridge).expect("a status");
+    assert_eq!((&status["connected"], &status["session_id"]), (&json!(true), &json!("s-1")));
+    assert_eq!(bridge.stop(), Some(0));
 }
 
 fn millis(time: &str) -> u64 {

@@ -163,6 +163,9 @@ fn a_task_of_its_own_waits_for_the_next_start() {
     let run = wait_for_run(&world, "one", 1);
     bridge.signal();
     assert_eq!(bridge.ended(&world), Some(1), "its task is not done");
+    let (_, tasks, said) = output(world.loki("one", "").args(["openclaw", "tasks", "--json"]));
+    let task: Value = serde_json::from_str(&tasks).unwrap_or_else(|_| panic!("{tasks}{said}"));
+    assert_eq!(task["status"], "pending", "{task}");
     assert!(run.iter().all(|process| !process.exists()), "{run:?}");
     world.write("one/go", "");
     let mut command = world.loki("one", "");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use loki_openclaw::clock::rfc3339;
 use serde_json::json;
 
 use crate::support::{Program, World, output};
@@ -60,6 +61,44 @@ fn what_one_bridge_puts_into_the_shared_state_the_other_reads() {
     for program in [first, second, server] {
         assert_eq!(program.stop(), Some(0));
     }
+}
+
+#[test]
+fn what_the_recipient_never_fetched_comes_back_as_a_receipt() {
+    let world = World::new();
+    project(&world, "one");
+    project(&world, "two");
+    let server = world.server("server", 0);
+    let second = world.bridge("two", &server.address, "loki-two");
+    let status = format!("{}/api/openclaw/status", second.address);
+    world.wait("a session", || world.get(&status).filter(|it| it["connected"] == true));
+    assert_eq!(second.stop(), Some(0));
+    for transport in ["websocket", "http"] {
+        let mut command = world.loki("one", &server.address);
+        command.args(["start", "--openclaw"]).env("LOKI_OPENCLAW_AGENT_ID", "loki-one");
+        command.env("LOKI_OPENCLAW_TRANSPORT", transport);
+        let first = world.start(command, &world.path("one/.loki/openclaw"));
+        let soon = rfc3339(world.clock().now() + 1_500);
+        let body = json!({
+            "message_type": "review_note", "to": "loki-two", "payload": {}, "expires_at": soon,
+        });
+        let url = format!("{}/api/openclaw/send", first.address);
+        let (code, answer) = world.post(&url, &body).expect("an answer");
+        assert_eq!(code, 202, "{answer}");
+        let id = answer["message_id"].as_str().expect("an id");
+        let url = format!("{}/api/openclaw/messages/{id}", first.address);
+        let shown = world
+            .wait("a receipt", || world.get(&url).filter(|shown| shown["receipt"].is_object()));
+        assert_eq!(shown["receipt"]["code"], "undeliverable", "{transport} {shown}");
+        assert_eq!(shown["status"], "delivered", "{transport} {shown}");
+        assert_eq!(first.stop(), Some(0));
+        // The journal of a stopped bridge says the same.
+        let (_, stopped, _) =
+            output(world.loki("one", &server.address).args(["openclaw", "show", id, "--json"]));
+        let stopped: serde_json::Value = serde_json::from_str(&stopped).expect("json");
+        assert_eq!(stopped["receipt"], shown["receipt"], "{transport}");
+    }
+    assert_eq!(server.stop(), Some(0));
 }
 
 /// The samples of an exposition, by name with labels.
