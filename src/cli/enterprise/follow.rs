@@ -44,18 +44,20 @@ pub async fn follow(
         }
         tokio::time::sleep(PAUSE).await;
         entries = match newer(config, &filters, last.as_ref()).await {
-            Ok(entries) => entries,
+            Ok(entries) => {
+                trouble.clear();
+                entries
+            }
             // A bridge that starts or ends has no answer for a moment.
             Err(failure) if matches!(failure.code, Code::Unreachable | Code::Store) => {
                 if failure.message != trouble {
                     output::say(&format!("waiting: {failure}"));
                 }
                 trouble = failure.message;
-                continue;
+                Vec::new()
             }
             Err(failure) => return Err(failure),
         };
-        trouble.clear();
     }
 }
 
