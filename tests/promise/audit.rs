@@ -26,17 +26,21 @@ fn the_log_is_followed_through_a_kill_a_stop_and_a_start() {
     let world = World::new();
     world.write("one/.loki/config.yaml", IDLE);
     let bridge = world.bridge("one", NOWHERE, "loki-one");
-    let mut command = world.loki("one", NOWHERE);
-    command.args(["enterprise", "audit", "tail", "--follow", "--event", "store.open", "--json"]);
-    let tail = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("a tail");
-    let mut tail = Killed(tail);
-    let mut lines = BufReader::new(tail.0.stdout.take().expect("its output")).lines();
-    let mut next = || {
-        let line = lines.next().expect("one more entry").expect("text");
-        let entry: Value = serde_json::from_str(&line).expect("json");
-        assert_eq!(entry["event"], "store.open");
-        entry["details"]["epoch"].as_u64().expect("an epoch")
+    let follow = |more: &[&str]| {
+        let mut command = world.loki("one", NOWHERE);
+        command.args(["enterprise", "audit", "tail", "--follow", "--json"]);
+        command.args(["--event", "store.open"]).args(more).stdin(Stdio::null());
+        let mut tail = command.stdout(Stdio::piped()).spawn().expect("a tail");
+        let mut lines = BufReader::new(tail.stdout.take().expect("its output")).lines();
+        let next = move || {
+            let line = lines.next().expect("one more entry").expect("text");
+            let entry: Value = serde_json::from_str(&line).expect("json");
+            assert_eq!(entry["event"], "store.open");
+            entry["details"]["epoch"].as_u64().expect("an epoch")
+        };
+        (Killed(tail), next)
     };
+    let (_tail, mut next) = follow(&[]);
     assert_eq!(next(), 1);
     bridge.kill();
     let bridge = world.bridge("one", NOWHERE, "loki-one");
@@ -46,6 +50,20 @@ fn the_log_is_followed_through_a_kill_a_stop_and_a_start() {
     let (code, ..) = output(world.loki("one", NOWHERE).args(["openclaw", "retry"]));
     assert_eq!(code, Some(0));
     assert_eq!(next(), 3);
+
+    // Whatever comes first after it began to look is new to this one.
+    let (_tail, mut next) = follow(&["-n", "0"]);
+    let (tell, told) = std::sync::mpsc::channel();
+    let reader = std::thread::Builder::new().spawn(move || tell.send(next()));
+    let first = world.wait("an entry that is new", || {
+        output(world.loki("one", NOWHERE).args(["openclaw", "retry"]));
+        told.try_recv().ok()
+    });
+    assert!(first > 3, "{first}");
+    reader.expect("a thread").join().expect("no panic").expect("told");
+    let tail = ["enterprise", "audit", "tail", "-n", "0"];
+    let (code, data, _) = output(world.loki("one", NOWHERE).args(tail));
+    assert_eq!((code, data.as_str()), (Some(0), ""));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::clock::{parse_rfc3339, rfc3339};
 use crate::config::BridgeConfig;
 
 /// Between two looks.
-const PAUSE: Duration = Duration::from_millis(500);
+pub const PAUSE: Duration = Duration::from_millis(500);
 
 /// Entries of one answer, the most that the interface gives.
 const PAGE: usize = 1_000;
@@ -29,33 +29,43 @@ const COLUMNS: [(&str, usize); 6] = [
     ("details", 0),
 ];
 
+/// Where to go on.
+pub struct Begin {
+    /// The last entry that was seen.
+    pub last: Option<Value>,
+    /// Without one, the time to begin at, as a part of a query.
+    pub since: Option<(&'static str, String)>,
+}
+
 /// Shows the entries, oldest first, and then those that come, until nobody reads them any more.
 pub async fn follow(
     global: &Global,
     config: &BridgeConfig,
     filters: Vec<(&str, String)>,
-    mut entries: Vec<Value>,
+    (mut entries, mut begin): (Vec<Value>, Begin),
 ) -> Done {
-    let (mut last, mut trouble) = (None, String::new());
+    let mut trouble = String::new();
     loop {
-        last = entries.last().cloned().or(last);
+        begin.last = entries.last().cloned().or(begin.last);
         if !entries.iter().all(|entry| output_of(global).line(entry, &COLUMNS)) {
             return Ok(ExitCode::SUCCESS);
         }
         tokio::time::sleep(PAUSE).await;
-        entries = match newer(config, &filters, last.as_ref()).await {
-            Ok(entries) => entries,
+        entries = match newer(config, &filters, &begin).await {
+            Ok(entries) => {
+                trouble.clear();
+                entries
+            }
             // A bridge that starts or ends has no answer for a moment.
             Err(failure) if matches!(failure.code, Code::Unreachable | Code::Store) => {
                 if failure.message != trouble {
                     output::say(&format!("waiting: {failure}"));
                 }
                 trouble = failure.message;
-                continue;
+                Vec::new()
             }
             Err(failure) => return Err(failure),
         };
-        trouble.clear();
     }
 }
 
@@ -63,14 +73,16 @@ pub async fn follow(
 async fn newer(
     config: &BridgeConfig,
     filters: &[(&str, String)],
-    last: Option<&Value>,
+    begin: &Begin,
 ) -> Result<Vec<Value>, Failure> {
-    let seen = last.and_then(number);
+    let seen = begin.last.as_ref().and_then(number);
+    let start = begin.last.as_ref().and_then(time).map(|start| ("start", rfc3339(start)));
+    let start = start.or_else(|| begin.since.clone());
     let mut found: Vec<Value> = Vec::new();
     loop {
         let mut query = filters.to_vec();
         query.push(("limit", PAGE.to_string()));
-        query.extend(last.and_then(time).map(|start| ("start", rfc3339(start))));
+        query.extend(start.clone());
         // Pages are told apart by their times, which do not run backwards in a journal.
         let oldest = found.last().and_then(time).map(|end| end + 1);
         query.extend(oldest.map(|end| ("end", rfc3339(end))));

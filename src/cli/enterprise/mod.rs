@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::arguments::Global;
+use super::failure::Code;
 use super::{Done, look, moment, output_of, past};
-use follow::follow;
+use follow::{Begin, PAUSE, follow};
 
 /// The commands about what companies need.
 #[derive(Debug, Subcommand)]
@@ -59,15 +60,30 @@ pub async fn run(global: &Global, command: Command) -> Done {
     filters.extend(tail.event.into_iter().map(|event| ("event", event)));
     filters.extend(tail.level.map(|level| ("level", level)));
     filters.extend(tail.actor.map(|actor| ("actor", actor)));
+    let since = tail.since.map(|since| ("start", since));
     let mut query = filters.clone();
-    query.push(("limit", tail.count.to_string()));
-    query.extend(tail.since.map(|since| ("start", since)));
-    let answer = past::get(&config, "/api/audit", &query).await?;
+    // Of none the newest is still the one after which to go on.
+    query.push(("limit", tail.count.max(1).to_string()));
+    query.extend(since.clone());
+    let answer = loop {
+        match past::get(&config, "/api/audit", &query).await {
+            // A bridge that starts or ends has no answer for a moment.
+            Err(failure) if tail.follow && failure.code == Code::Unreachable => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            answer => break answer?,
+        }
+    };
     let mut entries = answer["entries"].as_array().cloned().unwrap_or_default();
     // The newest stands last, as in every tail.
     entries.reverse();
+    let last = entries.last().cloned();
+    if tail.count == 0 {
+        entries.clear();
+    }
     if tail.follow {
-        return follow(global, &config, filters, entries).await;
+        let begin = Begin { last, since };
+        return follow(global, &config, filters, (entries, begin)).await;
     }
     output_of(global).list(&entries, &COLUMNS);
     Ok(ExitCode::SUCCESS)
