@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ pub struct Clock(Arc<Source>);
 
 enum Source {
     System { started: Instant },
-    Simulated { now: AtomicU64, state: AtomicU64 },
+    Simulated { time: AtomicU64, jumped: AtomicI64, state: AtomicU64 },
 }
 
 impl Clock {
@@ -31,7 +31,8 @@ impl Clock {
     /// A clock that stands still at `now` until [`Clock::advance`], and draws from `seed`.
     pub fn simulated(now: Millis, seed: u64) -> Self {
         let state = AtomicU64::new(seed | 1);
-        Self(Arc::new(Source::Simulated { now: AtomicU64::new(now), state }))
+        let (time, jumped) = (AtomicU64::new(now), AtomicI64::new(0));
+        Self(Arc::new(Source::Simulated { time, jumped, state }))
     }
 
     /// Wall time in milliseconds since the Unix epoch. It may jump.
@@ -41,7 +42,10 @@ impl Clock {
             Source::System { .. } => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-            Source::Simulated { now, .. } => now.load(Ordering::SeqCst),
+            Source::Simulated { time, jumped, .. } => {
+                let jumped = jumped.load(Ordering::SeqCst);
+                time.load(Ordering::SeqCst).saturating_add_signed(jumped)
+            }
         }
     }
 
@@ -52,14 +56,22 @@ impl Clock {
             Source::System { started } => {
                 u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
             }
-            Source::Simulated { now, .. } => now.load(Ordering::SeqCst),
+            Source::Simulated { time, .. } => time.load(Ordering::SeqCst),
         }
     }
 
     /// Moves a simulated clock forward; the machine's clock is left alone.
     pub fn advance(&self, by: Duration) {
-        if let Source::Simulated { now, .. } = &*self.0 {
-            now.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        if let Source::Simulated { time, .. } = &*self.0 {
+            time.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Moves the wall time of a simulated clock by `millis`, as an operator may; the time that
+    /// never jumps goes on as before.
+    pub fn jump(&self, millis: i64) {
+        if let Source::Simulated { jumped, .. } = &*self.0 {
+            jumped.fetch_add(millis, Ordering::SeqCst);
         }
     }
 
@@ -79,10 +91,10 @@ impl Clock {
     pub fn message_id(&self) -> String {
         match &*self.0 {
             Source::System { .. } => time_ordered_uuid().to_string(),
-            Source::Simulated { now, state } => {
+            Source::Simulated { state, .. } => {
                 let random = u128::from(next_random(state)) << 64 | u128::from(next_random(state));
                 uuid::Builder::from_unix_timestamp_millis(
-                    now.load(Ordering::SeqCst),
+                    self.now(),
                     &random.to_be_bytes()[..10].try_into().unwrap_or([0; 10]),
                 )
                 .into_uuid()
@@ -144,6 +156,14 @@ mod tests {
         assert_eq!(parse_rfc3339("2026-02-15T14:30:00Z"), Some(1_771_165_800_000));
         assert_eq!(parse_rfc3339("2026-02-15T15:30:00.25+01:00"), Some(1_771_165_800_250));
         assert_eq!(parse_rfc3339("yesterday"), None);
+    }
+
+    #[test]
+    fn a_jump_moves_the_wall_time_alone() {
+        let clock = Clock::simulated(1_000, 7);
+        clock.jump(-400);
+        clock.advance(Duration::from_millis(5));
+        assert_eq!((clock.now(), clock.monotonic()), (605, 1_005));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The Prometheus exporter: installed once, rendered on demand. It names no metric; those who
 //! count do.
 
+use std::sync::OnceLock;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Bounds of every histogram of seconds, from a local commit to a slow answer.
@@ -12,16 +14,21 @@ const SECONDS: [f64; 12] =
 pub struct Exporter(PrometheusHandle);
 
 impl Exporter {
-    /// Makes the exporter, and the one of this process if there is none yet; a second one in the
-    /// same process renders nothing that the first has.
+    /// The exporter of this process, which is made when it is asked for first. A bridge and a
+    /// server in one process share it: their names differ.
     pub fn install() -> Self {
+        static OF_PROCESS: OnceLock<Exporter> = OnceLock::new();
+        OF_PROCESS.get_or_init(Self::make).clone()
+    }
+
+    fn make() -> Self {
         let builder = PrometheusBuilder::new();
         let builder = builder
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
             .unwrap_or_else(|_| PrometheusBuilder::new());
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        // Only a test or an embedded server comes second; its numbers go to the first.
+        // Nobody else of this program installs one.
         let _ = metrics::set_global_recorder(recorder);
         Self(handle)
     }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use loki_openclaw::clock::Clock;
 use loki_openclaw::config::{ServerConfig, ServerOverrides, process_environment};
-use loki_openclaw::server::{Rules, Server, ServerSettings, StartError};
+use loki_openclaw::server::{Disk, Rules, Server, ServerSettings, StartError};
 use storage::database::Database;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -116,6 +116,7 @@ async fn serve(
         store: database.store().clone(),
         clock,
         rules: rules(config),
+        disk: Some(Disk::of(database)),
     };
     let running = Server::start(settings).await.map_err(|error| match error {
         StartError::Listen { .. } => Exit(EXIT_CONFIG, error.to_string()),
@@ -150,6 +151,8 @@ fn rules(config: &ServerConfig) -> Rules {
         offer_timeout: config.offer_timeout,
         max_attempts: config.max_attempts,
         dedup_window: config.dedup_window,
+        max_age: config.max_age,
+        retention: config.retention,
         merge_prefixes: config.state.merge_prefixes.clone(),
         reject_prefixes: config.state.reject_prefixes.clone(),
     }

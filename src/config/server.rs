@@ -50,6 +50,8 @@ pub struct ServerConfig {
     pub max_attempts: u32,
     /// How long received ids are remembered.
     pub dedup_window: Duration,
+    /// How long a message may lie in a mailbox before it goes back to its sender.
+    pub max_age: Duration,
     /// How long finished tasks and messages are kept.
     pub retention: Duration,
     /// The store that replicas would share. A secret: it may hold a password.
@@ -84,6 +86,7 @@ impl Default for ServerConfig {
             offer_timeout: Duration::from_secs(30),
             max_attempts: 5,
             dedup_window: Duration::from_hours(8 * 24),
+            max_age: Duration::from_hours(7 * 24),
             retention: Duration::from_hours(30 * 24),
             redis_url: None,
             tls: ServerTls::default(),
@@ -143,6 +146,7 @@ impl Program for ServerConfig {
             check::positive("offer_timeout", self.offer_timeout),
             ("max_attempts", self.max_attempts > 0, "1 or more"),
             check::positive("dedup_window_seconds", self.dedup_window),
+            check::positive("max_age", self.max_age),
             check::bounded("retention", self.retention),
             check::ids("authorization.allowed_agents", &self.authorization.allowed_agents),
             check::ids("authorization.allowed_namespaces", &self.authorization.allowed_namespaces),
@@ -163,7 +167,7 @@ impl Program for ServerConfig {
 type Row = Known<ServerConfig>;
 
 /// Every setting of `openclaw-server`, in the order of `docs/configuration.md`.
-static KNOWN: [Row; 18] = [
+static KNOWN: [Row; 19] = [
     Row::key("listen", |c| &mut c.listen).variable("OPENCLAW_LISTEN"),
     Row::key("data_dir", |c| &mut c.data_dir).variable("OPENCLAW_DATA_DIR"),
     Row::key("log_level", |c| &mut c.log_level).variable("OPENCLAW_LOG_LEVEL"),
@@ -172,6 +176,7 @@ static KNOWN: [Row; 18] = [
     Row::key("offer_timeout", |c| &mut c.offer_timeout).variable("OPENCLAW_OFFER_TIMEOUT"),
     Row::key("max_attempts", |c| &mut c.max_attempts).variable("OPENCLAW_MAX_ATTEMPTS"),
     Row::key("dedup_window_seconds", |c| &mut c.dedup_window),
+    Row::key("max_age", |c| &mut c.max_age),
     Row::key("retention", |c| &mut c.retention),
     Row::key("redis_url", |c| &mut c.redis_url).variable("OPENCLAW_REDIS_URL"),
     Row::key("tls.cert", |c| &mut c.tls.cert).variable("OPENCLAW_TLS_CERT"),

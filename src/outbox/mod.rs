@@ -5,7 +5,7 @@ mod pump;
 pub mod verdict;
 
 pub use crate::retry::Policy;
-pub use pump::Pump;
+pub use pump::{GivenUp, Pump};
 
 use storage::event::Event;
 use storage::record::{Direction, EntryId, MessageHead, Reason, Status};

@@ -26,6 +26,9 @@ const RAMP_PER_THOUSAND: Duration = Duration::from_millis(250);
 /// A waiting pump looks again after this time, so that a clock that jumped delays nothing longer.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// The types that nobody acknowledges.
+const RECEIPTS: [&str; 2] = ["ack", "nack"];
+
 /// One destination's feed. Dropping it without [`Pump::broken`] leaves its messages out until the
 /// store is opened again.
 pub struct Pump {
@@ -34,7 +37,18 @@ pub struct Pump {
     policy: Policy,
     destination: Arc<str>,
     published: watch::Receiver<u64>,
-    out: Mutex<HashMap<String, EntryId>>,
+    out: Mutex<HashMap<String, Out>>,
+    given_up: Option<GivenUp>,
+}
+
+/// What is done, in the same decision, with a message that fails or expires; with the reason.
+pub type GivenUp = Arc<dyn Fn(&mut Transaction<'_>, &Live, &str) + Send + Sync>;
+
+/// A message that is out.
+struct Out {
+    entry: EntryId,
+    /// Nobody acknowledges it: it is settled when its bytes have left.
+    is_receipt: bool,
 }
 
 impl Pump {
@@ -49,9 +63,32 @@ impl Pump {
             destination: destination.into(),
             published,
             out: Mutex::default(),
+            given_up: None,
         };
         pump.pull_in();
         pump
+    }
+
+    /// The same, with something to do when a message is given up.
+    #[must_use]
+    pub fn returning(mut self, given_up: GivenUp) -> Self {
+        self.given_up = Some(given_up);
+        self
+    }
+
+    /// Settles the receipts of earlier batches: this one is asked for because those have left.
+    fn left(&self) {
+        let receipts: Vec<EntryId> = {
+            let mut out = self.out.lock();
+            out.extract_if(|_, out| out.is_receipt).map(|(_, out)| out.entry).collect()
+        };
+        if !receipts.is_empty() {
+            self.record(receipts, |transaction, live| {
+                let change =
+                    Change { status: Status::Delivered, next_attempt_at: 0, ..Change::of(live) };
+                settle_one(transaction, live, change);
+            });
+        }
     }
 
     fn pull_in(&self) {
@@ -74,20 +111,28 @@ impl Pump {
         let mut started = Vec::new();
         for live in lives {
             if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {
-                self.record(vec![live.entry], expire);
+                let given_up = self.given_up.clone();
+                self.record(vec![live.entry], move |transaction, live| {
+                    expire(transaction, live);
+                    tell(given_up.as_ref(), transaction, live, "its expires_at passed");
+                });
                 continue;
             }
             match self.store.body(live.body) {
                 Ok(bytes) => {
                     let message_id = live.head.message_id.clone();
-                    self.out.lock().insert(message_id.clone(), live.entry);
+                    let is_receipt = RECEIPTS.contains(&live.head.message_type.as_str());
+                    let out = Out { entry: live.entry, is_receipt };
+                    self.out.lock().insert(message_id.clone(), out);
                     batch.push(Outgoing { message_id, bytes });
                     started.push(live.entry);
                 }
                 Err(error) => {
                     let reason = format!("its body cannot be read: {error}");
+                    let given_up = self.given_up.clone();
                     self.record(vec![live.entry], move |transaction, live| {
                         fail(transaction, live, &reason);
+                        tell(given_up.as_ref(), transaction, live, &reason);
                     });
                 }
             }
@@ -127,11 +172,16 @@ impl Pump {
             return Ok(());
         }
         let (policy, clock) = (self.policy.clone(), self.clock.clone());
+        let given_up = self.given_up.clone();
         let commit = self.commit(entries, move |transaction, live| {
             let bound = u64::try_from(policy.bound(live.attempts).as_millis()).unwrap_or(u64::MAX);
             let now = transaction.now();
             let change = judge(live, &outcome, &policy, now, clock.draw(bound));
+            let failed = (change.status == Status::Failed).then(|| change.error.clone());
             settle_one(transaction, live, change);
+            if let Some(why) = failed {
+                tell(given_up.as_ref(), transaction, live, &why);
+            }
         });
         commit.await.map(|_| ()).map_err(|_| StoreStopped)
     }
@@ -139,10 +189,11 @@ impl Pump {
 
 impl Feed for Pump {
     fn in_flight(&self) -> usize {
-        self.out.lock().len()
+        self.out.lock().values().filter(|out| !out.is_receipt).count()
     }
 
     async fn next(&self, limit: usize) -> Vec<Outgoing> {
+        self.left();
         let mut published = self.published.clone();
         loop {
             published.mark_unchanged();
@@ -152,6 +203,12 @@ impl Feed for Pump {
             }
             let now = self.clock.now();
             let due = self.store.queues(|queues| queues.next_due(&self.destination));
+            // Nothing waits longer than this by itself: the clock has jumped back.
+            let latest = u64::try_from(self.policy.max_interval.as_millis()).unwrap_or(u64::MAX);
+            if due.is_some_and(|due| due > now.saturating_add(latest)) {
+                self.pull_in();
+                continue;
+            }
             let wait = due.map_or(LOOK_AGAIN_MAX, |due| {
                 Duration::from_millis(due.saturating_sub(now).max(1)).min(LOOK_AGAIN_MAX)
             });
@@ -167,19 +224,25 @@ impl Feed for Pump {
     async fn delivered(&self, message_ids: &[String]) -> Result<(), StoreStopped> {
         let entries: Vec<EntryId> = {
             let mut out = self.out.lock();
-            message_ids.iter().filter_map(|id| out.remove(id)).collect()
+            message_ids.iter().filter_map(|id| out.remove(id)).map(|out| out.entry).collect()
         };
         self.settle(entries, Outcome::Acknowledged).await
     }
 
     async fn refused(&self, message_id: &str, refusal: Refusal) -> Result<(), StoreStopped> {
-        let entry = self.out.lock().remove(message_id);
+        let entry = self.out.lock().remove(message_id).map(|out| out.entry);
         self.settle(entry.into_iter().collect(), Outcome::Refused(refusal)).await
     }
 
     async fn broken(&self) -> Result<(), StoreStopped> {
-        let entries: Vec<EntryId> = self.out.lock().drain().map(|(_, entry)| entry).collect();
+        let entries: Vec<EntryId> = self.out.lock().drain().map(|(_, out)| out.entry).collect();
         self.settle(entries, Outcome::Unanswered).await
+    }
+}
+
+fn tell(given_up: Option<&GivenUp>, transaction: &mut Transaction<'_>, live: &Live, why: &str) {
+    if let Some(given_up) = given_up {
+        given_up(transaction, live, why);
     }
 }
 
@@ -222,6 +285,7 @@ fn settle_one(transaction: &mut Transaction<'_>, live: &Live, change: Change) {
         "attempts": change.attempts,
         "error": change.error,
         "next_attempt_at": change.next_attempt_at,
+        "gap": change.status == Status::Failed && !live.head.lane.is_empty(),
     });
     transaction.change(act(event, live).level(level).details(details.to_string()), live, change);
 }

@@ -2,7 +2,7 @@
 
 use super::desk::Desk;
 use super::model::Task;
-use super::{members, registry, shared, tasks};
+use super::{members, progress, registry, shared, tasks};
 use crate::protocol::payload::{
     CapabilityQuery, TaskAccept, TaskCancel, TaskComplete, TaskOffer, TaskReject, TaskUpdate,
 };
@@ -30,7 +30,7 @@ pub fn message(
         }
         MessageType::TaskUpdate => {
             let update = envelope.payload::<TaskUpdate>()?;
-            tasks::update(desk, namespace, sender, envelope, update)
+            progress::update(desk, namespace, sender, envelope, update)
         }
         MessageType::TaskComplete => {
             let complete = envelope.payload::<TaskComplete>()?;

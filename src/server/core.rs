@@ -1,16 +1,22 @@
 //! What the parts of a running server share, and how they commit a decision. It starts nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use storage::commit::Commit;
 use storage::record::{Fact, Kind};
 use storage::store::{CommitError, Store};
 use storage::transaction::Transaction;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 
-use super::desk::{Desk, Rules};
+use super::census::Census;
+use super::desk::{Desk, Rules, millis};
 use super::life::{Bells, Life};
+use super::mailboxes::Mailboxes;
+use super::measure::{self, Disk};
 use crate::clock::{Clock, Millis};
+use crate::metrics::Exporter;
 use crate::protocol::{ErrorCode, Refusal};
 
 /// WebSockets at once: each costs a few buffers and a file descriptor, of which a process has
@@ -30,6 +36,12 @@ pub struct Core {
     pub rules: Rules,
     /// Signs of life.
     pub life: Life,
+    /// What lies in the mailboxes.
+    pub mailboxes: Mailboxes,
+    /// Tasks and agents by status, and what is to be retired.
+    pub census: Census,
+    /// Monotonic time before which no message ids are forgotten.
+    pub forgets_at: AtomicU64,
     /// Who waits for a mailbox or a task.
     pub bells: Bells,
     /// Wakes the scheduler.
@@ -38,6 +50,10 @@ pub struct Core {
     pub stopping: watch::Receiver<bool>,
     /// Room for WebSockets; each holds one permit until its conversation ended.
     pub sockets: Arc<Semaphore>,
+    /// What `/metrics` shows.
+    pub exporter: Exporter,
+    /// The files of the store, if it has some.
+    pub disk: Option<Disk>,
     /// Monotonic time of the start.
     pub started: Millis,
 }
@@ -49,9 +65,13 @@ impl Core {
         clock: Clock,
         rules: Rules,
         stopping: watch::Receiver<bool>,
+        disk: Option<Disk>,
     ) -> Arc<Self> {
         let core = Arc::new(Self {
             started: clock.monotonic(),
+            mailboxes: Mailboxes::new(millis(rules.max_age)),
+            census: Census::new(millis(rules.retention)),
+            forgets_at: AtomicU64::new(0),
             store,
             clock,
             rules,
@@ -60,8 +80,12 @@ impl Core {
             wake: Notify::new(),
             stopping,
             sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
+            exporter: Exporter::install(),
+            disk,
         });
         core.listen();
+        core.store.messages(|messages| core.mailboxes.fill(messages));
+        core.census.fill(&core.store);
         core
     }
 
@@ -73,8 +97,8 @@ impl Core {
     {
         let core = Arc::clone(self);
         self.store.commit(move |tx: &mut Transaction<'_>| {
-            let (clock, life, rules) = (&core.clock, &core.life, &core.rules);
-            decide(&mut Desk { tx, clock, life, rules })
+            let Self { clock, life, rules, store, .. } = &*core;
+            decide(&mut Desk { tx, clock, life, rules, store })
         })
     }
 
@@ -87,7 +111,10 @@ impl Core {
         F: FnOnce(&mut Desk<'_, '_>) -> Result<R, Refusal> + Send + 'static,
         R: Send + 'static,
     {
-        self.decide(decide).await.map_err(|error| unavailable(&error))?
+        let begun = Instant::now();
+        let decided = self.decide(decide).await;
+        measure::commit(begun, decided.is_ok());
+        decided.map_err(|error| unavailable(&error))?
     }
 
     /// Rings for what each durable frame touched, as long as the server lives.
@@ -95,17 +122,18 @@ impl Core {
         let core = Arc::downgrade(self);
         self.store.listen(Box::new(move |published| {
             let Some(core) = core.upgrade() else { return false };
+            core.mailboxes.hear(published);
+            core.census.hear(published);
             let mut wakes = false;
             for (_, record, _) in published.entries.iter() {
+                measure::record(record);
                 match &record.fact {
                     Fact::Accept(head) if !head.destination.is_empty() => {
                         core.bells.ring(&head.destination);
                     }
                     Fact::Put(write) => match write.key.kind {
-                        Kind::Task => {
-                            core.bells.ring(&task_bell(&write.key.name));
-                            wakes = true;
-                        }
+                        Kind::Task => core.bells.ring(&task_bell(&write.key.name)),
+                        // A task waits, an agent is there, a slot is free, a deadline is set.
                         Kind::Agent | Kind::Waiting | Kind::Lease => wakes = true,
                         _ => {}
                     },

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use storage::event::Event;
 use storage::record::{EntityKey, Kind, Level};
+use storage::store::Store;
 use storage::transaction::{Act, Transaction};
 
 use super::life::Life;
@@ -28,6 +29,10 @@ pub struct Rules {
     pub max_attempts: u32,
     /// How long message ids are remembered.
     pub dedup_window: Duration,
+    /// How long a message may lie in a mailbox.
+    pub max_age: Duration,
+    /// How long finished tasks are kept.
+    pub retention: Duration,
     /// Prefixes of shared state whose values are merged.
     pub merge_prefixes: Vec<String>,
     /// Keys of shared state that only the current version may change; `*` is one segment.
@@ -41,9 +46,21 @@ impl Default for Rules {
             offer_timeout: Duration::from_secs(30),
             max_attempts: 5,
             dedup_window: Duration::from_hours(8 * 24),
+            max_age: Duration::from_hours(7 * 24),
+            retention: Duration::from_hours(30 * 24),
             merge_prefixes: vec!["queue/".to_owned()],
             reject_prefixes: vec!["agent/*/status".to_owned()],
         }
+    }
+}
+
+/// Heartbeat intervals without a sign of life after which an agent is lost.
+const MISSED_MAX: u64 = 3;
+
+impl Rules {
+    /// How long an agent may give no sign of life, in milliseconds.
+    pub fn patience(&self) -> Millis {
+        millis(self.heartbeat).saturating_mul(MISSED_MAX)
     }
 }
 
@@ -62,6 +79,8 @@ pub struct Desk<'a, 'b> {
     pub life: &'a Life,
     /// What the server goes by.
     pub rules: &'a Rules,
+    /// Where bodies are read.
+    pub store: &'a Store,
 }
 
 impl Desk<'_, '_> {

@@ -7,17 +7,20 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use storage::event::Event;
 use storage::record::Level;
-use storage::store::{CommitError, Store};
+use storage::store::CommitError;
 use storage::transaction::{Act, Body};
+use tokio::time::Instant;
 
 use super::core::{Core, unavailable};
 use super::desk::{Desk, millis};
 use super::lanes::Lanes;
 use super::model::Session;
-use super::{apply, mail, registry};
+use super::{apply, heads, mail, measure, progress, registry};
 use crate::inbox::{self, Arrival};
-use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck};
-use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, is_identifier};
+use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck, TaskUpdate};
+use crate::protocol::{
+    Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, is_identifier, validate,
+};
 
 /// Unacknowledged messages that may be under way, each way.
 pub const WINDOW: u32 = 256;
@@ -57,6 +60,8 @@ pub struct Source {
     pub namespace: Option<String>,
     /// The session that the sender claims to have.
     pub session_id: Option<String>,
+    /// Messages that one frame may have, as none of them is acknowledged before all are taken.
+    pub window: Option<u32>,
     /// Lanes in which a message was refused that will come again.
     pub blocked: Arc<Mutex<Lanes>>,
 }
@@ -67,6 +72,7 @@ pub async fn take(
     source: &Source,
     messages: Vec<Result<Envelope, Rejected>>,
 ) -> Vec<Taken> {
+    let begun = Instant::now();
     let mut commits = Vec::with_capacity(messages.len());
     for (position, message) in messages.into_iter().enumerate() {
         commits.push(begin(core, source, position, message));
@@ -74,7 +80,10 @@ pub async fn take(
     let mut taken = Vec::with_capacity(commits.len());
     for (mut one, arrival, commit) in commits {
         if let (Some(commit), Some(arrival)) = (commit, &arrival) {
-            one.fate = match commit.await {
+            measure::received(arrival.envelope.message_type().as_str());
+            let committed = commit.await;
+            measure::commit(begun, committed.is_ok());
+            one.fate = match committed {
                 Ok(result) => result.unwrap_or_else(Fate::Refused),
                 Err(error) => unwritten(core, source, arrival, &one, &error),
             };
@@ -87,7 +96,16 @@ pub async fn take(
         }
         taken.push(one);
     }
+    measure::operation("messages", begun);
     taken
+}
+
+/// What matters of a message's place in its frame.
+#[derive(Clone, Copy)]
+struct Place {
+    has_own_id: bool,
+    /// It lies within the window.
+    has_room: bool,
 }
 
 /// The fate of a message when the store did not write: a duplicate needs no writing.
@@ -123,8 +141,7 @@ fn identity(arrival: &Arrival, has_own_id: bool) -> String {
     if has_own_id {
         return arrival.message_id().to_owned();
     }
-    let digest = arrival.envelope.body_digest();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    heads::hex(&arrival.envelope.body_digest())
 }
 
 type Deciding = storage::commit::Commit<Result<Fate, Refusal>>;
@@ -161,7 +178,11 @@ fn begin(
         fate: Fate::Accepted(None),
         registered: is_register.then(|| (arrival.namespace.clone(), arrival.sender.clone())),
     };
-    let commit = decide(core, source, Arc::clone(&arrival), taken.index.is_none());
+    let place = Place {
+        has_own_id: taken.index.is_none(),
+        has_room: source.window.is_none_or(|window| index < window),
+    };
+    let commit = decide(core, source, Arc::clone(&arrival), place);
     (taken, Some(arrival), Some(commit))
 }
 
@@ -194,10 +215,9 @@ fn arrive(core: &Core, source: &Source, envelope: &Envelope) -> Result<Arrival, 
     Ok(Arrival { envelope, namespace, sender, dedup_window: millis(core.rules.dedup_window) })
 }
 
-fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: bool) -> Deciding {
+fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, place: Place) -> Deciding {
     let session_id = source.session_id.clone();
     let blocked = Arc::clone(&source.blocked);
-    let store = core.store.clone();
     let window = core.rules.dedup_window.as_secs();
     let durable = arrival.envelope.message_type().is_durable();
     let body = Body::new(if durable { arrival.envelope.raw() } else { b"" });
@@ -216,18 +236,25 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: 
             return Ok(fate);
         }
         if inbox::is_known(desk.tx, &arrival) {
-            return known(desk, &store, &arrival, body);
+            return known(desk, &arrival, body);
         }
-        let lane = lane(&arrival).map(|lane| (lane, identity(&arrival, has_own_id)));
+        if is_surplus(desk, &arrival) {
+            return Ok(Fate::Accepted(None));
+        }
+        let lane = lane(&arrival).map(|lane| (lane, identity(&arrival, place.has_own_id)));
         let is_blocked =
             lane.as_ref().is_some_and(|(lane, message)| !blocked.lock().is_open(lane, message));
         let result = if is_blocked {
             let detail = "an earlier message of this ordering key was refused; send it first";
             Err(Refusal::new(ErrorCode::LaneBlocked, detail))
+        } else if !place.has_room {
+            let detail = "send it again when earlier ones are acknowledged; the window is full";
+            Err(Refusal::new(ErrorCode::WindowExceeded, detail))
         } else {
-            let (clock, life, rules) = (desk.clock, desk.life, desk.rules);
-            inbox::admit(desk.tx, &store, &arrival, body, |tx| {
-                apply::message(&mut Desk { tx, clock, life, rules }, namespace, sender, envelope)
+            let (clock, life, rules, store) = (desk.clock, desk.life, desk.rules, desk.store);
+            inbox::admit(desk.tx, store, &arrival, body, |tx| {
+                let desk = &mut Desk { tx, clock, life, rules, store };
+                apply::message(desk, namespace, sender, envelope)
             })
         };
         if let Some((lane, message)) = lane {
@@ -242,17 +269,26 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: 
 }
 
 /// A message whose id is known: nothing happens again.
-fn known(
-    desk: &mut Desk<'_, '_>,
-    store: &Store,
-    arrival: &Arrival,
-    body: Body,
-) -> Result<Fate, Refusal> {
-    inbox::admit(desk.tx, store, arrival, body, |_| Ok(()))?;
+fn known(desk: &mut Desk<'_, '_>, arrival: &Arrival, body: Body) -> Result<Fate, Refusal> {
+    inbox::admit(desk.tx, desk.store, arrival, body, |_| Ok(()))?;
     let (sender, namespace) = (&arrival.sender, &arrival.namespace);
     let act = Act::new(Event::MessageDuplicate, sender, namespace, arrival.message_id());
     desk.tx.note(act);
     Ok(Fate::Duplicate)
+}
+
+/// Whether a message is an update that is acknowledged and dropped. Its id is not remembered: what
+/// it says is not worth it, and said again it is judged again.
+fn is_surplus(desk: &Desk<'_, '_>, arrival: &Arrival) -> bool {
+    let (namespace, sender) = (arrival.namespace.as_str(), arrival.sender.as_str());
+    let envelope = &arrival.envelope;
+    if *envelope.message_type() != MessageType::TaskUpdate || validate(envelope).is_err() {
+        return false;
+    }
+    let task = envelope.task_id().and_then(|task_id| desk.find_task(namespace, task_id));
+    let update = envelope.payload::<TaskUpdate>().ok();
+    task.zip(update)
+        .is_some_and(|(task, update)| progress::is_surplus(&task, sender, &update, desk.now()))
 }
 
 /// Takes what is never stored: heartbeats and receipts.
@@ -271,7 +307,7 @@ fn fleeting(desk: &mut Desk<'_, '_>, arrival: &Arrival) -> Result<Option<Fate>, 
         MessageType::Nack => {
             let nack = envelope.payload::<Nack>()?;
             for id in nack.ids() {
-                mail::refused(desk.tx, namespace, sender, id, &nack.refusal());
+                mail::refused(desk, namespace, sender, id, &nack.refusal());
             }
         }
         _ => return Ok(None),
@@ -288,7 +324,7 @@ fn greeting(desk: &Desk<'_, '_>, envelope: &Envelope, session: &Session, window:
         window: Some(WINDOW),
         dedup_window_seconds: Some(window),
         server_time: Some(desk.now()),
-        journal_head: None,
+        journal_head: Some(heads::head(desk.store.reader()).into()),
     };
     serde_json::to_value(ack).unwrap_or_default()
 }

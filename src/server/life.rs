@@ -1,7 +1,7 @@
 //! What is known only while the server runs: signs of life of the agents, their connections, the
 //! offers that wait for an answer. Nothing here is durable; a restart begins with full grace.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,6 +9,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock::Millis;
 use crate::protocol::payload::AgentStatus;
+
+/// Of so many heartbeats that change nothing one is audited.
+const HEARTBEAT_SAMPLE: u64 = 20;
 
 /// Namespace and id of an agent or a task.
 pub type Name = (String, String);
@@ -29,6 +32,8 @@ pub struct Vital {
     pub status: Option<AgentStatus>,
     /// It refused a task for lack of room, and gave no heartbeat since.
     pub is_full: bool,
+    is_watched: bool,
+    beats: u64,
 }
 
 /// Why a connection has to end.
@@ -51,8 +56,23 @@ struct Connection {
 #[derive(Debug, Default)]
 struct Inner {
     vitals: HashMap<Name, Vital>,
+    /// Agents that are expected to give signs of life, each once, by a time at which it gave one.
+    watched: BTreeSet<(Millis, Name)>,
     connections: HashMap<Name, Connection>,
     offers: HashMap<Name, (u32, Millis)>,
+    offers_due: BTreeSet<(Millis, Name)>,
+}
+
+impl Inner {
+    fn expect(&mut self, agent: &Name, monotonic: Millis) -> &mut Vital {
+        let vital = self.vitals.entry(agent.clone()).or_default();
+        vital.seen = monotonic;
+        if !vital.is_watched {
+            vital.is_watched = true;
+            self.watched.insert((monotonic, agent.clone()));
+        }
+        vital
+    }
 }
 
 /// The signs of life of all agents. Clones share them.
@@ -62,25 +82,49 @@ pub struct Life(Arc<Mutex<Inner>>);
 impl Life {
     /// An agent gave a sign of life.
     pub fn seen(&self, agent: &Name, monotonic: Millis, at: Millis) {
-        let mut inner = self.0.lock();
-        let vital = inner.vitals.entry(agent.clone()).or_default();
-        vital.seen = monotonic;
-        vital.seen_at = Some(at);
+        self.0.lock().expect(agent, monotonic).seen_at = Some(at);
     }
 
     /// An agent is expected to give a sign of life from now on.
     pub fn expect(&self, agent: &Name, monotonic: Millis) {
-        self.0.lock().vitals.entry(agent.clone()).or_default().seen = monotonic;
+        self.0.lock().expect(agent, monotonic);
     }
 
-    /// A heartbeat: says whether the agent's status changed.
+    /// Up to `limit` agents that gave no sign of life for `patience`. They are expected no longer.
+    pub fn silent(&self, monotonic: Millis, patience: Millis, limit: usize) -> Vec<Name> {
+        let mut inner = self.0.lock();
+        let mut silent = Vec::new();
+        while let Some((seen, agent)) = inner.watched.first().cloned() {
+            if silent.len() == limit || seen.saturating_add(patience) > monotonic {
+                break;
+            }
+            inner.watched.pop_first();
+            let Some(vital) = inner.vitals.get_mut(&agent) else { continue };
+            if vital.seen.saturating_add(patience) > monotonic {
+                let seen = vital.seen;
+                inner.watched.insert((seen, agent));
+            } else {
+                vital.is_watched = false;
+                silent.push(agent);
+            }
+        }
+        silent
+    }
+
+    /// Nothing is known of an agent any more.
+    pub fn forget(&self, agent: &Name) {
+        self.0.lock().vitals.remove(agent);
+    }
+
+    /// A heartbeat: says whether it is worth an entry of the audit log.
     pub fn beat(&self, agent: &Name, status: Option<AgentStatus>) -> bool {
         let mut inner = self.0.lock();
         let vital = inner.vitals.entry(agent.clone()).or_default();
         let changed = vital.status != status;
         vital.status = status;
         vital.is_full = false;
-        changed
+        vital.beats = vital.beats.wrapping_add(1);
+        changed || vital.beats.is_multiple_of(HEARTBEAT_SAMPLE)
     }
 
     /// A new session: what the agent said before no longer counts.
@@ -109,27 +153,29 @@ impl Life {
 
     /// An offer waits for its answer until this monotonic time.
     pub fn offered(&self, task: Name, attempt: u32, until: Millis) {
-        self.0.lock().offers.insert(task, (attempt, until));
+        let mut inner = self.0.lock();
+        inner.offers_due.insert((until, task.clone()));
+        if let Some((_, before)) = inner.offers.insert(task.clone(), (attempt, until))
+            && before != until
+        {
+            inner.offers_due.remove(&(before, task));
+        }
     }
 
     /// Offers whose time is over, taken out.
     pub fn overdue_offers(&self, monotonic: Millis) -> Vec<(Name, u32)> {
         let mut inner = self.0.lock();
-        let overdue: Vec<(Name, u32)> = inner
-            .offers
-            .iter()
-            .filter(|(_, (_, until))| *until <= monotonic)
-            .map(|(task, (attempt, _))| (task.clone(), *attempt))
-            .collect();
-        for (task, _) in &overdue {
-            inner.offers.remove(task);
+        let mut overdue = Vec::new();
+        while inner.offers_due.first().is_some_and(|(until, _)| *until <= monotonic) {
+            let Some((_, task)) = inner.offers_due.pop_first() else { break };
+            overdue.extend(inner.offers.remove(&task).map(|(attempt, _)| (task, attempt)));
         }
         overdue
     }
 
     /// When the next offer is overdue.
     pub fn next_offer_due(&self) -> Option<Millis> {
-        self.0.lock().offers.values().map(|(_, until)| *until).min()
+        self.0.lock().offers_due.first().map(|(until, _)| *until)
     }
 
     /// A connection of an agent; an older one of the same session is told to end.

@@ -1,15 +1,26 @@
-//! The mailbox of each agent, for those who fetch over HTTP: reading it, and settling what was
-//! read. Messages enter it by [`crate::outbox`]; WebSockets empty it by a pump.
+//! The mailbox of each agent: reading it for those who fetch over HTTP, settling what was read, and
+//! giving back what cannot be delivered. Messages enter it by [`crate::outbox`]; WebSockets empty
+//! it by a pump.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
 use storage::event::Event;
 use storage::messages::{BodyPlace, Live};
 use storage::record::{Direction, EntryId, Level, MessageKey, Reason, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Change, Transaction};
 
-use crate::clock::Millis;
-use crate::outbox::Policy;
-use crate::protocol::Refusal;
+use super::core::Core;
+use super::desk::{Desk, millis};
+use super::members;
+use crate::clock::{Clock, Millis};
+use crate::outbox::verdict::{Outcome, judge};
+use crate::outbox::{self, GivenUp, Policy};
+use crate::protocol::payload::Nack;
+use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
 
 /// The key of an agent's mailbox.
 pub fn mailbox(namespace: &str, agent_id: &str) -> String {
@@ -19,6 +30,12 @@ pub fn mailbox(namespace: &str, agent_id: &str) -> String {
 /// The key of a message in an agent's mailbox.
 pub fn outbound<'a>(namespace: &'a str, peer: &'a str, message_id: &'a str) -> MessageKey<'a> {
     MessageKey { direction: Direction::Outbound, namespace, peer, message_id }
+}
+
+/// How deliveries from a mailbox are repeated. How long a message may lie there counts from its
+/// acceptance, and [`give_up`] sees to it.
+pub fn policy() -> Policy {
+    Policy { max_age: Duration::MAX, ..Policy::default() }
 }
 
 /// The recipient has these messages on stable storage; says how many of them were not settled
@@ -31,8 +48,7 @@ pub fn delivered(
 ) -> usize {
     let mut settled = 0;
     for id in ids {
-        let Some(known) = tx.find(&outbound(namespace, agent_id, id)) else { continue };
-        let Some(live) = tx.live(known.entry) else { continue };
+        let Some(live) = find(tx, namespace, agent_id, id) else { continue };
         let act = Act::new(Event::MessageDelivered, agent_id, namespace, id);
         let change = Change {
             status: Status::Delivered,
@@ -47,47 +63,122 @@ pub fn delivered(
     settled
 }
 
-/// The recipient refused a message: later again, or for good. Gives back one that failed for good.
+/// The recipient refused a message: later again, or for good.
 pub fn refused(
-    tx: &mut Transaction<'_>,
+    desk: &mut Desk<'_, '_>,
     namespace: &str,
     agent_id: &str,
     message_id: &str,
     refusal: &Refusal,
-) -> Option<Live> {
-    let known = tx.find(&outbound(namespace, agent_id, message_id))?;
-    let live = tx.live(known.entry)?;
-    let attempts = live.attempts.saturating_add(1);
-    let error = refusal.code.as_str().to_owned();
-    let (event, change) = if refusal.retryable {
-        let bound = super::desk::millis(Policy::default().bound(attempts));
-        let wished = refusal.retry_after_seconds.unwrap_or(0).saturating_mul(1_000);
-        let next_attempt_at = tx.now().saturating_add(bound.max(wished));
-        let change = Change {
-            status: Status::Pending,
-            attempts,
-            next_attempt_at,
-            error,
-            ..Change::of(&live)
+) {
+    let Some(mut live) = find(desk.tx, namespace, agent_id, message_id) else { return };
+    live.attempts = live.attempts.saturating_add(1);
+    let policy = policy();
+    let drawn = desk.clock.draw(millis(policy.bound(live.attempts)));
+    let outcome = Outcome::Refused(refusal.clone());
+    let change = judge(&live, &outcome, &policy, desk.now(), drawn);
+    let has_failed = change.status == Status::Failed;
+    let event = if has_failed { Event::MessageFailed } else { Event::MessageRetry };
+    let gap = has_failed && !live.head.lane.is_empty();
+    let details = json!({"error": change.error, "gap": gap}).to_string();
+    let act = Act::new(event, agent_id, namespace, message_id).level(Level::Warning);
+    let act = act.details(details);
+    let error = change.error.clone();
+    desk.tx.change(act, &live, change);
+    if has_failed {
+        give_back(desk.tx, desk.store, desk.clock, &live, &error);
+    }
+}
+
+fn find(tx: &Transaction<'_>, namespace: &str, agent_id: &str, id: &str) -> Option<Live> {
+    tx.live(tx.find(&outbound(namespace, agent_id, id))?.entry)
+}
+
+/// Ends what lay too long: past its `expires_at`, or older than a message may get.
+pub fn give_up(desk: &mut Desk<'_, '_>, overdue: &[EntryId]) {
+    let now = desk.now();
+    for entry in overdue {
+        let live = desk.tx.live(*entry).filter(|live| live.status == Status::Pending);
+        let Some(live) = live else { continue };
+        let head = &live.head;
+        let has_expired = head.expires_at.is_some_and(|at| at <= now);
+        // What the server says by itself is in the tasks and the state too: nobody has to look.
+        let is_own = head.sender == SERVER_AGENT_ID;
+        let (status, reason, why) = match (has_expired, is_own) {
+            (true, _) => (Status::Expired, Reason::None, "its expires_at passed"),
+            (false, true) => (Status::Expired, Reason::MaxAge, "it lay too long"),
+            (false, false) => (Status::Failed, Reason::MaxAge, "it lay too long"),
         };
-        (Event::MessageRetry, change)
-    } else {
-        let change = Change {
-            status: Status::Failed,
-            reason: Reason::Permanent,
-            attempts,
-            next_attempt_at: 0,
-            error,
-            ..Change::of(&live)
-        };
-        (Event::MessageFailed, change)
+        let event =
+            if status == Status::Failed { Event::MessageFailed } else { Event::MessageExpired };
+        let act = Act::new(event, &head.sender, &head.namespace, &head.message_id);
+        // The lane goes on without it, which is a gap in its order.
+        let gap = !head.lane.is_empty();
+        let details = json!({"reason": reason.as_str(), "gap": gap}).to_string();
+        let change =
+            Change { status, reason, next_attempt_at: 0, error: why.into(), ..Change::of(&live) };
+        desk.tx.change(act.level(Level::Warning).details(details), &live, change);
+        give_back(desk.tx, desk.store, desk.clock, &live, why);
+    }
+}
+
+/// Withdraws a message of the server that must not be delivered any more.
+pub fn withdraw(tx: &mut Transaction<'_>, namespace: &str, agent_id: &str, message_id: &str) {
+    let Some(live) = find(tx, namespace, agent_id, message_id) else { return };
+    let act = Act::new(Event::MessageExpired, SERVER_AGENT_ID, namespace, message_id);
+    let change = Change {
+        status: Status::Expired,
+        next_attempt_at: 0,
+        error: "withdrawn".into(),
+        ..Change::of(&live)
     };
-    tx.change(
-        Act::new(event, agent_id, namespace, message_id).level(Level::Warning),
-        &live,
-        change,
-    );
-    (!refusal.retryable).then_some(live)
+    tx.change(act, &live, change);
+}
+
+/// What a pump does with a message that it gives up.
+pub fn returns(store: &Store, clock: &Clock) -> GivenUp {
+    let (store, clock) = (store.clone(), clock.clone());
+    Arc::new(move |tx, live, why| give_back(tx, &store, &clock, live, why))
+}
+
+/// Tells the sender of a relayed message that it was not delivered: a `nack` in the sender's own
+/// mailbox.
+fn give_back(tx: &mut Transaction<'_>, store: &Store, clock: &Clock, live: &Live, why: &str) {
+    let head = &live.head;
+    if head.sender == SERVER_AGENT_ID {
+        return;
+    }
+    let original = own_id(tx, store, live);
+    // It may have got it all the same: a message can be read and its receipt be lost.
+    let detail = format!("agent {} did not acknowledge the message: {why}", head.peer);
+    let nack = Nack::of(Some(original.clone()), &Refusal::new(ErrorCode::Undeliverable, detail));
+    let fresh = clock.message_id();
+    let fields = Fields {
+        message_id: Some(&fresh),
+        agent_id: Some(SERVER_AGENT_ID),
+        namespace: Some(&head.namespace),
+        timestamp: Some(tx.now()),
+        to: Some(&head.sender),
+        correlation_id: Some(&original),
+        ..Fields::default()
+    };
+    let staged = Envelope::compose(MessageType::Nack, fields, &nack).ok().and_then(|envelope| {
+        outbox::stage(tx, &envelope, &mailbox(&head.namespace, &head.sender), &head.sender)
+    });
+    if staged.is_none() {
+        tracing::error!(message_id = original, "a sender could not be told that mail failed");
+    }
+}
+
+/// The id that the sender gave the message, which may have been relayed under another.
+fn own_id(tx: &Transaction<'_>, store: &Store, live: &Live) -> String {
+    let head = &live.head;
+    let claimed = store.body(live.body).ok().and_then(|body| members::original_id(&body));
+    let is_known = |message_id: &String| {
+        let (direction, namespace, peer) = (Direction::Inbound, &head.namespace, &head.sender);
+        tx.find(&MessageKey { direction, namespace, peer, message_id }).is_some()
+    };
+    claimed.filter(is_known).unwrap_or_else(|| head.message_id.clone())
 }
 
 /// A message of a mailbox.
@@ -99,29 +190,54 @@ pub struct Letter {
     pub bytes: Vec<u8>,
 }
 
-/// The unacknowledged messages of a mailbox after an entry, oldest first. Takes nothing out.
+/// The unacknowledged messages of a mailbox after an entry, oldest first. What the recipient
+/// refused for now comes when it is due, and what follows it in its lane not before. Takes nothing
+/// out.
 pub fn unacknowledged(
-    store: &Store,
+    core: &Core,
     mailbox: &str,
     after: Option<EntryId>,
     limit: usize,
-    now: Millis,
 ) -> Vec<Letter> {
-    let found: Vec<(EntryId, BodyPlace)> = store.messages(|messages| {
-        messages
-            .iter()
-            .filter(|live| {
-                live.head.destination == mailbox
-                    && matches!(live.status, Status::Pending | Status::Sending)
-                    && after.is_none_or(|after| live.entry > after)
-                    && live.head.expires_at.is_none_or(|at| at > now)
-            })
-            .take(limit)
-            .map(|live| (live.entry, live.body))
-            .collect()
-    });
+    let now = core.clock.now();
+    let mut found: Vec<(EntryId, BodyPlace)> = Vec::new();
+    let (mut waiting, mut after) = (HashSet::new(), after);
+    while found.len() < limit {
+        let entries = core.mailboxes.letters(mailbox, after, limit);
+        let Some(last) = entries.last() else { break };
+        after = Some(*last);
+        core.store.messages(|messages| {
+            let lives = entries.iter().filter_map(|entry| messages.live(*entry));
+            let due = lives.filter(|live| is_deliverable(live, now, &mut waiting));
+            found.extend(due.map(|live| (live.entry, live.body)));
+        });
+    }
+    found.truncate(limit);
     found
         .into_iter()
-        .filter_map(|(entry, place)| Some(Letter { entry, bytes: store.body(place).ok()? }))
+        .filter_map(|(entry, place)| Some(Letter { entry, bytes: core.store.body(place).ok()? }))
         .collect()
+}
+
+/// Whether a message may be fetched now; `waiting` collects the lanes in which one is not due.
+fn is_deliverable(live: &Live, now: Millis, waiting: &mut HashSet<(String, String)>) -> bool {
+    let head = &live.head;
+    let is_open = matches!(live.status, Status::Pending | Status::Sending);
+    if !is_open || head.expires_at.is_some_and(|at| at <= now) {
+        return false;
+    }
+    // A due time beyond the longest delay is the work of a clock that jumped.
+    let longest = millis(policy().max_interval);
+    let is_due = live.attempts == 0
+        || live.next_attempt_at <= now
+        || live.next_attempt_at > now.saturating_add(longest);
+    if head.lane.is_empty() {
+        return is_due;
+    }
+    let lane = (head.sender.clone(), head.lane.clone());
+    if !is_due {
+        waiting.insert(lane);
+        return false;
+    }
+    !waiting.contains(&lane)
 }

@@ -15,6 +15,15 @@ pub struct Candidate {
     pub is_open: bool,
 }
 
+impl Candidate {
+    /// Whether it takes another task now, if there is one that fits.
+    pub fn is_free(&self) -> bool {
+        self.agent.status == Presence::Online
+            && self.is_open
+            && self.running < self.agent.max_concurrent_tasks
+    }
+}
+
 /// Why an agent does not get a task, the nearest miss last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unfit {
@@ -64,7 +73,7 @@ pub fn fit(task: &Task, candidate: &Candidate) -> Result<Rank, Unfit> {
     if refused {
         return Err(Unfit::Refused);
     }
-    if !candidate.is_open || candidate.running >= agent.max_concurrent_tasks {
+    if !candidate.is_free() {
         return Err(Unfit::Busy);
     }
     Ok(Rank {

@@ -2,16 +2,22 @@
 //! prints nothing and reads no configuration: its owner opens the store and hands it over.
 
 pub mod apply;
+pub mod census;
 pub mod core;
 pub mod desk;
+pub mod heads;
 pub mod intake;
 pub mod lanes;
 pub mod life;
 pub mod mail;
+pub mod mailboxes;
 pub mod matching;
+pub mod measure;
 pub mod members;
 pub mod model;
+pub mod progress;
 pub mod registry;
+pub mod retire;
 mod routes;
 pub mod scheduler;
 pub mod shared;
@@ -34,6 +40,7 @@ use tokio::task::JoinSet;
 
 use self::core::Core;
 pub use self::desk::Rules;
+pub use self::measure::Disk;
 use crate::clock::Clock;
 use crate::protocol::SERVER_AGENT_ID;
 
@@ -50,6 +57,8 @@ pub struct ServerSettings {
     pub clock: Clock,
     /// What the server goes by.
     pub rules: Rules,
+    /// The files of the store, for the metrics; `None` when it has none.
+    pub disk: Option<Disk>,
 }
 
 /// Why a server did not start.
@@ -86,12 +95,12 @@ impl Server {
     /// # Errors
     /// When the address cannot be used or the store does not write.
     pub async fn start(settings: ServerSettings) -> Result<Running, StartError> {
-        let ServerSettings { listen, store, clock, rules } = settings;
+        let ServerSettings { listen, store, clock, rules, disk } = settings;
         let refused = |source| StartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let (stop, stopping) = watch::channel(false);
-        let core = Core::new(store, clock, rules, stopping);
+        let core = Core::new(store, clock, rules, stopping, disk);
         core.decided(|desk| {
             desk.tx.note(Act::new(Event::SessionStart, SERVER_AGENT_ID, "", SERVER_AGENT_ID));
             Ok(())

@@ -16,8 +16,13 @@ use crate::protocol::payload::{
 /// Steps of a task's history that are kept; beyond it the oldest but the first go.
 const HISTORY_STEPS_MAX: usize = 200;
 
+/// Grants of a task that are remembered: an answer to an older one comes from a stranger.
+const GRANTS_MAX: usize = 1_000;
+
 /// Where a task stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskStatus {
     /// Waits for an agent.
@@ -168,10 +173,16 @@ pub struct Task {
     pub attempt: u32,
     /// Grants that ended without an answer: what `max_attempts` bounds.
     pub misses: u32,
+    /// The message that made the last offer.
+    #[serde(default)]
+    pub offer_id: Option<String>,
     /// The agent of the last grant.
     pub last_offered: Option<String>,
     /// How much is done, 0 to 1.
     pub progress: Option<f64>,
+    /// When an update of the agent was kept last.
+    #[serde(default)]
+    pub reported_at: Option<Millis>,
     /// What the agent said last: its progress or its question.
     pub message: Option<String>,
     /// The result, any JSON.
@@ -239,11 +250,37 @@ impl Task {
         });
     }
 
-    /// Adds a step that changes nothing.
-    pub fn record(&mut self, step: Step) {
+    /// Adds a step about a grant that is over.
+    pub fn late(
+        &mut self,
+        now: Millis,
+        status: TaskStatus,
+        agent_id: &str,
+        what: (Option<u32>, &str),
+    ) {
+        let (attempt, detail) = what;
+        self.record(Step {
+            at: now,
+            status,
+            attempt: attempt.unwrap_or(self.attempt),
+            agent_id: Some(agent_id.to_owned()),
+            detail: Some(detail.to_owned()),
+            late: true,
+        });
+    }
+
+    fn record(&mut self, step: Step) {
         self.history.push(step);
         if self.history.len() > HISTORY_STEPS_MAX {
             self.history.remove(1);
+        }
+    }
+
+    /// Notes that an agent has the task under the current attempt.
+    pub fn grant(&mut self, agent_id: &str) {
+        self.grants.push(Grant { attempt: self.attempt, agent_id: agent_id.to_owned() });
+        if self.grants.len() > GRANTS_MAX {
+            self.grants.remove(0);
         }
     }
 
@@ -277,7 +314,9 @@ impl Task {
 }
 
 /// Whether an agent is there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// It gives signs of life.
@@ -325,8 +364,28 @@ pub struct Agent {
     pub status: Presence,
     /// When it registered last.
     pub registered_at: Millis,
+    /// When its status changed last, or it registered.
+    #[serde(default)]
+    pub updated_at: Millis,
+    /// The end of its journal as it said last.
+    #[serde(default)]
+    pub journal_head: Option<String>,
     /// Its session, while it has one.
     pub session: Option<Session>,
+}
+
+/// How long an idempotency key is remembered.
+pub const IDEMPOTENCY_MILLIS: Millis = 24 * 60 * 60 * 1_000;
+
+/// The answer that an idempotency key stands for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Remembered {
+    /// SHA-256 of the body.
+    pub digest: Vec<u8>,
+    /// The task that was made.
+    pub task_id: String,
+    /// When.
+    pub at: Millis,
 }
 
 /// A session of an agent.
@@ -338,12 +397,20 @@ pub struct Session {
     pub instance_id: Option<String>,
     /// When it was opened.
     pub opened_at: Millis,
+    /// The agent said in it that it shuts down: it gets no more offers.
+    #[serde(default)]
+    pub is_leaving: bool,
 }
 
 impl Agent {
     /// Its key.
     pub fn key(&self) -> EntityKey {
         agent_key(&self.namespace, &self.agent_id)
+    }
+
+    /// Whether it said in its session that it shuts down.
+    pub fn is_leaving(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_leaving)
     }
 
     /// The id of its session.

@@ -9,9 +9,9 @@ use storage::transaction::Act;
 use super::desk::Desk;
 use super::life::{Ending, name};
 use super::model::{Agent, Presence, Session, TaskStatus, encode};
-use super::{matching, tasks, view};
+use super::{heads, matching, tasks, view};
 use crate::protocol::payload::{
-    CapabilityQuery, CapabilityResponse, Heartbeat, QueryType, Register, RunningTask,
+    AgentStatus, CapabilityQuery, CapabilityResponse, Heartbeat, QueryType, Register, RunningTask,
 };
 use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID};
 
@@ -30,10 +30,12 @@ pub fn register(
     let before = desk.agent(namespace, agent_id);
     let old = before.as_ref().and_then(|agent| agent.session.as_ref());
     let is_same = old.is_none_or(|old| old.instance_id == register.instance_id);
+    let journal_head = seen_head(desk, namespace, agent_id, before.as_ref(), &register);
     let session = Session {
         session_id: desk.clock.message_id(),
         instance_id: register.instance_id.clone(),
         opened_at: now,
+        is_leaving: false,
     };
     let agent = Agent {
         agent_id: agent_id.to_owned(),
@@ -47,6 +49,8 @@ pub fn register(
         supported_models: register.supported_models,
         status: Presence::Online,
         registered_at: now,
+        updated_at: now,
+        journal_head,
         session: Some(session.clone()),
     };
     let details = json!({"session_id": session.session_id, "replaces_another": !is_same});
@@ -64,6 +68,28 @@ pub fn register(
     Ok(session)
 }
 
+/// The head of the agent's journal to remember: the one that it shows, or what it showed before. An
+/// earlier one of the same journal means that its store went back, which a person must know.
+fn seen_head(
+    desk: &mut Desk<'_, '_>,
+    namespace: &str,
+    agent_id: &str,
+    before: Option<&Agent>,
+    register: &Register,
+) -> Option<String> {
+    let before = before.and_then(|agent| agent.journal_head.clone());
+    let Some(now) = register.journal_head.as_ref().and_then(|head| head.as_str()) else {
+        return before;
+    };
+    if let Some(before) = before.filter(|before| heads::is_rollback(before, now)) {
+        let details = json!({"before": before, "now": now}).to_string();
+        let act = Act::new(Event::StoreRollback, agent_id, namespace, agent_id);
+        desk.tx.note(act.level(Level::Error).details(details));
+        tracing::error!(agent_id, namespace, "the journal of an agent went back");
+    }
+    Some(now.to_owned())
+}
+
 /// Takes back what the agent took and no longer runs. Its unanswered offers stay.
 fn reconcile(
     desk: &mut Desk<'_, '_>,
@@ -76,13 +102,15 @@ fn reconcile(
             one.task_id == task.task_id && one.attempt.is_none_or(|it| it == task.attempt)
         });
         if task.status != TaskStatus::Offered && !is_running {
-            tasks::take_back(desk, &mut task, "the agent came back without the task")?;
+            let why = "the agent came back without the task";
+            tasks::take_back(desk, &mut task, SERVER_AGENT_ID, why)?;
         }
     }
     Ok(())
 }
 
-/// A heartbeat: a sign of life that is not stored, only audited when the status changes.
+/// A heartbeat: a sign of life that is not stored, only audited when the status changes, and now
+/// and then.
 ///
 /// # Errors
 /// `unknown_agent` before the agent registered.
@@ -98,7 +126,12 @@ pub fn heartbeat(
     };
     let who = name(namespace, agent_id);
     if desk.life.beat(&who, heartbeat.status) {
-        let details = json!({"status": heartbeat.status});
+        let details = json!({
+            "status": heartbeat.status,
+            "cpu_percent": heartbeat.cpu_percent,
+            "memory_mb": heartbeat.memory_mb,
+            "tokens": heartbeat.tokens,
+        });
         let act = Act::new(Event::Heartbeat, agent_id, namespace, agent_id);
         desk.tx.note(act.level(Level::Debug).details(details.to_string()));
     }
@@ -122,6 +155,7 @@ pub fn presence(desk: &mut Desk<'_, '_>, mut agent: Agent, status: Presence) {
         return;
     }
     agent.status = status;
+    agent.updated_at = desk.now();
     let (event, level) = match status {
         Presence::Online => (Event::Connect, Level::Info),
         Presence::Lost => (Event::Disconnect, Level::Warning),
@@ -132,20 +166,62 @@ pub fn presence(desk: &mut Desk<'_, '_>, mut agent: Agent, status: Presence) {
     desk.tx.put(act.level(level).details(details.to_string()), agent.key(), encode(&agent));
 }
 
-/// An agent gave no sign of life for three heartbeat intervals: its tasks go back.
+/// An agent gave no sign of life for three heartbeat intervals: its tasks go back. One that had
+/// said that it drains is offline, any other is lost.
 ///
 /// # Errors
 /// When a message cannot be written.
-pub fn lost(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str) -> Result<(), Refusal> {
+pub fn silent(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str) -> Result<(), Refusal> {
     let Some(agent) = desk.agent(namespace, agent_id) else { return Ok(()) };
-    if agent.status == Presence::Lost {
+    let vital = desk.life.vital(&name(namespace, agent_id));
+    if vital.seen.saturating_add(desk.rules.patience()) > desk.clock.monotonic() {
         return Ok(());
     }
-    presence(desk, agent, Presence::Lost);
+    if agent.status == Presence::Online {
+        let is_drained = vital.status == Some(AgentStatus::Draining) || agent.is_leaving();
+        presence(desk, agent, if is_drained { Presence::Offline } else { Presence::Lost });
+    }
     for mut task in desk.slots(namespace, agent_id) {
-        tasks::take_back(desk, &mut task, "its agent was lost")?;
+        tasks::take_back(desk, &mut task, SERVER_AGENT_ID, "its agent was lost")?;
     }
     Ok(())
+}
+
+/// An agent closed the connection of its session in order: it is offline, and the offers that it
+/// did not answer go back. What it accepted stays with it for three heartbeat intervals, in which
+/// it may come back.
+///
+/// # Errors
+/// When a message cannot be written.
+pub fn goodbye(
+    desk: &mut Desk<'_, '_>,
+    namespace: &str,
+    agent_id: &str,
+    session_id: &str,
+) -> Result<(), Refusal> {
+    let agent = desk.agent(namespace, agent_id);
+    let Some(agent) = agent.filter(|agent| agent.session_id() == Some(session_id)) else {
+        return Ok(());
+    };
+    presence(desk, agent, Presence::Offline);
+    for mut task in desk.slots(namespace, agent_id) {
+        if task.status == TaskStatus::Offered {
+            tasks::take_back(desk, &mut task, SERVER_AGENT_ID, "its agent went offline")?;
+        }
+    }
+    Ok(())
+}
+
+/// An agent said that it shuts down: it gets no more offers in its session.
+pub fn leaving(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str) {
+    let Some(mut agent) = desk.agent(namespace, agent_id) else { return };
+    let Some(session) = agent.session.as_mut().filter(|session| !session.is_leaving) else {
+        return;
+    };
+    session.is_leaving = true;
+    let details = json!({"session_id": session.session_id, "status": "shutting_down"});
+    let act = Act::new(Event::Heartbeat, agent_id, namespace, agent_id);
+    desk.tx.put(act.details(details.to_string()), agent.key(), encode(&agent));
 }
 
 /// Refuses what comes from a session that another one replaced.

@@ -12,21 +12,21 @@ use super::core::Core;
 use super::desk::{Desk, millis};
 use super::life::{Name, name};
 use super::matching::{self, Candidate};
-use super::model::{self, Agent, Presence, Task, TaskStatus, decode};
-use super::{registry, tasks};
+use super::model::{self, Agent, Task, TaskStatus, decode};
+use super::{mail, registry, retire, tasks};
 use crate::protocol::{Refusal, SERVER_AGENT_ID};
 
 /// Offers in one decision at the most, so that nothing else waits long for the committer.
 const OFFERS_MAX: usize = 128;
 
-/// Tasks that one decision looks at, at the most.
+/// Tasks or messages that one decision ends, at the most.
 const EXPIRED_MAX: usize = 128;
+
+/// Waiting tasks that one decision looks at, at the most.
+const LOOKED_AT_MAX: usize = 1_000;
 
 /// The scheduler looks again after this time at the latest.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
-
-/// Heartbeat intervals without a sign of life after which an agent is lost.
-const MISSED_MAX: u32 = 3;
 
 /// Runs until the server stops.
 pub async fn run(core: Arc<Core>) {
@@ -48,7 +48,7 @@ pub async fn run(core: Arc<Core>) {
 }
 
 /// After a start every offer and every agent has its full time again.
-fn grace(core: &Core) {
+pub fn grace(core: &Core) {
     let now = core.clock.monotonic();
     let ledger = core.store.ledger();
     for (_, entity) in ledger.scan(Kind::Agent, "") {
@@ -82,41 +82,42 @@ fn wait(core: &Core) -> Duration {
 /// # Errors
 /// When the store cannot write.
 pub async fn step(core: &Arc<Core>) -> Result<bool, Refusal> {
-    for ((namespace, task_id), attempt) in core.life.overdue_offers(core.clock.monotonic()) {
-        core.decided(move |desk| tasks::offer_timed_out(desk, &namespace, &task_id, attempt))
-            .await?;
+    let now = core.clock.monotonic();
+    for (task, attempt) in core.life.overdue_offers(now) {
+        let (namespace, task_id) = task.clone();
+        let ended =
+            core.decided(move |desk| tasks::offer_timed_out(desk, &namespace, &task_id, attempt));
+        if let Err(refusal) = ended.await {
+            core.life.offered(task, attempt, now);
+            return Err(refusal);
+        }
     }
-    for (namespace, agent_id) in silent(core) {
-        core.decided(move |desk| registry::lost(desk, &namespace, &agent_id)).await?;
+    let patience = core.rules.patience();
+    for agent in core.life.silent(now, patience, usize::MAX) {
+        let (namespace, agent_id) = agent.clone();
+        let ended = core.decided(move |desk| registry::silent(desk, &namespace, &agent_id));
+        if let Err(refusal) = ended.await {
+            core.life.expect(&agent, now.saturating_sub(patience));
+            return Err(refusal);
+        }
+    }
+    let lain = core.mailboxes.overdue(core.clock.now(), EXPIRED_MAX);
+    let mut more = lain.len() == EXPIRED_MAX;
+    if !lain.is_empty() {
+        core.decided(move |desk| {
+            mail::give_up(desk, &lain);
+            Ok(())
+        })
+        .await?;
     }
     let overdue = tasks::overdue(&core.store.ledger(), core.clock.now(), EXPIRED_MAX);
-    let mut more = overdue.len() == EXPIRED_MAX;
+    more |= overdue.len() == EXPIRED_MAX;
     if !overdue.is_empty() {
         core.decided(move |desk| expire(desk, &overdue)).await?;
     }
-    if core.store.ledger().scan(Kind::Waiting, "").next().is_some() {
-        let offers = core.decided(match_waiting).await?;
-        more |= offers.len() == OFFERS_MAX;
-        let until = core.clock.monotonic().saturating_add(millis(core.rules.offer_timeout));
-        for (task, attempt) in offers {
-            core.life.offered(task, attempt, until);
-        }
-    }
+    more |= retire::step(core).await?;
+    assign(core).await?;
     Ok(more)
-}
-
-/// Agents that are counted as online and gave no sign of life for too long.
-fn silent(core: &Core) -> Vec<Name> {
-    let now = core.clock.monotonic();
-    let patience = millis(core.rules.heartbeat).saturating_mul(u64::from(MISSED_MAX));
-    let ledger = core.store.ledger();
-    let agents = ledger.scan(Kind::Agent, "");
-    agents
-        .filter_map(|(_, entity)| decode::<Agent>(&entity.value))
-        .filter(|agent| agent.status != Presence::Lost)
-        .map(|agent| name(&agent.namespace, &agent.agent_id))
-        .filter(|agent| core.life.vital(agent).seen.saturating_add(patience) <= now)
-        .collect()
 }
 
 /// Ends tasks whose deadline has passed.
@@ -129,56 +130,136 @@ fn expire(desk: &mut Desk<'_, '_>, overdue: &[Name]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Offers waiting tasks to the agents that fit best, in the order of the waiting. Gives back what
-/// was offered, with its attempt.
+/// Offers what waits to the agents that fit. Each decision looks at a bounded number of tasks, and
+/// at none when no agent of the namespace is free.
+async fn assign(core: &Arc<Core>) -> Result<(), Refusal> {
+    let mut namespace = waiting_namespace(core, "");
+    while let Some(here) = namespace {
+        let mut from = Some(String::new());
+        while let Some(after) = from {
+            let place = here.clone();
+            let round = core.decided(move |desk| match_waiting(desk, &place, &after)).await?;
+            let now = core.clock.monotonic();
+            let until = now.saturating_add(millis(core.rules.offer_timeout));
+            for (task, attempt) in round.offers {
+                core.life.offered(task, attempt, until);
+            }
+            from = round.next;
+        }
+        // No identifier has a character as low as this one.
+        namespace = waiting_namespace(core, &format!("{here}\u{1}"));
+    }
+    for places in core.census.unseen().chunks(LOOKED_AT_MAX) {
+        let places = places.to_vec();
+        core.decided(move |desk| {
+            explain(desk, &places);
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// The first namespace behind `after` in which a task waits.
+fn waiting_namespace(core: &Core, after: &str) -> Option<String> {
+    let ledger = core.store.ledger();
+    let (key, _) = ledger.scan_after(Kind::Waiting, after).next()?;
+    key.name.split('\0').next().map(str::to_owned)
+}
+
+/// What one look at waiting tasks came to.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// What was offered, with its attempt.
+    pub offers: Vec<(Name, u32)>,
+    /// Where to go on, if there is more to look at and somebody to offer it to.
+    pub next: Option<String>,
+}
+
+/// Offers waiting tasks of a namespace, from a place on, to the agents that fit best, in the order
+/// of the waiting.
 ///
 /// # Errors
-/// When an offer cannot be written.
-pub fn match_waiting(desk: &mut Desk<'_, '_>) -> Result<Vec<(Name, u32)>, Refusal> {
-    let waiting: Vec<Name> = desk
-        .tx
-        .ledger()
-        .scan(Kind::Waiting, "")
-        .filter_map(|(key, _)| match model::parts(&key.name)[..] {
-            [namespace, .., task_id] => Some(name(namespace, task_id)),
-            _ => None,
-        })
-        .collect();
-    let mut candidates: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
-    let mut offers = Vec::new();
-    for (namespace, task_id) in waiting {
-        if offers.len() == OFFERS_MAX {
-            break;
+/// When a message cannot be written.
+pub fn match_waiting(
+    desk: &mut Desk<'_, '_>,
+    namespace: &str,
+    after: &str,
+) -> Result<Round, Refusal> {
+    let mut staff = staff(desk, namespace);
+    let mut round = Round::default();
+    let prefix = format!("{namespace}\0");
+    let places: Vec<Arc<str>> = {
+        let first = if after.is_empty() { &prefix } else { after };
+        let waiting = desk.tx.ledger().scan_after(Kind::Waiting, first);
+        let here = waiting.take_while(|(key, _)| key.name.starts_with(&prefix));
+        here.take(LOOKED_AT_MAX).map(|(key, _)| Arc::clone(&key.name)).collect()
+    };
+    for place in &places {
+        if !staff.iter().any(Candidate::is_free) {
+            round.next = None;
+            return Ok(round);
         }
-        let Some(mut task) = desk.find_task(&namespace, &task_id) else { continue };
-        let staff = candidates.entry(namespace.clone()).or_insert_with(|| staff(desk, &namespace));
-        match matching::choose(&task, staff) {
+        round.next = Some(place.to_string());
+        let Some(mut task) = waiting(desk, place) else { continue };
+        match matching::choose(&task, &mut staff) {
             Ok(chosen) => {
                 let agent_id = chosen.agent.agent_id.clone();
                 match tasks::offer(desk, &mut task, &agent_id) {
                     Ok(()) => {
                         chosen.running += 1;
-                        offers.push((name(&namespace, &task_id), task.attempt));
+                        round.offers.push((name(namespace, &task.task_id), task.attempt));
                     }
                     // The others must not wait for one that no agent can be sent.
-                    Err(refusal) => tasks::fail(desk, &namespace, &task_id, &refusal)?,
+                    Err(refusal) => tasks::fail(desk, namespace, &task.task_id, &refusal)?,
                 }
             }
-            Err(reason) if task.pending_reason.as_deref() != Some(reason) => {
-                task.pending_reason = Some(reason.to_owned());
-                desk.put_task(Event::TaskUpdate, SERVER_AGENT_ID, &task);
-            }
-            Err(_) => {}
+            Err(reason) => keep_waiting(desk, task, reason),
+        }
+        if round.offers.len() == OFFERS_MAX {
+            return Ok(round);
         }
     }
-    Ok(offers)
+    if places.len() < LOOKED_AT_MAX {
+        round.next = None;
+    }
+    Ok(round)
+}
+
+/// The task of a place among the waiting.
+fn waiting(desk: &Desk<'_, '_>, place: &str) -> Option<Task> {
+    let [namespace, .., task_id] = model::parts(place)[..] else { return None };
+    desk.find_task(namespace, task_id).filter(|task| task.status == TaskStatus::Pending)
+}
+
+/// Says why a task still waits, where that is new.
+fn keep_waiting(desk: &mut Desk<'_, '_>, mut task: Task, reason: &str) {
+    if task.pending_reason.as_deref() != Some(reason) {
+        task.pending_reason = Some(reason.to_owned());
+        desk.put_task(Event::TaskUpdate, SERVER_AGENT_ID, &task);
+    }
+}
+
+/// Says why each of these tasks waits, unless somebody is free for it after all.
+fn explain(desk: &mut Desk<'_, '_>, places: &[Arc<str>]) {
+    let mut candidates: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
+    for place in places {
+        let Some(task) = waiting(desk, place) else { continue };
+        let staff = candidates
+            .entry(task.namespace.clone())
+            .or_insert_with(|| staff(desk, &task.namespace));
+        if let Err(reason) = matching::choose(&task, staff) {
+            keep_waiting(desk, task, reason);
+        }
+    }
 }
 
 fn staff(desk: &Desk<'_, '_>, namespace: &str) -> Vec<Candidate> {
     registry::staffed(desk, namespace)
         .into_iter()
         .map(|(agent, running)| {
-            let is_open = desk.life.takes_offers(&name(namespace, &agent.agent_id));
+            let who = name(namespace, &agent.agent_id);
+            let is_open = desk.life.takes_offers(&who) && !agent.is_leaving();
             Candidate { agent, running, is_open }
         })
         .collect()

@@ -5,19 +5,14 @@ use storage::event::Event;
 
 use super::desk::Desk;
 use super::life::name;
-use super::model::{Grant, Rejection, Step, Task, TaskStatus};
+use super::model::{Rejection, Task, TaskStatus};
+use super::{mail, registry};
 use crate::clock::Millis;
 use crate::protocol::payload::{
-    Artifact, Outcome, RejectReason, TaskAccept, TaskCancel, TaskComplete, TaskError, TaskInput,
-    TaskOffer, TaskReject, TaskUpdate,
+    Outcome, RejectReason, TaskAccept, TaskCancel, TaskComplete, TaskError, TaskInput, TaskOffer,
+    TaskReject,
 };
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
-
-/// Artifacts of one task.
-const ARTIFACTS_MAX: usize = 256;
-
-/// Parts of one artifact.
-const ARTIFACT_PARTS_MAX: usize = 4_096;
 
 /// Creates a task: pending, or expired at once when its deadline has passed.
 ///
@@ -47,7 +42,7 @@ pub fn offer(desk: &mut Desk<'_, '_>, task: &mut Task, agent_id: &str) -> Result
     task.assigned_agent = None;
     task.last_offered = Some(agent_id.to_owned());
     task.pending_reason = None;
-    task.grants.push(Grant { attempt: task.attempt, agent_id: agent_id.to_owned() });
+    task.grant(agent_id);
     let now = desk.now();
     task.step(now, TaskStatus::Offered, Some(agent_id), None);
     let offer = TaskOffer {
@@ -69,14 +64,11 @@ pub fn offer(desk: &mut Desk<'_, '_>, task: &mut Task, agent_id: &str) -> Result
             payload.extend(serde_json::value::to_raw_value(&value).ok().map(|raw| (name, raw)));
         }
     }
-    let fields = Fields {
-        // An offer that is not answered in time is withdrawn: it must not be delivered later.
-        expires_at: Some(now.saturating_add(super::desk::millis(desk.rules.offer_timeout))),
-        traceparent: task.traceparent.as_deref(),
-        ..Fields::default()
-    };
+    let fields = Fields { traceparent: task.traceparent.as_deref(), ..Fields::default() };
     let kind = MessageType::TaskOffer;
-    desk.send_with(agent_id, &task.namespace, kind, &payload, &fields, &task.envelope_extra)?;
+    let extra = &task.envelope_extra;
+    let offer_id = desk.send_with(agent_id, &task.namespace, kind, &payload, &fields, extra)?;
+    task.offer_id = Some(offer_id);
     desk.slot(Event::TaskOffer, task, agent_id, true);
     desk.put_task(Event::TaskOffer, SERVER_AGENT_ID, task);
     Ok(())
@@ -103,10 +95,11 @@ pub fn accept(
     Ok(())
 }
 
-/// An agent declines an offer, or gives a task back that it took.
+/// An agent declines an offer, or gives a task back that it took. From a former holder it comes too
+/// late: it is kept in the history, and changes nothing.
 ///
 /// # Errors
-/// `unknown_task`, `not_owner` or `wrong_state`.
+/// `unknown_task` or `not_owner`.
 pub fn reject(
     desk: &mut Desk<'_, '_>,
     namespace: &str,
@@ -114,21 +107,27 @@ pub fn reject(
     reject: &TaskReject,
 ) -> Result<(), Refusal> {
     let mut task = desk.task(namespace, &reject.task_id)?;
-    if !task.is_held_by(sender, reject.attempt) && task.was_granted_to(sender, reject.attempt) {
-        // It was taken back already: the agent and the server want the same.
+    if !task.was_granted_to(sender, reject.attempt) {
+        return Err(not_owner(&task));
+    }
+    let reason = reject.reason.unwrap_or(RejectReason::Unsupported);
+    if reason == RejectReason::ShuttingDown {
+        registry::leaving(desk, namespace, sender);
+    }
+    if !task.is_held_by(sender, reject.attempt) {
+        let what = (reject.attempt, reason.as_str());
+        task.late(desk.now(), TaskStatus::Pending, sender, what);
+        desk.put_task(Event::TaskReject, sender, &task);
         return Ok(());
     }
-    check_holder(&task, sender, reject.attempt)?;
-    let reason = reject.reason.unwrap_or(RejectReason::Unsupported);
     match reason {
-        RejectReason::Capacity | RejectReason::ShuttingDown => {
-            desk.life.full(&name(namespace, sender), true);
+        RejectReason::ShuttingDown if task.status != TaskStatus::Offered => {
+            return take_back(desk, &mut task, sender, reason.as_str());
         }
+        RejectReason::Capacity => desk.life.full(&name(namespace, sender), true),
+        RejectReason::ShuttingDown => {}
         RejectReason::Unsupported | RejectReason::Deadline | RejectReason::Policy => {
-            let agent = desk.agent(namespace, sender);
-            let session_id = agent.and_then(|agent| agent.session_id().map(str::to_owned));
-            task.rejections.retain(|known| known.agent_id != sender);
-            task.rejections.push(Rejection { agent_id: sender.to_owned(), session_id, reason });
+            remember(desk, &mut task, sender, reason);
         }
     }
     release(desk, &mut task, Event::TaskReject);
@@ -137,61 +136,19 @@ pub fn reject(
     Ok(())
 }
 
-/// An agent reports progress, asks, or delivers a part of the result.
-///
-/// # Errors
-/// `unknown_task`, `not_owner`, `wrong_state`, or `too_large` for too many artifacts.
-pub fn update(
-    desk: &mut Desk<'_, '_>,
-    namespace: &str,
-    sender: &str,
-    envelope: &Envelope,
-    update: TaskUpdate,
-) -> Result<(), Refusal> {
-    let mut task = desk.task(namespace, &update.task_id)?;
-    check_holder(&task, sender, update.attempt)?;
-    let status =
-        if update.is_input_required() { TaskStatus::InputRequired } else { TaskStatus::InProgress };
-    task.progress = update.progress.or(task.progress);
-    if update.message.is_some() {
-        task.message = update.message;
-    }
-    if let Some(artifact) = update.artifact {
-        add_artifact(&mut task, artifact)?;
-    }
-    let now = desk.now();
-    let event = if task.status == status { Event::TaskUpdate } else { Event::TaskStart };
-    if task.status == status {
-        task.updated_at = now;
-    } else {
-        task.step(now, status, Some(sender), None);
-    }
-    desk.put_task(event, sender, &task);
-    forward_to_origin(desk, &task, envelope, sender)
-}
-
-fn add_artifact(task: &mut Task, artifact: Artifact) -> Result<(), Refusal> {
-    let too_many = || {
-        let detail = format!(
-            "send at most {ARTIFACTS_MAX} artifacts a task and {ARTIFACT_PARTS_MAX} parts each"
-        );
-        Refusal::new(ErrorCode::TooLarge, detail).at("payload.artifact")
+/// Remembers that an agent will not have the task in its session; what was said in sessions that
+/// are over is forgotten.
+fn remember(desk: &Desk<'_, '_>, task: &mut Task, agent_id: &str, reason: RejectReason) {
+    let namespace = task.namespace.clone();
+    let session_of = |agent_id: &str| {
+        let agent = desk.agent(&namespace, agent_id);
+        agent.and_then(|agent| agent.session_id().map(str::to_owned))
     };
-    let count = task.artifacts.len();
-    let known = task.artifacts.iter_mut().find(|known| known.artifact_id == artifact.artifact_id);
-    match known {
-        Some(known) if artifact.append => {
-            if known.parts.len() + artifact.parts.len() > ARTIFACT_PARTS_MAX {
-                return Err(too_many());
-            }
-            known.parts.extend(artifact.parts);
-            known.last_chunk = artifact.last_chunk;
-        }
-        Some(known) => *known = artifact,
-        None if count >= ARTIFACTS_MAX => return Err(too_many()),
-        None => task.artifacts.push(artifact),
-    }
-    Ok(())
+    task.rejections.retain(|known| {
+        known.agent_id != agent_id && known.session_id == session_of(&known.agent_id)
+    });
+    let session_id = session_of(agent_id);
+    task.rejections.push(Rejection { agent_id: agent_id.to_owned(), session_id, reason });
 }
 
 /// An agent ends a task. A result of an earlier grant is kept in the history, and changes nothing.
@@ -216,14 +173,7 @@ pub fn complete(
         if !task.was_granted_to(sender, complete.attempt) {
             return Err(not_owner(&task));
         }
-        task.record(Step {
-            at: now,
-            status,
-            attempt: complete.attempt.unwrap_or(task.attempt),
-            agent_id: Some(sender.to_owned()),
-            detail: Some("a result that came late".to_owned()),
-            late: true,
-        });
+        task.late(now, status, sender, (complete.attempt, "a result that came late"));
         desk.put_task(Event::TaskUpdate, sender, &task);
         return Ok(());
     }
@@ -304,16 +254,26 @@ pub fn input(
 ///
 /// # Errors
 /// When a message cannot be written.
-pub fn take_back(desk: &mut Desk<'_, '_>, task: &mut Task, why: &str) -> Result<(), Refusal> {
+pub fn take_back(
+    desk: &mut Desk<'_, '_>,
+    task: &mut Task,
+    by: &str,
+    why: &str,
+) -> Result<(), Refusal> {
     if !task.status.is_granted() {
         return Ok(());
     }
     let holder = task.agent_id.clone();
+    if let (TaskStatus::Offered, Some(agent_id), Some(offer_id)) =
+        (task.status, &holder, &task.offer_id)
+    {
+        mail::withdraw(desk.tx, &task.namespace, agent_id, offer_id);
+    }
     task.misses = task.misses.saturating_add(1);
     release(desk, task, Event::TaskReject);
     if task.misses < desk.rules.max_attempts {
         task.step(desk.now(), TaskStatus::Pending, holder.as_deref(), Some(why));
-        desk.put_task(Event::TaskReject, SERVER_AGENT_ID, task);
+        desk.put_task(Event::TaskReject, by, task);
         return Ok(());
     }
     let message = format!("given up after {} attempts: {why}", task.misses);
@@ -357,7 +317,7 @@ pub fn offer_timed_out(
     if task.status != TaskStatus::Offered || task.attempt != attempt {
         return Ok(());
     }
-    take_back(desk, &mut task, "the offer was not answered in time")
+    take_back(desk, &mut task, SERVER_AGENT_ID, "the offer was not answered in time")
 }
 
 /// A task's deadline passed.
@@ -413,7 +373,11 @@ fn tell_origin(
     desk.send(origin, &task.namespace, MessageType::TaskComplete, &end, &Fields::default())
 }
 
-fn forward_to_origin(
+/// Passes what an agent said about a task on to the agent that shared it.
+///
+/// # Errors
+/// When a routing field is not valid.
+pub fn forward_to_origin(
     desk: &mut Desk<'_, '_>,
     task: &Task,
     envelope: &Envelope,
@@ -428,7 +392,10 @@ fn forward_to_origin(
 }
 
 /// The current holder may go on; a former one is too late, and anybody else has no say.
-fn check_holder(task: &Task, sender: &str, attempt: Option<u32>) -> Result<(), Refusal> {
+///
+/// # Errors
+/// `wrong_state` or `not_owner`.
+pub fn check_holder(task: &Task, sender: &str, attempt: Option<u32>) -> Result<(), Refusal> {
     if task.is_held_by(sender, attempt) {
         return Ok(());
     }

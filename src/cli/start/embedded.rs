@@ -9,7 +9,7 @@ use storage::database::Database;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::store;
 use crate::clock::Clock;
-use crate::server::{Rules, Running, Server, ServerSettings};
+use crate::server::{Disk, Rules, Running, Server, ServerSettings};
 use crate::shutdown::Shutdown;
 
 /// A server that runs beside the bridge.
@@ -30,6 +30,7 @@ impl Embedded {
             store: database.store().clone(),
             clock,
             rules: Rules::default(),
+            disk: Some(Disk::of(&database)),
         };
         let running = Server::start(settings).await;
         let running = running.map_err(|error| Failure::new(Code::Usage, error.to_string()))?;

@@ -88,7 +88,7 @@ const SERVER_VARIABLES: [(&str, &str, &str, &str); 11] = [
     ("tls.client_ca", "OPENCLAW_TLS_CLIENT_CA", "ca.pem", "ca.pem"),
 ];
 
-const SERVER_KEYS: [(&str, &str, &str); 18] = [
+const SERVER_KEYS: [(&str, &str, &str); 19] = [
     ("listen", "127.0.0.1:9", "127.0.0.1:9"),
     ("data_dir", "store", "store"),
     ("log_level", "warn", "warn"),
@@ -97,6 +97,7 @@ const SERVER_KEYS: [(&str, &str, &str); 18] = [
     ("offer_timeout", "45", "45s"),
     ("max_attempts", "3", "3"),
     ("dedup_window_seconds", "3600", "1h"),
+    ("max_age", "3d", "3d"),
     ("retention", "7d", "7d"),
     ("redis_url", "redis://redis", "***"),
     ("tls.cert", "c.pem", "c.pem"),

@@ -102,8 +102,7 @@ pub(super) async fn fetch(
     alive(&core, &namespace, agent_id, session(&headers)).await?;
     let mailbox = mail::mailbox(&namespace, agent_id);
     let found = wait_for(&core, &mailbox, wait, || {
-        let now = core.clock.now();
-        let found = mail::unacknowledged(&core.store, &mailbox, after, limit, now);
+        let found = mail::unacknowledged(&core, &mailbox, after, limit);
         (!found.is_empty()).then_some(found)
     })
     .await

@@ -1,6 +1,7 @@
 //! The HTTP interface: one file a resource. Each handler reads its request, runs one decision or
 //! looks at a snapshot, and writes the answer; the rules are elsewhere.
 
+mod about;
 mod agents;
 mod health;
 mod messages;
@@ -50,6 +51,8 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/messages", post(messages::send).get(messages::fetch))
         .route("/messages/ack", post(messages::acknowledge))
         .route("/health", get(health::show))
+        .route("/metrics", get(about::metrics))
+        .route("/openapi.json", get(about::openapi))
         .route("/ws", get(socket::upgrade))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)

@@ -11,7 +11,6 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::problem::Failure;
-use crate::outbox::Policy;
 use crate::outbox::Pump;
 use crate::protocol::{
     Envelope, ErrorCode, Fields, MessageType, RELAYED_BYTES_MAX, Refusal, Rejected,
@@ -20,12 +19,18 @@ use crate::protocol::{
 use crate::server::core::{Core, SOCKETS_MAX};
 use crate::server::intake::{self, Fate, Source, Taken, WINDOW};
 use crate::server::life::{Ending, name};
-use crate::server::mail;
+use crate::server::{mail, registry};
 use crate::transport::conversation::{receipts, wire};
-use crate::transport::{Answer, Answers, Handler, Settings, Socket, Wire, run};
+use crate::transport::{Answer, Answers, Ended, Handler, Settings, Socket, Wire, run};
 
 /// How long a new connection may take to register.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The close code of a connection that is no longer needed.
+const CLOSE_NORMAL: u16 = 1_000;
+
+/// The close code of a program that goes away.
+const CLOSE_GOING_AWAY: u16 = 1_001;
 
 /// The close code of a session that another one replaced.
 const CLOSE_REPLACED: u16 = 4_001;
@@ -91,8 +96,8 @@ async fn serve(core: Arc<Core>, mut socket: Socket) {
     let who = name(&namespace, &agent_id);
     let mailbox = mail::mailbox(&namespace, &agent_id);
     let mut ending = core.life.connect(&who, &agent.session_id);
-    let policy = Policy::default();
-    let pump = Pump::new(core.store.clone(), core.clock.clone(), policy, &mailbox);
+    let pump = Pump::new(core.store.clone(), core.clock.clone(), mail::policy(), &mailbox)
+        .returning(mail::returns(&core.store, &core.clock));
     let (control, mut controlled) = mpsc::channel(CONTROL_MAX);
     let stopping = core.stopping.clone();
     let handler = Connected { core: Arc::clone(&core), source: agent.source };
@@ -107,7 +112,16 @@ async fn serve(core: Arc<Core>, mut socket: Socket) {
         }
     };
     tracing::debug!(agent_id, namespace, ?ended, "a connection ended");
-    core.life.disconnect(&who, &agent.session_id);
+    let is_current = core.life.disconnect(&who, &agent.session_id);
+    if is_current && matches!(ended, Ended::Closed(CLOSE_NORMAL | CLOSE_GOING_AWAY, _)) {
+        let session_id = agent.session_id;
+        let said = core
+            .decided(move |desk| registry::goodbye(desk, &namespace, &agent_id, &session_id))
+            .await;
+        if let Err(refusal) = said {
+            tracing::warn!(%refusal, "a goodbye could not be recorded");
+        }
+    }
 }
 
 async fn ended_by(ending: &mut watch::Receiver<Ending>) -> Ending {
@@ -124,7 +138,7 @@ fn farewell(reason: Ending) -> Wire {
         Ending::Replaced => "session_replaced: another instance of this agent registered",
         Ending::Superseded | Ending::Open => "superseded: this instance connected again",
     };
-    let code = if reason == Ending::Replaced { CLOSE_REPLACED } else { 1_000 };
+    let code = if reason == Ending::Replaced { CLOSE_REPLACED } else { CLOSE_NORMAL };
     Wire::Close(code, text.to_owned())
 }
 
@@ -189,6 +203,7 @@ async fn welcome(core: &Core, socket: &mut Socket, taken: &Taken) -> Option<Regi
         agent_id: Some(agent_id),
         namespace: Some(namespace),
         session_id: Some(session_id.clone()),
+        window: Some(WINDOW),
         ..Source::default()
     };
     Some(Registered { source, settings, session_id })
@@ -239,13 +254,7 @@ fn answers(taken: &[Taken]) -> Answers {
         .iter()
         .any(|one| matches!(&one.fate, Fate::Refused(it) if it.code == ErrorCode::SessionReplaced));
     let close = replaced.then(|| (CLOSE_REPLACED, "session_replaced".to_owned()));
-    let is_fleeting = |one: &Taken| {
-        one.message_type == Some(MessageType::Heartbeat)
-            && matches!(one.fate, Fate::Accepted(_))
-            && one.index.is_some()
-    };
-    let answers = taken.iter().filter(|one| !is_fleeting(one)).map(answer).collect();
-    Answers { answers, close }
+    Answers { answers: taken.iter().map(answer).collect(), close }
 }
 
 fn answer(taken: &Taken) -> Answer {

@@ -23,8 +23,9 @@ struct Told {
     namespace: String,
     task_id: String,
     after: Option<(Millis, usize)>,
-    progress: Option<f64>,
-    artifacts: usize,
+    progress: (Option<f64>, Option<String>),
+    /// Of each artifact: how many parts it had, and whether that was all.
+    artifacts: Vec<(usize, bool)>,
     queue: VecDeque<Event>,
     is_over: bool,
 }
@@ -48,8 +49,8 @@ pub(super) async fn stream(
         namespace,
         task_id,
         after,
-        progress: None,
-        artifacts: 0,
+        progress: (None, None),
+        artifacts: Vec::new(),
         queue: VecDeque::new(),
         is_over: false,
     };
@@ -86,15 +87,20 @@ impl Told {
                 self.queue.extend(status(step, number));
             }
         }
-        if task.progress != self.progress {
-            self.progress = task.progress;
+        let progress = (task.progress, task.message.clone());
+        if progress != self.progress {
+            self.progress = progress;
             let data = json!({"progress": task.progress, "message": task.message});
             self.queue.extend(Event::default().event("progress").json_data(data).ok());
         }
-        for artifact in task.artifacts.iter().skip(self.artifacts) {
-            self.queue.extend(Event::default().event("artifact").json_data(artifact).ok());
+        for (index, artifact) in task.artifacts.iter().enumerate() {
+            let shape = (artifact.parts.len(), artifact.last_chunk);
+            if self.artifacts.get(index) != Some(&shape) {
+                self.queue.extend(Event::default().event("artifact").json_data(artifact).ok());
+            }
         }
-        self.artifacts = task.artifacts.len();
+        let shapes = task.artifacts.iter().map(|it| (it.parts.len(), it.last_chunk));
+        self.artifacts = shapes.collect();
         self.is_over = task.status.is_terminal();
     }
 }

@@ -8,7 +8,6 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use storage::event::Event;
@@ -17,27 +16,17 @@ use storage::transaction::Act;
 
 use super::problem::Failure;
 use super::{Parameters, read, wait_for};
-use crate::clock::Millis;
 use crate::protocol::payload::read_submission;
 use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID, is_identifier};
 use crate::server::core::{Core, task_bell};
 use crate::server::desk::{Desk, unknown_task};
-use crate::server::model::{Task, TaskStatus, decode, encode, task_key};
+use crate::server::model::{
+    IDEMPOTENCY_MILLIS, Remembered, Task, TaskStatus, decode, encode, task_key,
+};
 use crate::server::{members, tasks, view};
-
-/// How long an idempotency key is remembered.
-const IDEMPOTENCY_MILLIS: Millis = 24 * 60 * 60 * 1_000;
 
 /// Bytes of an idempotency key.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
-
-/// The answer that an idempotency key stands for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Remembered {
-    digest: Vec<u8>,
-    task_id: String,
-    at: Millis,
-}
 
 /// `POST /tasks`.
 pub(super) async fn create(
@@ -146,23 +135,65 @@ pub(super) async fn list(State(core): State<Arc<Core>>, uri: Uri) -> Result<Json
     };
     let task_type = parameters.get("task_type");
     let after = parameters.identifier("after")?.unwrap_or_default();
-    let prefix = format!("{namespace}\0");
-    let ledger = core.store.ledger();
-    let mut found: Vec<Task> = ledger
-        .scan_after(Kind::Task, &format!("{prefix}{after}"))
-        .take_while(|(key, _)| key.name.starts_with(&prefix))
-        .filter_map(|(_, entity)| decode(&entity.value))
-        .filter(|task: &Task| {
-            status.is_none_or(|status| task.status == status)
-                && task_type.is_none_or(|task_type| task.task_type == task_type)
-        })
-        .take(limit + 1)
-        .collect();
+    let is_wanted = |task: &Task| task_type.is_none_or(|task_type| task.task_type == task_type);
+    let mut found = match status {
+        None => scan(&core, &namespace, after, limit + 1, is_wanted),
+        Some(status) => of_status(&core, status, (&namespace, after), limit + 1, is_wanted),
+    };
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|task| task.task_id.clone());
     let tasks: Vec<Value> = found.iter().map(view::task).collect();
     Ok(Json(json!({"tasks": tasks, "next": next})))
+}
+
+/// Tasks of a namespace behind an id, in the order of their ids.
+fn scan(
+    core: &Core,
+    namespace: &str,
+    after: &str,
+    limit: usize,
+    is_wanted: impl Fn(&Task) -> bool,
+) -> Vec<Task> {
+    let prefix = format!("{namespace}\0");
+    let ledger = core.store.ledger();
+    ledger
+        .scan_after(Kind::Task, &format!("{prefix}{after}"))
+        .take_while(|(key, _)| key.name.starts_with(&prefix))
+        .filter_map(|(_, entity)| decode(&entity.value))
+        .filter(is_wanted)
+        .take(limit)
+        .collect()
+}
+
+/// The same of those with a status, without a look at the others.
+fn of_status(
+    core: &Core,
+    status: TaskStatus,
+    (namespace, after): (&str, &str),
+    limit: usize,
+    is_wanted: impl Fn(&Task) -> bool,
+) -> Vec<Task> {
+    let prefix = format!("{namespace}\0");
+    let mut after = format!("{prefix}{after}");
+    let ledger = core.store.ledger();
+    let mut found: Vec<Task> = Vec::new();
+    loop {
+        let names = core.census.with_status(status, &after, limit);
+        let here = names.iter().take_while(|name| name.starts_with(&prefix));
+        let entities = here
+            .filter_map(|name| ledger.get(&EntityKey { kind: Kind::Task, name: Arc::clone(name) }));
+        let tasks = entities.filter_map(|entity| decode::<Task>(&entity.value));
+        found.extend(tasks.filter(|task| task.status == status && is_wanted(task)));
+        match names.last() {
+            Some(last) if found.len() < limit && last.starts_with(&prefix) => {
+                after = last.to_string();
+            }
+            _ => break,
+        }
+    }
+    found.truncate(limit);
+    found
 }
 
 /// `POST /tasks/{id}/cancel`.

@@ -66,8 +66,15 @@ async fn what_the_server_does_not_know_goes_on_byte_for_byte() {
     let world = World::new();
     world.register("b").await;
     let sent = [
-        r#"{"message_type":"note","agent_id":"a","message_id":"n","to":"b","x":1.50,"payload":{"y": 1e2 }}"#,
-        r#"{"message_type":"task_offer","agent_id":"a","message_id":"o","x":[1.50],"payload":{"task_id":"t","task_type":"code_review","y":12345678901234567890123,"requirements":{"z": 1.0}}}"#,
+        concat!(
+            r#"{"message_type":"note","agent_id":"a","message_id":"n","to":"b","x":1.50,"#,
+            r#""payload":{"y": 1e2 }}"#
+        ),
+        concat!(
+            r#"{"message_type":"task_offer","agent_id":"a","message_id":"o","x":[1.50],"#,
+            r#""payload":{"task_id":"t","task_type":"code_review","y":12345678901234567890123,"#,
+            r#""requirements":{"z": 1.0}}}"#
+        ),
     ];
     for message in sent {
         let frame = parse_frame(message.to_owned()).unwrap();
@@ -76,7 +83,7 @@ async fn what_the_server_does_not_know_goes_on_byte_for_byte() {
     }
     world.step().await;
     let mailbox = mail::mailbox("default", "b");
-    let letters = mail::unacknowledged(&world.core.store, &mailbox, None, 9, START);
+    let letters = mail::unacknowledged(&world.core, &mailbox, None, 9);
     let texts: Vec<String> =
         letters.into_iter().map(|letter| String::from_utf8(letter.bytes).unwrap()).collect();
     assert!(texts[0].starts_with(sent[0].trim_end_matches('}')), "{}", texts[0]);
@@ -162,4 +169,133 @@ async fn a_refused_id_is_not_remembered() {
     world.register("b").await;
     assert_eq!(world.send(note("a", "m-1", "b", "two")).await, Fate::Accepted(None));
     assert_eq!(world.letters("b")[0]["payload"]["text"], "two");
+}
+
+/// The nacks that lie in an agent's mailbox: which message, the code, and what it answers.
+fn returned(world: &World, agent_id: &str) -> Vec<(Value, Value, Value)> {
+    let letters = world.letters(agent_id);
+    let nacks = letters.iter().filter(|letter| letter["message_type"] == "nack");
+    nacks
+        .map(|nack| {
+            assert_eq!(nack["agent_id"], "openclaw-server");
+            let payload = &nack["payload"];
+            assert_eq!(payload["error"]["retryable"], false);
+            let code = payload["error"]["code"].clone();
+            (payload["message_id"].clone(), code, nack["correlation_id"].clone())
+        })
+        .collect()
+}
+
+fn undeliverable(id: &str) -> (Value, Value, Value) {
+    (json!(id), json!("undeliverable"), json!(id))
+}
+
+#[tokio::test]
+async fn mail_that_nobody_fetches_goes_back_to_its_sender_after_its_age() {
+    let world = World::new();
+    world.register("b").await;
+    world.ok("c", "capability_query", json!({"query_type": "list"})).await;
+    // The sender's clock is wrong; the age counts from the acceptance.
+    let mut old = note("a", "m-1", "b", "one");
+    old["timestamp"] = json!("2020-01-01T00:00:00Z");
+    world.send(old).await;
+    world.send(note("c", "m-1", "b", "two")).await;
+    world.advance(7 * 24 * 3_600 - 1).await;
+    assert_eq!(world.letters("b").len(), 2);
+    world.advance(1).await;
+    assert!(world.letters("b").is_empty());
+    assert_eq!(returned(&world, "a"), [undeliverable("m-1")]);
+    // Its second message lay under another id, which means nothing to it.
+    assert_eq!(returned(&world, "c"), [undeliverable("m-1")]);
+    assert_eq!(world.letters("c").len(), 1, "what the server says by itself just expires");
+    let failed = world.core.store.messages(|messages| {
+        let failed = messages.iter().filter(|live| live.status == Status::Failed);
+        failed.map(|live| (live.head.peer.clone(), live.reason)).collect::<Vec<_>>()
+    });
+    let by_age = ("b".to_owned(), storage::record::Reason::MaxAge);
+    assert_eq!(failed, [by_age.clone(), by_age]);
+}
+
+#[tokio::test]
+async fn mail_that_expires_or_is_refused_for_good_goes_back_at_once() {
+    let world = World::new();
+    world.register("b").await;
+    let mut short = note("a", "m-1", "b", "one");
+    short["expires_at"] = json!("2026-02-15T14:30:10Z");
+    world.send(short).await;
+    world.send(note("a", "m-2", "b", "two")).await;
+    world.advance(10).await;
+    assert_eq!(returned(&world, "a"), [undeliverable("m-1")]);
+    let error = json!({"code": "forbidden", "message": "not you", "retryable": false});
+    world.ok("b", "nack", json!({"message_id": "m-2", "error": error})).await;
+    assert!(world.letters("b").is_empty());
+    assert_eq!(returned(&world, "a"), [undeliverable("m-1"), undeliverable("m-2")]);
+    let nacks: Vec<Value> =
+        world.letters("a").iter().map(|nack| nack["message_id"].clone()).collect();
+    world.ok("a", "ack", json!({"message_ids": nacks})).await;
+    assert!(world.core.mailboxes.is_empty("default/a"));
+}
+
+#[tokio::test]
+async fn an_offer_that_is_refused_for_good_goes_back_to_nobody() {
+    let world = World::new();
+    world.register("b").await;
+    world.share("a", "t").await;
+    world.step().await;
+    let offer = world.letters("b")[0]["message_id"].clone();
+    let error = json!({"code": "forbidden", "retryable": false});
+    world.ok("b", "nack", json!({"message_id": offer, "error": error})).await;
+    assert!(world.letters("b").is_empty() && world.letters("a").is_empty());
+}
+
+#[tokio::test]
+async fn what_is_refused_for_now_comes_again_when_it_is_due_and_its_lane_waits() {
+    let world = World::new();
+    world.register("b").await;
+    for id in ["m-1", "m-2", "m-3"] {
+        let mut note = note("a", id, "b", "text");
+        if id != "m-3" {
+            note["ordering_key"] = json!("k");
+        }
+        world.send(note).await;
+    }
+    let ids = || {
+        let letters = world.letters("b");
+        letters.iter().map(|it| it["message_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let busy = |seconds: Option<u64>| {
+        let error = json!({"code": "unavailable", "retry_after_seconds": seconds});
+        json!({"message_id": "m-1", "error": error})
+    };
+    world.ok("b", "nack", busy(Some(60))).await;
+    assert_eq!(ids(), ["m-3"]);
+    world.advance(60).await;
+    assert_eq!(ids(), ["m-1", "m-2", "m-3"]);
+    // Full jitter: drawn from zero to the bound, which is 4 s after the fourth attempt.
+    let mut delays = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        world.ok("b", "nack", busy(None)).await;
+        let due = world.core.store.messages(|messages| {
+            messages.iter().find(|live| live.head.message_id == "m-1").unwrap().next_attempt_at
+        });
+        delays.insert(due - world.core.clock.now());
+    }
+    assert!(delays.len() == 3 && delays.iter().all(|delay| *delay < 4_000), "{delays:?}");
+    assert!(!delays.contains(&1_000) && !delays.contains(&2_000), "{delays:?}");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumped_back_holds_up_no_delivery() {
+    use crate::outbox::Pump;
+    use crate::transport::Feed as _;
+
+    let world = World::new();
+    world.register("b").await;
+    let Core { store, clock, .. } = &*world.core;
+    let pump = Pump::new(store.clone(), clock.clone(), mail::policy(), "default/b");
+    world.send(note("a", "m-1", "b", "one")).await;
+    clock.jump(-24 * 60 * 60 * 1_000);
+    let patience = std::time::Duration::from_secs(1);
+    let batch = tokio::time::timeout(patience, pump.next(9)).await.expect("it is due");
+    assert_eq!(batch[0].message_id, "m-1");
 }

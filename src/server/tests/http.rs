@@ -15,13 +15,13 @@ use crate::server::{Rules, Running, Server, ServerSettings};
 use crate::transport::connect::Carrier;
 use crate::transport::{Socket, TransportSettings, Wire, connect};
 
-struct Web {
-    running: Running,
-    client: Client,
+pub(super) struct Web {
+    pub(super) running: Running,
+    pub(super) client: Client,
 }
 
 impl Web {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let clock = Clock::system();
         let wall = clock.clone();
         let log = Box::new(MemoryLog::new(Identity { journal: [1; 16], key: [2; 16] }));
@@ -29,29 +29,31 @@ impl Web {
         let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let rules = Rules::default();
-        let running = Server::start(ServerSettings { listen, store, clock, rules }).await.unwrap();
+        let running = Server::start(ServerSettings { listen, store, clock, rules, disk: None })
+            .await
+            .unwrap();
         // Installed once for the process; a second time changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().build().unwrap();
         Self { running, client }
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<String>) -> Response {
+    pub(super) async fn call(&self, method: Method, path: &str, body: Option<String>) -> Response {
         let request = self.client.request(method, format!("{}{path}", self.running.url()));
         request.body(body.unwrap_or_default()).send().await.unwrap()
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(super) async fn get(&self, path: &str) -> Value {
         self.call(Method::GET, path, None).await.json().await.unwrap()
     }
 
-    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(super) async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
         let response = self.call(Method::POST, path, Some(body.to_string())).await;
         (response.status(), response.json().await.unwrap())
     }
 
     /// Sends a message of an agent, which must be taken.
-    async fn say(&self, agent_id: &str, message_type: &str, payload: Value) -> Value {
+    pub(super) async fn say(&self, agent_id: &str, message_type: &str, payload: Value) -> Value {
         let message =
             json!({"message_type": message_type, "agent_id": agent_id, "payload": payload});
         let (status, body) = self.post("/messages", message).await;
@@ -60,7 +62,7 @@ impl Web {
         body
     }
 
-    async fn ws(&self, agent_id: &str, instance: &str) -> Box<Socket> {
+    pub(super) async fn ws(&self, agent_id: &str, instance: &str) -> Box<Socket> {
         let fields =
             Fields { agent_id: Some(agent_id), message_id: Some(instance), ..Fields::default() };
         let payload = json!({"instance_id": instance, "capabilities": ["code_review"]});
@@ -75,10 +77,10 @@ impl Web {
     }
 }
 
-/// The next message of this type on a connection.
-async fn hear(socket: &mut Socket, message_type: &str) -> Envelope {
+/// The next message of this type on a connection; a test must not wait for it for ever.
+pub(super) async fn hear(socket: &mut Socket, message_type: &str) -> Envelope {
     loop {
-        match socket.receive().await {
+        match receive(socket).await {
             Some(Ok(Wire::Text(text))) => {
                 let frame = parse_frame_within(text, 2 << 20).unwrap();
                 let mut found = frame.messages.into_iter().filter_map(Result::ok);
@@ -90,6 +92,12 @@ async fn hear(socket: &mut Socket, message_type: &str) -> Envelope {
             other => panic!("{message_type}: {other:?}"),
         }
     }
+}
+
+/// What arrives next on a connection, within a time in which anything would.
+pub(super) async fn receive(socket: &mut Socket) -> Option<Result<Wire, String>> {
+    let patience = std::time::Duration::from_secs(20);
+    tokio::time::timeout(patience, socket.receive()).await.expect("something arrives")
 }
 
 #[tokio::test]
@@ -200,6 +208,9 @@ async fn an_idempotency_key_stands_for_one_task() {
     let other = submit("testing").await.unwrap();
     assert_eq!(other.status().as_u16(), 422);
     assert_eq!(web.get("/tasks").await["tasks"].as_array().unwrap().len(), 1);
+    let page = web.get("/tasks?status=pending&task_type=general&limit=1").await;
+    assert_eq!(page["tasks"][0]["task_id"], first["task_id"]);
+    assert_eq!(web.get("/tasks?status=failed").await["tasks"], json!([]));
     web.running.stop().await;
 }
 
@@ -242,7 +253,7 @@ async fn a_websocket_brings_offers_and_another_instance_closes_it() {
     assert_eq!(web.get("/tasks/t").await["status"], "accepted");
     let _second = web.ws("b", "two").await;
     let closed = loop {
-        match first.receive().await {
+        match receive(&mut first).await {
             Some(Ok(Wire::Close(code, _))) => break code,
             Some(Ok(_)) => {}
             other => panic!("{other:?}"),

@@ -1,7 +1,12 @@
 //! Decisions of the server over a store in memory, with a clock that stands still.
 
+mod calls;
 mod delivery;
 mod http;
+mod interface;
+mod presence;
+mod upkeep;
+mod wire;
 
 use std::sync::Arc;
 
@@ -44,7 +49,16 @@ impl World {
         let now = Box::new(move || wall.now());
         let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let (stop, stopping) = watch::channel(false);
-        let core = Core::new(store, clock, Rules::default(), stopping);
+        let core = Core::new(store, clock, Rules::default(), stopping, None);
+        Self { core, source: Source::default(), _stop: stop }
+    }
+
+    /// The same store under a server that was just started.
+    fn restarted(self) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let (store, clock) = (self.core.store.clone(), self.core.clock.clone());
+        let core = Core::new(store, clock, self.core.rules.clone(), stopping, None);
+        scheduler::grace(&core);
         Self { core, source: Source::default(), _stop: stop }
     }
 
@@ -103,8 +117,7 @@ impl World {
     /// What an agent that fetches over HTTP gets, oldest first.
     fn letters(&self, agent_id: &str) -> Vec<Value> {
         let mailbox = mail::mailbox("default", agent_id);
-        let now = self.core.clock.now();
-        let letters = mail::unacknowledged(&self.core.store, &mailbox, None, 1_000, now);
+        let letters = mail::unacknowledged(&self.core, &mailbox, None, 1_000);
         letters.iter().map(|letter| serde_json::from_slice(&letter.bytes).unwrap()).collect()
     }
 

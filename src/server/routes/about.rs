@@ -1,0 +1,25 @@
+//! `/metrics` and `/openapi.json`: what the server says of itself to machines.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+
+use crate::server::core::Core;
+use crate::server::measure;
+
+/// The REST interface as `OpenAPI` 3.1. A test holds it against the router.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(core): State<Arc<Core>>) -> Response {
+    measure::gauges(&core);
+    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, core.exporter.render()).into_response()
+}
+
+/// `GET /openapi.json`.
+pub(super) async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}

@@ -1,0 +1,155 @@
+//! What the server keeps only for a time, what it looks at, and what a journal's head tells.
+
+use serde_json::json;
+use storage::event::Event;
+use storage::record::Kind;
+
+use super::*;
+use crate::server::heads;
+
+const DAY: u64 = 24 * 60 * 60;
+
+impl World {
+    fn has_task(&self, task_id: &str) -> bool {
+        self.core.store.ledger().get(&task_key("default", task_id)).is_some()
+    }
+
+    fn count(&self, kind: Kind) -> usize {
+        self.core.store.ledger().scan(kind, "").count()
+    }
+
+    /// How often an event stands in the audit log.
+    fn audited(&self, event: Event) -> usize {
+        self.core.store.reader().by_event(&[event.code()], None, 1_000).unwrap().len()
+    }
+
+    async fn done(&self, task_id: &str) {
+        self.share("a", task_id).await;
+        self.step().await;
+        self.ok("b", "task_complete", json!({"task_id": task_id})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_finished_task_is_kept_for_its_retention_and_then_unknown() {
+    let world = World::new();
+    world.register("b").await;
+    world.done("t").await;
+    world.ok("b", "register", json!({"agent_types": ["eng-qa"], "max_concurrent_tasks": 0})).await;
+    world.share("a", "open").await;
+    world.advance(10 * DAY).await;
+    // A late word about a task does not keep it for longer.
+    world.ok("b", "task_complete", json!({"task_id": "t"})).await;
+    world.advance(20 * DAY - 1).await;
+    assert!(world.has_task("t"));
+    let world = world.restarted();
+    world.advance(1).await;
+    assert!(!world.has_task("t") && world.has_task("open"));
+    let open = world.core.census.tasks().into_iter().filter(|(_, count)| *count > 0);
+    assert_eq!(open.collect::<Vec<_>>(), [(TaskStatus::Pending, 1)]);
+    let code = world.refused("b", "task_complete", json!({"task_id": "t"})).await;
+    assert_eq!(code, ErrorCode::UnknownTask);
+}
+
+#[tokio::test]
+async fn more_than_one_decision_retires_is_retired_in_several() {
+    let world = World::new();
+    world.register("b").await;
+    for number in 0..300 {
+        world.done(&format!("t-{number}")).await;
+    }
+    world.advance(30 * DAY).await;
+    assert_eq!(world.count(Kind::Task), 0);
+    assert!(world.core.census.tasks().iter().all(|(_, count)| *count == 0));
+}
+
+#[tokio::test]
+async fn who_is_long_gone_leaves_the_registry_but_not_before_its_mail() {
+    let world = World::new();
+    world.register("b").await;
+    world.register("c").await;
+    world.advance(100).await;
+    assert_eq!(world.agent("b").status, Presence::Lost);
+    world.advance(29 * DAY).await;
+    let note = json!({"message_type": "note", "agent_id": "a", "to": "b", "payload": {}});
+    assert_eq!(world.send(note.clone()).await, Fate::Accepted(None));
+    world.advance(DAY).await;
+    assert_eq!(world.count(Kind::Agent), 1);
+    assert_eq!(world.agent("b").status, Presence::Lost);
+    world.advance(7 * DAY).await;
+    assert_eq!(world.count(Kind::Agent), 0);
+    let Fate::Refused(refusal) = world.send(note).await else { panic!() };
+    assert_eq!(refusal.code, ErrorCode::UnknownAgent);
+}
+
+#[tokio::test]
+async fn tombstones_of_the_shared_state_go_after_the_retention() {
+    let world = World::new();
+    let sync = |entry: Value| json!({"entries": [entry]});
+    world.ok("a", "state_sync", sync(json!({"key": "k", "value": 1}))).await;
+    world.ok("a", "state_sync", sync(json!({"key": "l", "value": 1}))).await;
+    world.ok("a", "state_sync", sync(json!({"key": "k", "deleted": true}))).await;
+    world.advance(30 * DAY - 1).await;
+    assert_eq!(world.count(Kind::State), 2);
+    world.advance(1).await;
+    assert_eq!(world.count(Kind::State), 1);
+}
+
+#[tokio::test]
+async fn message_ids_are_remembered_for_the_window_and_not_lost_by_a_jump() {
+    let world = World::new();
+    let query = |id: &str, kind: &str| {
+        json!({"message_type": "capability_query", "agent_id": "a", "message_id": id,
+            "payload": {"query_type": kind, "skill": "x"}})
+    };
+    assert_eq!(world.send(query("m-1", "list")).await, Fate::Accepted(None));
+    world.advance(3_600).await;
+    assert_eq!(world.send(query("m-2", "list")).await, Fate::Accepted(None));
+    world.advance(8 * DAY - 3_600).await;
+    assert_eq!(world.send(query("m-1", "list")).await, Fate::Duplicate);
+    world.advance(1).await;
+    assert_eq!(world.send(query("m-1", "supports_skill")).await, Fate::Accepted(None));
+    world.core.clock.jump(30 * 24 * 60 * 60 * 1_000);
+    world.advance(600).await;
+    world.advance(1).await;
+    assert_eq!(world.send(query("m-1", "supports_skill")).await, Fate::Duplicate);
+}
+
+#[tokio::test]
+async fn tasks_that_fit_nobody_do_not_keep_others_from_those_who_are_free() {
+    let world = World::new();
+    for number in 0..1_200 {
+        let odd = json!({"task_id": format!("odd-{number}"), "task_type": "code_review",
+            "priority": "critical", "requirements": {"skills": ["telepathy"]}});
+        world.ok("a", "task_offer", odd).await;
+    }
+    world.share("a", "t").await;
+    world.step().await;
+    let reason = world.task("odd-7").pending_reason;
+    assert_eq!(reason.as_deref(), Some("no other agent is registered in this namespace"));
+    world.register("b").await;
+    world.step().await;
+    assert_eq!(world.task("t").status, TaskStatus::Offered);
+    let reason = world.task("odd-1199").pending_reason;
+    assert_eq!(reason.as_deref(), Some("no agent meets the requirements"));
+}
+
+#[tokio::test]
+async fn the_heads_of_both_journals_are_exchanged_and_a_step_back_is_audited() {
+    let world = World::new();
+    let head = |text: &str| json!({"journal_head": text});
+    let fate = world.say("b", "register", head("j:1:9:ab")).await;
+    let Fate::Accepted(Some(ack)) = fate else { panic!("{fate:?}") };
+    let own = ack["journal_head"].as_str().unwrap();
+    assert!(own.starts_with(&heads::hex(&[1; 16])), "{own}");
+    let again = world.say("b", "register", head("j:2:12:cd")).await;
+    let Fate::Accepted(Some(later)) = again else { panic!("{again:?}") };
+    assert!(heads::is_rollback(later["journal_head"].as_str().unwrap(), own));
+    world.ok("b", "register", json!({})).await;
+    assert_eq!(world.audited(Event::StoreRollback), 0);
+    world.ok("b", "register", head("j:3:11:ef")).await;
+    assert_eq!(world.audited(Event::StoreRollback), 1);
+    assert_eq!(world.agent("b").journal_head.as_deref(), Some("j:3:11:ef"));
+    world.ok("b", "register", head("k:1:1:ef")).await;
+    assert_eq!(world.audited(Event::StoreRollback), 1);
+}
