@@ -48,6 +48,12 @@ async fn a_reader_that_waits_is_woken_by_the_message_or_by_the_end() {
     let (heard, sent) =
         tokio::join!(web.get("/messages?agent_id=b&wait=60"), web.post("/messages", message),);
     assert_eq!((ids(&heard), sent.0), (vec!["m"], StatusCode::ACCEPTED));
+    let error = json!({"code": "unavailable", "retry_after_seconds": 1});
+    let nack = json!({"message_id": "m", "error": error});
+    web.say("b", "nack", nack).await;
+    assert_eq!(ids(&web.get("/messages?agent_id=b").await), [""; 0]);
+    let due = web.get("/messages?agent_id=b&wait=60").await;
+    assert!(ids(&due) == ["m"] && begun.elapsed().as_secs() < 20, "it comes when it is due");
     // A server that stops answers those who wait.
     let url = format!("{}/messages?agent_id=c&wait=60", web.running.url());
     let waiting = web.client.get(url).send();

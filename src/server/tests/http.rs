@@ -77,27 +77,32 @@ impl Web {
     }
 }
 
-/// The next message of this type on a connection; a test must not wait for it for ever.
+/// Nothing that a test waits for takes longer than this.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// The next message of this type on a connection.
 pub(super) async fn hear(socket: &mut Socket, message_type: &str) -> Envelope {
-    loop {
-        match receive(socket).await {
-            Some(Ok(Wire::Text(text))) => {
-                let frame = parse_frame_within(text, 2 << 20).unwrap();
-                let mut found = frame.messages.into_iter().filter_map(Result::ok);
-                if let Some(it) = found.find(|it| it.message_type().as_str() == message_type) {
-                    return it;
+    let heard = async {
+        loop {
+            match receive(socket).await {
+                Some(Ok(Wire::Text(text))) => {
+                    let frame = parse_frame_within(text, 2 << 20).unwrap();
+                    let mut found = frame.messages.into_iter().filter_map(Result::ok);
+                    if let Some(it) = found.find(|it| it.message_type().as_str() == message_type) {
+                        return it;
+                    }
                 }
+                Some(Ok(Wire::Ping | Wire::Pong)) => {}
+                other => panic!("{message_type}: {other:?}"),
             }
-            Some(Ok(Wire::Ping | Wire::Pong)) => {}
-            other => panic!("{message_type}: {other:?}"),
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("the message arrives")
 }
 
-/// What arrives next on a connection, within a time in which anything would.
+/// What arrives next on a connection.
 pub(super) async fn receive(socket: &mut Socket) -> Option<Result<Wire, String>> {
-    let patience = std::time::Duration::from_secs(20);
-    tokio::time::timeout(patience, socket.receive()).await.expect("something arrives")
+    tokio::time::timeout(PATIENCE, socket.receive()).await.expect("something arrives")
 }
 
 #[tokio::test]

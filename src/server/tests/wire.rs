@@ -134,7 +134,9 @@ async fn the_same_instance_replaces_its_connection_silently_and_closing_is_a_goo
 
 /// Asks until the answer is as wanted.
 async fn until(web: &Web, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let begun = tokio::time::Instant::now();
     loop {
+        assert!(begun.elapsed().as_secs() < 20, "{path} is never as wanted");
         let found = web.get(path).await;
         if wanted(&found) {
             return found;
