@@ -61,7 +61,7 @@ fn doctor_finds_nothing_wrong_with_a_bridge_that_runs_or_is_stopped() {
 fn doctor_says_what_is_wrong_and_what_to_do() {
     let world = World::new();
     world.write("one/.loki/config.yaml", "agents:\n  - {type: eng-qa, command: [no-such]}\n");
-    world.write("one/.loki/openclaw/journal/segment-0000000001.log", "LOKISEG");
+    world.write("one/.loki/openclaw/journal/segment-0000000001.log", "no segment at all");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
     let (code, checks) = doctor(&world, "http://127.0.0.1:9", &port);

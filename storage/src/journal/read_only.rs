@@ -7,6 +7,7 @@ use super::catalog::{Catalog, Sealed, Segment, State};
 use super::files::{self, Loaded, newer};
 use super::recover::{floor_of, frames_of, one_identity, salvage};
 use super::scan::{Scope, scan};
+use super::segment::begins_or_blank;
 use super::{Damage, DamageReason, Head, Identity, IndexFn, OpenError, Position, Reader, chain};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,7 +118,7 @@ impl Look {
         };
         let salvaged = salvage(&loaded, &bytes, self.identity, u64::MAX);
         let Ok(Some(header)) = salvaged else {
-            if loaded.tail.is_none() && salvaged.is_ok() {
+            if loaded.tail.is_none() && salvaged.is_ok() && begins_or_blank(&bytes) {
                 // It was just begun. Frames that it had are missed where the next one begins.
                 return Ok(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1));
             }

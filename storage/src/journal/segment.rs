@@ -65,6 +65,13 @@ pub(super) enum BlockFault {
     Newer(u32),
 }
 
+/// Whether these bytes can be those of a segment whose header was cut while it was written, and
+/// not something else altogether.
+pub(super) fn begins_or_blank(bytes: &[u8]) -> bool {
+    let first = &bytes[..MAGIC.len().min(bytes.len())];
+    first.iter().zip(MAGIC).all(|(byte, wanted)| *byte == wanted || *byte == 0)
+}
+
 impl SegmentHeader {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES);
