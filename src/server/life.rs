@@ -198,17 +198,13 @@ impl Life {
         }
     }
 
-    /// A connection ended; says whether it was the agent's current one.
-    pub fn disconnect(&self, agent: &Name, session_id: &str) -> bool {
+    /// A connection of this session ended.
+    pub fn disconnect(&self, agent: &Name, session_id: &str) {
         let mut inner = self.0.lock();
-        let current = inner
-            .connections
-            .get(agent)
-            .is_some_and(|connection| connection.session_id == session_id);
-        if current {
+        let connection = inner.connections.get(agent);
+        if connection.is_some_and(|connection| connection.session_id == session_id) {
             inner.connections.remove(agent);
         }
-        current
     }
 }
 

@@ -112,8 +112,9 @@ async fn serve(core: Arc<Core>, mut socket: Socket) {
         }
     };
     tracing::debug!(agent_id, namespace, ?ended, "a connection ended");
-    let is_current = core.life.disconnect(&who, &agent.session_id);
-    if is_current && matches!(ended, Ended::Closed(CLOSE_NORMAL | CLOSE_GOING_AWAY, _)) {
+    core.life.disconnect(&who, &agent.session_id);
+    // Of a session that another one has replaced it says nothing any more.
+    if matches!(ended, Ended::Closed(CLOSE_NORMAL | CLOSE_GOING_AWAY, _)) {
         let session_id = agent.session_id;
         let said = core
             .decided(move |desk| registry::goodbye(desk, &namespace, &agent_id, &session_id))

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::http::{Web, hear};
+use super::http::{PATIENCE, Web, hear};
 use crate::protocol::MESSAGE_BYTES_MAX;
 use crate::transport::Wire;
 
@@ -196,6 +196,7 @@ async fn events_tell_of_words_and_of_parts_that_follow() {
     web.post("/tasks", json!({"task_id": "t", "task_type": "code_review"})).await;
     while web.get("/tasks/t").await["status"] != "offered" {}
     let url = format!("{}/tasks/t/events", web.running.url());
+    let begun = tokio::time::Instant::now();
     let mut stream = web.client.get(&url).send().await.unwrap();
     let mut text = String::new();
     let part = |part: &str, append: bool| {
@@ -205,7 +206,10 @@ async fn events_tell_of_words_and_of_parts_that_follow() {
     for (said, append) in [("one", false), ("two", true)] {
         web.say("b", "task_update", part(said, append)).await;
         while !text.contains(&format!("\"{said}\"]")) {
-            let chunk = stream.chunk().await.unwrap().expect("the task goes on");
+            let chunk = tokio::time::timeout(PATIENCE, stream.chunk()).await.expect("an event");
+            let chunk = chunk.unwrap().expect("the task goes on");
+            // While nothing is told, the connection is kept alive by empty comments.
+            assert!(begun.elapsed() < PATIENCE, "{text}");
             text.push_str(&String::from_utf8_lossy(&chunk));
         }
     }

@@ -80,7 +80,7 @@ impl Web {
 }
 
 /// Nothing that a test waits for takes longer than this.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// The next message of this type on a connection.
 pub(super) async fn hear(socket: &mut Socket, message_type: &str) -> Envelope {
