@@ -14,7 +14,8 @@ const FILE_LINES_MAX: usize = 500;
 const COLUMNS_MAX: usize = 100;
 
 /// Folders with Rust sources; one that does not exist yet is skipped.
-const SOURCE_FOLDERS: [&str; 6] = ["src", "storage", "migrations", "tests", "benches", "examples"];
+const SOURCE_FOLDERS: [&str; 7] =
+    ["src", "storage", "migrations", "powercut", "tests", "benches", "examples"];
 /// Where prose stands.
 const TEXT_PLACES: [&str; 8] = [
     "README.md",

@@ -2,18 +2,20 @@
 //! store's rows and bodies, [`Past`] from a journal on disk. It sends nothing; [`retry`] only
 //! makes messages due.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use storage::event::Event;
 use storage::inspect::{AuditEntry, Inspect, history_of};
 use storage::journal::Reader;
 use storage::messages::Live;
-use storage::record::{EntryId, Fact, Status};
+use storage::record::{Direction, EntryId, Fact, Status};
 use storage::store::{Store, read_body};
-use storage::transaction::{Act, Change};
 use storage::view::{Filter, View, ViewError};
 
-use crate::clock::rfc3339;
+use super::receipt::{self, Receipt, Receipts};
+use crate::clock::{Clock, rfc3339};
+use crate::outbox::again::{self, Retried};
 
 /// One message of a list: the fields of section 7 of the protocol.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +46,10 @@ pub struct Row {
     pub size_bytes: u32,
     /// Its content is sealed.
     pub sealed: bool,
+    /// Bytes of it left and were not answered.
+    pub maybe_delivered: bool,
+    /// What the server said later on of a message that it took.
+    pub receipt: Option<Receipt>,
 }
 
 /// A page of a list.
@@ -94,7 +100,8 @@ pub struct Stored {
 
 impl History for Stored {
     fn list(&self, filter: &Filter) -> Result<Page, ViewError> {
-        Ok(page(&self.view.list(filter)?))
+        let receipts = receipt::of_ledger(self.store.ledger());
+        Ok(page(&self.view.list(filter)?, &receipts))
     }
 
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
@@ -103,7 +110,8 @@ impl History for Stored {
         };
         // A body that was dropped leaves the rest of the message visible.
         let body = self.store.body(newest.body).unwrap_or_default();
-        Ok(Some(detail(&newest, &body, &self.journal)))
+        let receipts = receipt::of_ledger(self.store.ledger());
+        Ok(Some(detail(&newest, &body, &self.journal, &receipts)))
     }
 }
 
@@ -112,29 +120,34 @@ pub struct Past(pub Inspect);
 
 impl History for Past {
     fn list(&self, filter: &Filter) -> Result<Page, ViewError> {
-        Ok(page(&self.0.list(filter)))
+        Ok(page(&self.0.list(filter), &receipt::of_journal(&self.0)))
     }
 
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
         let newest = self.0.get(message_id).into_iter().next();
         Ok(newest.map(|newest| {
             let body = read_body(self.0.reader(), newest.body).unwrap_or_default();
-            detail(&newest, &body, self.0.reader())
+            detail(&newest, &body, self.0.reader(), &receipt::of_journal(&self.0))
         }))
     }
 }
 
-fn page(page: &storage::view::Page) -> Page {
+fn page(page: &storage::view::Page, receipts: &Receipts<'_>) -> Page {
     let next = page.next.map(|entry| entry.to_string());
-    Page { messages: page.rows.iter().map(row).collect(), next }
+    Page { messages: page.rows.iter().map(|one| row(one, receipts)).collect(), next }
 }
 
-fn detail(newest: &storage::view::Row, body: &[u8], journal: &Reader) -> Detail {
+fn detail(
+    newest: &storage::view::Row,
+    body: &[u8],
+    journal: &Reader,
+    receipts: &Receipts<'_>,
+) -> Detail {
     let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
     let payload = envelope.get("payload").cloned().unwrap_or_default();
     // Damage in the journal leaves the rest of the message visible.
     let entries = history_of(journal, newest).unwrap_or_default();
-    Detail { row: row(newest), payload, history: entries.iter().map(step).collect() }
+    Detail { row: row(newest, receipts), payload, history: entries.iter().map(step).collect() }
 }
 
 /// One entry of a message's life.
@@ -145,7 +158,12 @@ fn step(entry: &AuditEntry) -> Value {
         "actor": &*entry.record.actor,
     });
     match &entry.record.fact {
-        Fact::Accept(head) => step["status"] = head.status.as_str().into(),
+        Fact::Accept(head) => {
+            step["status"] = head.status.as_str().into();
+            if let Some(earlier) = &head.retry_of {
+                step["retry_of"] = earlier.as_str().into();
+            }
+        }
         Fact::Change(change) => {
             let due = (change.next_attempt_at > 0).then(|| rfc3339(change.next_attempt_at));
             step["status"] = change.status.as_str().into();
@@ -166,44 +184,27 @@ pub fn place(text: &str) -> Option<EntryId> {
     Some(EntryId { sequence: sequence.parse().ok()?, index: index.parse().ok()? })
 }
 
-/// Makes failed messages pending and due: those with these ids, or all. Returns how many.
+/// Makes failed messages that are `wanted` pending and due, those whose ids lie further back than
+/// `window` under new ids.
 ///
 /// # Errors
 /// When that is not known to be durable.
 pub async fn retry(
     store: &Store,
-    actor: &str,
-    ids: Vec<String>,
-) -> Result<usize, storage::store::CommitError> {
-    let wanted = move |live: &&Live| {
-        live.status == Status::Failed && (ids.is_empty() || ids.contains(&live.head.message_id))
-    };
+    (actor, clock, window): (&str, &Clock, Duration),
+    wanted: impl Fn(&Live) -> bool,
+) -> Result<Retried, storage::store::CommitError> {
+    let wanted = |live: &&Live| live.status == Status::Failed && wanted(live);
     let found: Vec<EntryId> =
         store.messages(|messages| messages.iter().filter(wanted).map(|live| live.entry).collect());
-    let actor = actor.to_owned();
-    let commit = store.commit(move |tx| -> Result<usize, std::convert::Infallible> {
-        let mut count = 0;
-        for entry in found {
-            let Some(live) = tx.live(entry).filter(|live| live.status == Status::Failed) else {
-                continue;
-            };
-            let head = &live.head;
-            let act = Act::new(Event::MessageRetry, &actor, &head.namespace, &head.message_id);
-            let change = Change {
-                status: Status::Pending,
-                reason: storage::record::Reason::None,
-                next_attempt_at: tx.now(),
-                ..Change::of(&live)
-            };
-            tx.change(act, &live, change);
-            count += 1;
-        }
-        Ok(count)
+    let (actor, clock, bodies) = (actor.to_owned(), clock.clone(), store.clone());
+    let commit = store.commit(move |tx| -> Result<Retried, std::convert::Infallible> {
+        Ok(again::again(tx, &bodies, &found, (&actor, &clock, window)))
     });
-    commit.await.map(|counted| counted.unwrap_or(0))
+    commit.await.map(Result::unwrap_or_default)
 }
 
-fn row(row: &storage::view::Row) -> Row {
+fn row(row: &storage::view::Row, receipts: &Receipts<'_>) -> Row {
     // What waits and was never put off is due since it was written.
     let due = match (row.next_attempt_at, row.status) {
         (0, Status::Pending) => Some(row.created_at),
@@ -224,5 +225,9 @@ fn row(row: &storage::view::Row) -> Row {
         updated_at: rfc3339(row.updated_at),
         size_bytes: row.size_bytes,
         sealed: row.sealed,
+        maybe_delivered: row.maybe_delivered,
+        receipt: (row.direction == Direction::Outbound)
+            .then(|| receipts(&row.namespace, &row.message_id))
+            .flatten(),
     }
 }

@@ -2,30 +2,40 @@
 //! server, and prints nothing.
 
 pub mod api;
+mod dial;
+mod follow;
 pub mod history;
 mod mail;
+pub mod meter;
 pub mod offer;
 pub mod prd;
+pub mod receipt;
 mod receive;
 mod session;
 pub mod settings;
 pub mod status;
 pub mod task;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use storage::event::Event;
 use storage::record::{Direction, Level, MessageKey};
 use storage::store::{CommitError, Store};
-use storage::transaction::Act;
+use storage::transaction::{Act, Transaction};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::config::{Audit, AuditLevel};
 use crate::executor::{CancelHandle, Executor};
+use crate::metrics::Exporter;
+use crate::outbox::Gate;
 use crate::protocol::{Envelope, Refusal};
 use crate::shutdown::Shutdown;
 use crate::{inbox, outbox};
@@ -43,6 +53,8 @@ struct Shared {
     executor: Executor,
     author: Author,
     link: RwLock<LinkState>,
+    /// The circuit of the server.
+    gate: Gate,
     /// A task or a message that somebody may wait for has changed.
     changed: Arc<Notify>,
     /// A person wants the link otherwise: connected now, or parked.
@@ -84,6 +96,9 @@ impl Bridge {
         executor: Executor,
         shutdown: Shutdown,
     ) -> Running {
+        // Before anything is counted.
+        Exporter::install();
+        meter::describe();
         let author = Author {
             agent_id: settings.agent_id.as_str().into(),
             namespace: settings.namespace.as_str().into(),
@@ -95,7 +110,9 @@ impl Bridge {
             wake.notify_waiters();
             true
         }));
+        let gate = Gate::new(clock.clone(), settings.retry.clone());
         let shared = Arc::new(Shared {
+            gate,
             settings,
             store,
             clock,
@@ -109,6 +126,12 @@ impl Bridge {
         });
         let mut work = JoinSet::new();
         work.spawn(work::run(Arc::clone(&shared)));
+        work.spawn(outbox::sweep::run(
+            shared.store.clone(),
+            shared.clock.clone(),
+            shared.settings.retry.clone(),
+            shared.shutdown.clone(),
+        ));
         if shared.settings.server.is_some() {
             work.spawn(session::run(Arc::clone(&shared)));
         }
@@ -132,12 +155,18 @@ impl Bridge {
 
     /// The state of the bridge, as the API shows it.
     pub fn snapshot(&self) -> Snapshot {
-        status::snapshot(&self.0.settings, &self.0.store, &self.0.link.read(), &self.0.clock)
+        let gate = self.0.gate.state();
+        status::snapshot(&self.0.settings, &self.0.store, &self.0.link.read(), &gate, &self.0.clock)
     }
 
     /// The short state of the link.
     pub fn health(&self) -> Health {
         status::health(&self.0.settings, &self.0.store, &self.0.link.read())
+    }
+
+    /// How long the server remembers message ids, as it said last.
+    pub fn dedup_window(&self) -> Duration {
+        self.0.link.read().dedup_window.unwrap_or(outbox::again::DEDUP_WINDOW)
     }
 
     /// Another program took over the bridge's id, so that this one has to stop.
@@ -181,7 +210,7 @@ impl Bridge {
             }
             Ok(())
         });
-        commit.await.map(|_| ())
+        meter::durable(commit).await.map(|_| ())
     }
 
     /// Accepts a message for sending; it is durable when this returns. Sent again it is accepted
@@ -190,23 +219,7 @@ impl Bridge {
     /// # Errors
     /// When it is not valid, its id is that of another message, or it is not known to be durable.
     pub async fn send(&self, envelope: Envelope) -> Result<(), SendError> {
-        crate::protocol::validate(&envelope)?;
-        let store = self.0.store.clone();
-        let commit = self.0.store.commit(move |tx| -> Result<(), Refusal> {
-            let peer = envelope.to().unwrap_or(DESTINATION).to_owned();
-            let key = MessageKey {
-                direction: Direction::Outbound,
-                namespace: envelope.namespace(),
-                peer: &peer,
-                message_id: envelope.message_id().unwrap_or_default(),
-            };
-            if let Some(known) = tx.find(&key) {
-                return inbox::check_same(tx, &store, &known, &envelope);
-            }
-            outbox::stage(tx, &envelope, DESTINATION, &peer);
-            Ok(())
-        });
-        Ok(commit.await??)
+        queue(&self.0.store, envelope).await
     }
 
     /// Records that something was given to the API that is not a message. Nobody waits for it.
@@ -233,13 +246,44 @@ impl Bridge {
 
     /// Connects again, now.
     pub fn reconnect(&self) {
-        {
-            let mut link = self.0.link.write();
-            link.parked = false;
-            link.failures = 0;
-        }
+        self.0.link.write().parked = false;
+        self.0.gate.reset();
         self.0.steered.notify_one();
     }
+}
+
+/// Accepts a message for sending by whichever bridge has this store next. An id that is known is
+/// the same message again, or is refused.
+async fn queue(store: &Store, envelope: Envelope) -> Result<(), SendError> {
+    crate::protocol::validate(&envelope)?;
+    let bodies = store.clone();
+    let commit = store.commit(move |tx| -> Result<(), Refusal> {
+        let peer = envelope.to().unwrap_or(DESTINATION).to_owned();
+        if outbox::stage(tx, &envelope, DESTINATION, &peer).is_none() {
+            let (direction, namespace) = (Direction::Outbound, envelope.namespace());
+            let message_id = envelope.message_id().unwrap_or_default();
+            let key = MessageKey { direction, namespace, peer: &peer, message_id };
+            inbox::check_same(tx, &bodies, &key, &envelope)?;
+        }
+        Ok(())
+    });
+    Ok(meter::durable(commit).await??)
+}
+
+/// Whether a purely informative event is written, as the configuration says.
+fn is_written(audit: &Audit, event: Event, level: Level) -> bool {
+    let lowest = match audit.level {
+        AuditLevel::Debug => Level::Debug,
+        AuditLevel::Info => Level::Info,
+        AuditLevel::Warning => Level::Warning,
+        // This program has no level above an error.
+        AuditLevel::Error | AuditLevel::Critical => Level::Error,
+    };
+    let matches = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => event.name().starts_with(prefix),
+        None => event.name() == pattern,
+    };
+    audit.enabled && level >= lowest && !audit.exclude_events.iter().any(matches)
 }
 
 impl Running {
@@ -263,5 +307,12 @@ impl Drop for Running {
 impl Shared {
     fn act(&self, event: Event, resource: &str) -> Act {
         Act::new(event, &self.settings.agent_id, &self.settings.namespace, resource)
+    }
+
+    /// Records what is informative only, if such events are written.
+    fn note(&self, tx: &mut Transaction<'_>, act: Act) {
+        if is_written(&self.settings.audit, act.event, act.level) {
+            tx.note(act);
+        }
     }
 }

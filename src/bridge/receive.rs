@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use storage::event::Event;
-use storage::record::{EntityKey, Kind};
+use storage::record::{EntityKey, Kind, Level};
 use storage::transaction::{Body, Transaction};
 
-use super::Shared;
 use super::mail::{DESTINATION, unknown_task};
 use super::offer::{Decision, Situation, decide};
 use super::task::{self, LocalTask, Origin, TaskStatus};
-use crate::inbox::{self, Arrival};
+use super::{Shared, is_written, meter, receipt};
+use crate::inbox::{self, Admitted, Arrival};
 use crate::outbox;
 use crate::protocol::payload::{
     CapabilityQuery, CapabilityResponse, Outcome, Payload, QueryType, StateSync, TaskAccept,
@@ -43,9 +43,16 @@ impl Handler for Receiver {
         for one in waiting {
             match one {
                 Waiting::Refused(answer) => answers.push(answer),
-                Waiting::Committing { message_id, index, commit } => {
+                Waiting::Committing { arrival, index, commit } => {
                     // A store that stopped acknowledges nothing: the server sends it again.
-                    let Ok(outcome) = commit.await else { continue };
+                    let Ok(outcome) = meter::durable(commit).await else { continue };
+                    let message_id = arrival.message_id().to_owned();
+                    match &outcome {
+                        Ok(Admitted::Accepted) => meter::received(arrival.envelope.message_type()),
+                        Ok(Admitted::Duplicate) => {}
+                        Err(refusal) => self.refused(arrival, refusal.clone()),
+                    }
+                    let outcome = outcome.map(|_| ());
                     answers.push(Answer { message_id: Some(message_id), index, outcome });
                 }
             }
@@ -57,9 +64,9 @@ impl Handler for Receiver {
 enum Waiting {
     Refused(Answer),
     Committing {
-        message_id: String,
+        arrival: Arc<Arrival>,
         index: Option<u32>,
-        commit: storage::commit::Commit<Result<(), Refusal>>,
+        commit: storage::commit::Commit<Result<Admitted, Refusal>>,
     },
 }
 
@@ -88,18 +95,31 @@ impl Receiver {
             dedup_window: u64::try_from(window).unwrap_or(u64::MAX),
             envelope,
         };
-        metrics::counter!(
-            "loki_openclaw_messages_received_total",
-            "type" => arrival.envelope.message_type().as_str().to_owned()
-        )
-        .increment(1);
-        let message_id = arrival.message_id().to_owned();
         let body = Body::new(arrival.envelope.raw());
+        let arrival = Arc::new(arrival);
+        let (deciding, admitted) = (Arc::clone(&shared), Arc::clone(&arrival));
         let commit = self.0.store.commit(move |tx| {
-            inbox::admit(tx, &shared.store, &arrival, body, |tx| apply(&shared, tx, &arrival))
-                .map(|_| ())
+            let apply = |tx: &mut Transaction<'_>| apply(&deciding, tx, &admitted);
+            let outcome = inbox::admit(tx, &deciding.store, &admitted, body, apply)?;
+            if outcome == Admitted::Duplicate {
+                deciding.note(tx, deciding.act(Event::MessageDuplicate, admitted.message_id()));
+            }
+            Ok(outcome)
         });
-        Waiting::Committing { message_id, index, commit }
+        Waiting::Committing { arrival, index, commit }
+    }
+}
+
+impl Receiver {
+    /// Records a refusal. It is informative: nobody waits for it.
+    fn refused(&self, arrival: Arc<Arrival>, refusal: Refusal) {
+        if !is_written(&self.0.settings.audit, Event::MessageRejected, Level::Warning) {
+            return;
+        }
+        drop(self.0.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
+            inbox::note_refusal(tx, &arrival, &refusal);
+            Ok(())
+        }));
     }
 }
 
@@ -122,6 +142,10 @@ fn apply(shared: &Shared, tx: &mut Transaction<'_>, arrival: &Arrival) -> Result
         }
         MessageType::CapabilityQuery => queried(shared, tx, arrival),
         MessageType::StateSync => synced(shared, tx, arrival),
+        MessageType::Nack => {
+            receipt::record(tx, &arrival.sender, envelope, &envelope.payload()?);
+            Ok(())
+        }
         // An answer, or a message for a person: it is kept, and nothing else follows from it.
         _ => Ok(()),
     }
@@ -176,7 +200,7 @@ fn offered(shared: &Shared, tx: &mut Transaction<'_>, arrival: &Arrival) -> Resu
             answer(shared, tx, arrival, &message_id, &accept)
         }
         Decision::Reject { reason, detail } => {
-            tx.note(shared.act(Event::TaskReject, &offer.task_id));
+            shared.note(tx, shared.act(Event::TaskReject, &offer.task_id));
             let reject = TaskReject {
                 task_id: offer.task_id,
                 attempt: offer.attempt,

@@ -9,27 +9,24 @@ use storage::event::Event;
 use storage::record::{Direction, Level, Status};
 use storage::transaction::Act;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::mail::DESTINATION;
 use super::receive::{Receiver, busy};
 use super::task::{self, Origin, TaskStatus};
-use super::{LinkState, Shared};
+use super::{LinkState, Shared, dial, is_written, meter, work};
 use crate::clock::Millis;
-use crate::config::Transport;
 use crate::outbox::Pump;
+use crate::outbox::circuit::Sign;
 use crate::protocol::payload::{AgentStatus, Heartbeat, Register, RegisterAck, RunningTask};
 use crate::protocol::{Envelope, MessageType, Refusal};
 use crate::shutdown::Phase;
 use crate::transport::conversation::{Settings as Manners, wire};
-use crate::transport::{ConnectError, Connection, Ended, TransportSettings, Wire, connect, http};
+use crate::transport::{ConnectError, Connection, Ended, Wire};
 
 /// Unacknowledged messages under way, unless the server says otherwise.
 const WINDOW_DEFAULT: usize = 256;
-
-/// Upgrades that fail in a row before `auto` takes HTTP, section 4 of the protocol.
-const UPGRADES_FAILED_MAX: u32 = 2;
 
 /// The close code of a session that another program took over.
 const CLOSE_REPLACED: u16 = 4_001;
@@ -57,15 +54,21 @@ pub(super) async fn run(shared: Arc<Shared>) {
             opened = open(&shared) => opened,
             () = shared.shutdown.stopping() => return,
         };
-        let wait = match opened {
+        match opened {
             Ok(connection) => {
-                hold(&shared, connection).await;
-                shared.settings.retry.bound(1)
+                let mut held = Some(connection);
+                while let Some(connection) = held.take() {
+                    held = hold(&shared, connection).await;
+                }
+                if shared.link.read().replaced {
+                    work::abandon(&shared).await;
+                    shared.shutdown.stop();
+                    return;
+                }
             }
-            Err(reason) => failed(&shared, &reason),
-        };
-        let bound = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let wait = Duration::from_millis(shared.clock.draw(bound));
+            Err(error) => failed(&shared, &error),
+        }
+        let wait = Duration::from_millis(shared.gate.pause());
         tokio::select! {
             () = sleep(wait) => {}
             () = shared.steered.notified() => {}
@@ -74,47 +77,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-async fn open(shared: &Shared) -> Result<Connection, String> {
-    let settings = TransportSettings {
-        endpoint: shared.settings.server.clone().unwrap_or_default(),
-        token: shared.settings.token.as_ref().map(|token| token.reveal().to_owned()),
-        timeout: shared.settings.timeout.min(Duration::from_secs(30)),
-    };
-    let register = register(shared).map_err(|refusal| refusal.to_string())?;
-    let opened = match carrier(shared) {
-        Carried::Http => http::connect(&settings, &register).await,
-        Carried::WebSocket => connect(&settings, &register).await,
-    };
-    match opened {
-        Ok(connection) => Ok(connection),
-        Err(error) => {
-            if let ConnectError::Status { .. } = &error {
-                let mut link = shared.link.write();
-                link.upgrades_failed = link.upgrades_failed.saturating_add(1);
-            }
-            if let ConnectError::Refused(refusal) = &error {
-                let act = shared.act(Event::AuthFail, DESTINATION).level(Level::Warning);
-                note(shared, act, refusal.code.as_str());
-            }
-            Err(error.to_string())
-        }
-    }
-}
-
-enum Carried {
-    WebSocket,
-    Http,
-}
-
-/// `auto` takes HTTP when the server answered twice without opening a WebSocket.
-fn carrier(shared: &Shared) -> Carried {
-    match shared.settings.transport {
-        Transport::Http => Carried::Http,
-        Transport::Auto if shared.link.read().upgrades_failed >= UPGRADES_FAILED_MAX => {
-            Carried::Http
-        }
-        Transport::WebSocket | Transport::Auto => Carried::WebSocket,
-    }
+async fn open(shared: &Shared) -> Result<Connection, ConnectError> {
+    let register = register(shared).map_err(ConnectError::Refused)?;
+    let begun = Instant::now();
+    let connection = dial::open(shared, &register).await?;
+    shared.answered("connect", begun.elapsed());
+    Ok(connection)
 }
 
 fn register(shared: &Shared) -> Result<Envelope, Refusal> {
@@ -158,31 +126,31 @@ fn settled_before(shared: &Shared) -> Millis {
     oldest.unwrap_or_else(|| shared.clock.now())
 }
 
-fn failed(shared: &Shared, reason: &str) -> Duration {
-    let failures = {
+fn failed(shared: &Shared, error: &ConnectError) {
+    let reason = error.to_string();
+    let sign = if error.is_barred() { Sign::Unwelcome } else { Sign::Unreachable };
+    let is_news = {
         let mut link = shared.link.write();
-        link.failures = link.failures.saturating_add(1);
-        link.last_error = Some(reason.to_owned());
-        link.failures
+        let before = link.last_error.replace(reason.clone());
+        before.as_ref() != Some(&reason)
     };
-    if failures == 1 {
+    shared.gate.sign(sign, &reason);
+    if is_news {
         warn!(%reason, "cannot connect to the server, trying again");
     }
-    metrics::gauge!("loki_openclaw_connected").set(0.0);
-    shared.settings.retry.bound(failures)
+    if let ConnectError::Refused(refusal) = error {
+        let act = shared.act(Event::AuthFail, DESTINATION).level(Level::Warning);
+        note(shared, act, refusal.code.as_str());
+    }
 }
 
-/// Keeps one connection until it ends.
-async fn hold(shared: &Arc<Shared>, connection: Connection) {
+/// Keeps one connection until it ends. Gives another one when that took its place.
+async fn hold(shared: &Arc<Shared>, connection: Connection) -> Option<Connection> {
     let ack = connection.ack.clone();
+    let transport = connection.transport();
     let interval = interval(shared, &ack);
-    connected(shared, &ack, connection.transport());
-    let pump = Pump::new(
-        shared.store.clone(),
-        shared.clock.clone(),
-        shared.settings.retry.clone(),
-        DESTINATION,
-    );
+    connected(shared, &ack, transport);
+    let pump = pump(shared);
     let manners = Manners {
         agent_id: shared.settings.agent_id.clone(),
         namespace: shared.settings.namespace.clone(),
@@ -201,8 +169,29 @@ async fn hold(shared: &Arc<Shared>, connection: Connection) {
             stop.send_replace(true);
             conversation.await
         }
+        socket = dial::better(shared, transport) => {
+            // The server fences the old session, so that it has to be over first.
+            stop.send_replace(true);
+            let ended = conversation.await;
+            disconnected(shared, ended);
+            return dial::register(shared, socket, &register(shared).ok()?).await;
+        }
     };
     disconnected(shared, ended);
+    None
+}
+
+fn pump(shared: &Arc<Shared>) -> Pump {
+    let counting = Arc::clone(shared);
+    Pump::new(
+        shared.store.clone(),
+        shared.clock.clone(),
+        shared.settings.retry.clone(),
+        DESTINATION,
+    )
+    .with_gate(shared.gate.clone())
+    .with_timeout(shared.settings.timeout)
+    .observed(Arc::new(move |attempt| meter::attempted(&counting, attempt)))
 }
 
 /// Returns when the session has to end: by request, or because the program stops.
@@ -221,22 +210,37 @@ fn interval(shared: &Shared, ack: &RegisterAck) -> Duration {
 /// Sends heartbeats; it never returns.
 async fn beat(shared: &Shared, interval: Duration, control: mpsc::Sender<Wire>) {
     let mut ticks = tokio::time::interval(interval);
+    let (mut told, mut said) = (shared.shutdown.phase(), None);
     loop {
-        ticks.tick().await;
-        let Ok(envelope) = heartbeat(shared) else { continue };
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // The server is to give nothing more to a bridge that is about to stop.
+            () = shared.shutdown.draining(), if told == Phase::Running => {}
+        }
+        told = shared.shutdown.phase();
+        let status = status(shared);
+        if said.replace(status).is_some_and(|said| said != status) {
+            let word = serde_json::to_value(status).unwrap_or_default();
+            let act = shared.act(Event::Heartbeat, DESTINATION).level(Level::Debug);
+            note(shared, act, word.as_str().unwrap_or_default());
+        }
+        let Ok(envelope) = heartbeat(shared, status) else { continue };
         if control.try_send(wire(&envelope)).is_ok() {
             shared.link.write().last_heartbeat = Some(shared.clock.now());
         }
     }
 }
 
-fn heartbeat(shared: &Shared) -> Result<Envelope, Refusal> {
+fn status(shared: &Shared) -> AgentStatus {
     let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
-    let status = match (shared.shutdown.phase(), busy(&tasks)) {
+    match (shared.shutdown.phase(), busy(&tasks)) {
         (Phase::Draining | Phase::Stopping, _) => AgentStatus::Draining,
         (Phase::Running, 0) => AgentStatus::Idle,
         (Phase::Running, _) => AgentStatus::Busy,
-    };
+    }
+}
+
+fn heartbeat(shared: &Shared, status: AgentStatus) -> Result<Envelope, Refusal> {
     let payload = Heartbeat {
         status: Some(status),
         running: Some(running(shared)),
@@ -247,24 +251,38 @@ fn heartbeat(shared: &Shared) -> Result<Envelope, Refusal> {
 }
 
 fn connected(shared: &Shared, ack: &RegisterAck, transport: &'static str) {
-    *shared.link.write() = LinkState {
-        connected: true,
-        transport: Some(transport),
-        session_id: ack.session_id.clone(),
-        since: Some(shared.clock.now()),
-        ..LinkState::default()
-    };
-    metrics::gauge!("loki_openclaw_connected").set(1.0);
+    {
+        let mut link = shared.link.write();
+        *link = LinkState {
+            connected: true,
+            transport: Some(transport),
+            session_id: ack.session_id.clone(),
+            since: Some(shared.clock.now()),
+            latency_ms: link.latency_ms,
+            upgrades_failed: if transport == "http" { link.upgrades_failed } else { 0 },
+            dedup_window: ack.dedup_window_seconds.map(Duration::from_secs).or(link.dedup_window),
+            ..LinkState::default()
+        };
+    }
+    shared.gate.sign(Sign::Linked, "");
     info!(server = shared.settings.server, session = ack.session_id, "connected");
     note(shared, shared.act(Event::Connect, DESTINATION), "connected");
     shared.changed.notify_waiters();
 }
 
 fn disconnected(shared: &Shared, ended: Ended) {
+    let by_request = matches!(ended, Ended::Stopped);
     let (reason, replaced) = match ended {
         Ended::Closed(CLOSE_REPLACED, reason) => (reason, true),
         Ended::Closed(code, reason) => (format!("closed with {code}: {reason}"), false),
         Ended::Lost(reason) => (reason, false),
+        Ended::Barred(reason) => {
+            // What was out has said so already.
+            if shared.gate.state().reason.is_none() {
+                shared.gate.sign(Sign::Barred, &reason);
+            }
+            (reason, false)
+        }
         Ended::Stopped => ("disconnected by request".to_owned(), false),
         Ended::StoreStopped => ("the store has stopped".to_owned(), false),
     };
@@ -275,21 +293,23 @@ fn disconnected(shared: &Shared, ended: Ended) {
         link.session_id = None;
         link.transport = None;
         link.last_error = Some(reason.clone());
-        link.replaced = replaced;
+        link.replaced |= replaced;
     }
-    metrics::gauge!("loki_openclaw_connected").set(0.0);
-    warn!(%reason, "disconnected");
+    if by_request {
+        info!(%reason, "disconnected");
+    } else {
+        warn!(%reason, "disconnected");
+    }
     note(shared, shared.act(Event::Disconnect, DESTINATION), &reason);
-    if replaced {
-        // The other program has our tasks now.
-        shared.shutdown.stop();
-    }
     shared.changed.notify_waiters();
 }
 
 /// Records an event of the link. It is informative: nobody waits for it.
 fn note(shared: &Shared, act: Act, detail: &str) {
     let details = serde_json::json!({ "detail": detail }).to_string();
+    if !is_written(&shared.settings.audit, act.event, act.level) {
+        return;
+    }
     drop(shared.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
         tx.note(act.details(details));
         Ok(())

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use crate::config::{BridgeConfig, Features, Secret, Transport};
+use crate::config::{Audit, BridgeConfig, Features, Secret, Transport};
 use crate::executor::Provider;
 use crate::executor::agents::{AgentSpec, AgentTask, choose};
 use crate::protocol::agents::{agent_types_for, serves, task_types};
 use crate::protocol::payload::Register;
+use crate::transport::connect::Way;
 
 /// The agents of this machine and the provider of those without a command.
 #[derive(Clone, Debug)]
@@ -100,6 +101,9 @@ impl Agents {
     }
 }
 
+/// How often a WebSocket is tried while `auto` has to take HTTP, section 4 of the protocol.
+const WEBSOCKET_RETRY: Duration = Duration::from_mins(5);
+
 /// What one bridge is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -123,10 +127,16 @@ pub struct Settings {
     pub token: Option<Secret>,
     /// How envelopes travel.
     pub transport: Transport,
-    /// How long connecting may take.
+    /// What leads to the server, which its owner finds out.
+    pub way: Way,
+    /// How long one attempt waits for its answer.
     pub timeout: Duration,
+    /// How often a WebSocket is tried while `auto` has to take HTTP.
+    pub websocket_retry: Duration,
     /// The parts of the protocol in use.
     pub features: Features,
+    /// What is written to the audit log beside what the queue needs.
+    pub audit: Audit,
     /// When a failed attempt, also one to connect, is repeated.
     pub retry: crate::outbox::Policy,
     /// The agents of this machine.
@@ -148,8 +158,11 @@ impl Settings {
             dedup_window: bridge.dedup_window,
             token: bridge.auth_token.clone(),
             transport: bridge.transport,
+            way: Way::default(),
             timeout: bridge.message_timeout,
+            websocket_retry: WEBSOCKET_RETRY,
             features: bridge.features.clone(),
+            audit: config.audit.clone(),
             retry: bridge.retry.clone(),
             agents: Agents::of_config(config),
         }

@@ -2,14 +2,18 @@
 //! and the metrics read. Counts are taken from the store when somebody asks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use storage::ledger::Ledger;
+use storage::messages::Messages;
 use storage::record::{Direction, Status};
 use storage::store::Store;
 
 use super::settings::Settings;
 use super::task;
 use crate::clock::{Clock, Millis, rfc3339};
+use crate::outbox::GateState;
 
 /// What the session knows of its link.
 #[derive(Clone, Debug, Default)]
@@ -28,18 +32,15 @@ pub struct LinkState {
     pub last_heartbeat: Option<Millis>,
     /// How long the last answer took.
     pub latency_ms: Option<u64>,
-    /// Failures to connect in a row.
-    pub failures: u32,
-    /// Times in a row that the server answered without opening a WebSocket.
+    /// Times in a row that the server answered, and opened no WebSocket.
     pub upgrades_failed: u32,
+    /// How long the server remembers message ids.
+    pub dedup_window: Option<Duration>,
     /// A person has disconnected the bridge.
     pub parked: bool,
     /// Another program took over our id.
     pub replaced: bool,
 }
-
-/// Failures in a row that open the circuit, section 3 of the protocol.
-const CIRCUIT_FAILURES: u32 = 10;
 
 /// The answer of `GET /api/openclaw/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,8 +69,10 @@ pub struct Snapshot {
     pub oldest_pending_seconds: Option<u64>,
     /// How many tasks stand where.
     pub tasks: BTreeMap<String, u64>,
-    /// `closed`, `open`, or `parked` when a person disconnected the bridge.
+    /// `closed`, `open`, `probing`, or `parked` when a person disconnected the bridge.
     pub circuit: String,
+    /// Until when nothing is tried, while the circuit is open.
+    pub circuit_until: Option<String>,
     /// The version of this program.
     pub version: String,
 }
@@ -89,35 +92,72 @@ pub struct Health {
     pub messages_pending: u64,
 }
 
+/// Whose state a snapshot shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The bridge's id.
+    pub agent_id: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its server.
+    pub server: Option<&'a str>,
+}
+
 /// Takes the snapshot.
-pub fn snapshot(settings: &Settings, store: &Store, link: &LinkState, clock: &Clock) -> Snapshot {
-    let now = clock.now();
-    let (messages, oldest) = store.messages(|all| {
-        let mut counts = BTreeMap::new();
-        for ((_, _, status), count) in all.counts().iter().filter(|(_, count)| **count > 0) {
-            *counts.entry(status.as_str().to_owned()).or_default() += count;
-        }
-        let oldest = all.iter().find(|live| waits(live.status)).map(|live| live.head.created_at);
-        (counts, oldest)
-    });
+pub fn snapshot(
+    settings: &Settings,
+    store: &Store,
+    link: &LinkState,
+    gate: &GateState,
+    clock: &Clock,
+) -> Snapshot {
+    let owner = Owner {
+        agent_id: &settings.agent_id,
+        namespace: &settings.namespace,
+        server: settings.server.as_deref(),
+    };
+    let ledger = store.ledger();
+    let shown = store.messages(|messages| shown(owner, messages, &ledger, link, clock.now()));
+    Snapshot {
+        circuit: if link.parked { "parked" } else { gate.circuit }.to_owned(),
+        circuit_until: gate.until.map(rfc3339),
+        last_error: gate.reason.clone().or(shown.last_error),
+        ..shown
+    }
+}
+
+/// The snapshot of these messages and entities, with the circuit closed.
+pub fn shown(
+    owner: Owner<'_>,
+    messages: &Messages,
+    ledger: &Ledger,
+    link: &LinkState,
+    now: Millis,
+) -> Snapshot {
+    let mut counts = BTreeMap::new();
+    for ((_, _, status), count) in messages.counts().iter().filter(|(_, count)| **count > 0) {
+        *counts.entry(status.as_str().to_owned()).or_default() += count;
+    }
+    let oldest = messages.iter().find(|live| waits(live.status)).map(|live| live.head.created_at);
     let mut tasks = BTreeMap::new();
-    for task in task::list(&store.ledger(), &settings.namespace) {
+    for task in task::list(ledger, owner.namespace) {
         *tasks.entry(task.status.as_str().to_owned()).or_default() += 1;
     }
     Snapshot {
         connected: link.connected,
-        agent_id: settings.agent_id.clone(),
-        namespace: settings.namespace.clone(),
-        server: settings.server.clone(),
+        agent_id: owner.agent_id.to_owned(),
+        namespace: owner.namespace.to_owned(),
+        server: owner.server.map(str::to_owned),
         transport: link.transport.map(str::to_owned),
         session_id: link.session_id.clone(),
         since: link.since.map(rfc3339),
         last_error: link.last_error.clone(),
-        messages,
-        messages_pending: pending(store),
+        messages: counts,
+        messages_pending: pending(messages),
         oldest_pending_seconds: oldest.map(|at| now.saturating_sub(at) / 1_000),
         tasks,
-        circuit: circuit(link).to_owned(),
+        circuit: "closed".to_owned(),
+        circuit_until: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
@@ -129,27 +169,17 @@ pub fn health(settings: &Settings, store: &Store, link: &LinkState) -> Health {
         server: settings.server.clone(),
         last_heartbeat: link.last_heartbeat.map(rfc3339),
         latency_ms: link.latency_ms,
-        messages_pending: pending(store),
+        messages_pending: store.messages(pending),
     }
 }
 
-fn circuit(link: &LinkState) -> &'static str {
-    match link {
-        LinkState { parked: true, .. } => "parked",
-        LinkState { failures: CIRCUIT_FAILURES.., .. } => "open",
-        _ => "closed",
-    }
-}
-
-fn pending(store: &Store) -> u64 {
+fn pending(messages: &Messages) -> u64 {
     let outbound = |direction: Direction| direction == Direction::Outbound;
-    store.messages(|all| {
-        let counts = all.counts().iter();
-        counts
-            .filter(|((_, direction, status), _)| outbound(*direction) && waits(*status))
-            .map(|(_, count)| count)
-            .sum()
-    })
+    let counts = messages.counts().iter();
+    counts
+        .filter(|((_, direction, status), _)| outbound(*direction) && waits(*status))
+        .map(|(_, count)| count)
+        .sum()
 }
 
 fn waits(status: Status) -> bool {

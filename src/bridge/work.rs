@@ -1,34 +1,34 @@
-//! The work on tasks: starts what may start, follows what runs, records how it ended, and shares
-//! what no agent here serves. It decides nothing about offers and knows no socket.
+//! The work on tasks: starts what may start, ends what must not run on, gives back what is left
+//! when the program stops, and shares what no agent here serves. It decides nothing about offers.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use storage::event::Event;
-use storage::record::Status as Sent;
+use storage::record::{Direction, Status as Sent};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-use super::Shared;
+use super::follow::{SHUTTING_DOWN, give_back, start};
 use super::mail::{DESTINATION, sent_status};
 use super::receive::busy;
 use super::task::{self, LocalTask, Origin, TaskStatus};
-use crate::clock::Millis;
-use crate::executor::agents::{AgentTask, run_spec};
-use crate::executor::{Outcome, Run, RunSpec, Status, Update};
+use super::{Shared, meter};
+use crate::executor::{CancelHandle, Run};
 use crate::outbox;
 use crate::protocol::SERVER_AGENT_ID;
-use crate::protocol::payload::{self, TaskComplete, TaskError, TaskUpdate};
 use crate::shutdown::Phase;
 
 /// What is due is looked for again after this time, whatever was announced.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// At most one progress report of a task is stored in this time, section 2 of the protocol.
-const UPDATE_INTERVAL: Millis = 1_000;
+/// How long a stopping bridge waits for the server to take what is due.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+/// How often it looks whether that is so.
+const FLUSH_LOOK: Duration = Duration::from_millis(20);
 
 /// Works until the program has drained.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -48,19 +48,110 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = shared.shutdown.draining() => break,
         }
     }
-    drain(&shared, &mut runs).await;
+    tokio::select! {
+        () = drain(&shared, &mut runs) => {}
+        () = shared.shutdown.stopping() => {}
+    }
     shared.shutdown.stop();
 }
 
-/// Waits for running tasks as long as the settings allow. What still runs then goes on under its
-/// supervisor, and the next start adopts it.
-async fn drain(shared: &Shared, runs: &mut JoinSet<()>) {
-    let all = async { while runs.join_next().await.is_some() {} };
-    tokio::select! {
-        drained = timeout(shared.settings.drain_timeout, all) => if drained.is_err() {
-            warn!("tasks still run after the drain timeout; the next start adopts them");
-        },
-        () = shared.shutdown.stopping() => {}
+/// Waits for running tasks as long as the settings allow; those that still run then are ended and
+/// go back to where they came from. A second signal stops this at any moment: what runs then goes
+/// on under its supervisor, and the next start adopts it.
+async fn drain(shared: &Arc<Shared>, runs: &mut JoinSet<()>) {
+    give_back_unstarted(shared).await;
+    let patience = tokio::time::sleep(shared.settings.drain_timeout);
+    tokio::pin!(patience);
+    while !runs.is_empty() {
+        let changed = shared.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        end_cancelled(shared).await;
+        tokio::select! {
+            () = changed => {}
+            Some(_) = runs.join_next() => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = &mut patience => break,
+        }
+    }
+    if !runs.is_empty() {
+        warn!(count = runs.len(), "tasks still run after the drain timeout, giving them back");
+        let handles: Vec<CancelHandle> = shared.runs.lock().values().cloned().collect();
+        for handle in handles {
+            if let Err(error) = handle.cancel(SHUTTING_DOWN).await {
+                warn!(%error, "cannot end a run; the next start adopts it");
+            }
+        }
+        while runs.join_next().await.is_some() {}
+    }
+    flush(shared).await;
+}
+
+/// What was accepted and has not begun goes back at once.
+async fn give_back_unstarted(shared: &Arc<Shared>) {
+    let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
+    for task in tasks.iter().filter(|task| task.status == TaskStatus::Accepted) {
+        change(shared, &task.task_id, Event::TaskReject, |inner, tx, task| {
+            let is_waiting = task.status == TaskStatus::Accepted;
+            if is_waiting {
+                give_back(inner, tx, task);
+            }
+            is_waiting
+        })
+        .await;
+    }
+}
+
+/// Lets the link deliver what is due, so that the server need not wait for the next start to know.
+async fn flush(shared: &Shared) {
+    let is_waiting = || {
+        let waits = |status| matches!(status, Sent::Pending | Sent::Sending);
+        shared.link.read().connected
+            && shared.store.messages(|messages| {
+                let counts = messages.counts().iter();
+                counts
+                    .filter(|((_, way, status), _)| *way == Direction::Outbound && waits(*status))
+                    .any(|(_, count)| *count > 0)
+            })
+    };
+    let flushed = async {
+        while is_waiting() {
+            tokio::time::sleep(FLUSH_LOOK).await;
+        }
+    };
+    if timeout(FLUSH_MAX, flushed).await.is_err() {
+        warn!("messages still wait for the server; the next start delivers them");
+    }
+}
+
+/// Another program has our id, and so the tasks that were offered to us: ours must not run beside
+/// its own.
+pub(super) async fn abandon(shared: &Arc<Shared>) {
+    let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
+    for task in tasks.iter().filter(|task| task.origin == Origin::Offered) {
+        change(shared, &task.task_id, Event::TaskCancel, |_, tx, task| {
+            let is_open = !task.status.is_terminal();
+            if is_open {
+                let now = tx.now();
+                task.finish(TaskStatus::Cancelled, now);
+            }
+            is_open
+        })
+        .await;
+    }
+    end_cancelled(shared).await;
+}
+
+/// Ends the runs of tasks that are no longer wanted.
+async fn end_cancelled(shared: &Shared) {
+    let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
+    for task in tasks.iter().filter(|task| task.status == TaskStatus::Cancelled) {
+        let handle = shared.runs.lock().get(&task.task_id).cloned();
+        if let Some(handle) = handle
+            && let Err(error) = handle.cancel("cancelled").await
+        {
+            warn!(%error, task = task.task_id, "cannot cancel a run");
+        }
     }
 }
 
@@ -101,20 +192,13 @@ async fn clear(mut run: Run) {
 
 /// Moves every task on that can move.
 async fn advance(shared: &Arc<Shared>, runs: &mut JoinSet<()>) {
+    end_cancelled(shared).await;
     let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
     let mut free = shared.settings.slots().saturating_sub(busy(&tasks));
     for task in tasks {
         match task.status {
             TaskStatus::Accepted => granted(shared, runs, &task.task_id).await,
             TaskStatus::Offered => check_offer(shared, &task.task_id).await,
-            TaskStatus::Cancelled => {
-                let handle = shared.runs.lock().get(&task.task_id).cloned();
-                if let Some(handle) = handle
-                    && let Err(error) = handle.cancel("cancelled").await
-                {
-                    warn!(%error, task = task.task_id, "cannot cancel a run");
-                }
-            }
             TaskStatus::Pending => match choose(shared, &task) {
                 Some(agent) if free > 0 => {
                     free -= 1;
@@ -123,7 +207,10 @@ async fn advance(shared: &Arc<Shared>, runs: &mut JoinSet<()>) {
                 Some(_) => {}
                 None => share(shared, &task.task_id).await,
             },
-            TaskStatus::InProgress | TaskStatus::Completed | TaskStatus::Failed => {}
+            TaskStatus::InProgress
+            | TaskStatus::Completed
+            | TaskStatus::Failed
+            | TaskStatus::Cancelled => {}
         }
     }
 }
@@ -135,7 +222,7 @@ fn choose(shared: &Shared, task: &LocalTask) -> Option<String> {
 }
 
 /// Changes a task in the store; `None` when `change` left it alone.
-async fn change(
+pub(super) async fn change(
     shared: &Arc<Shared>,
     task_id: &str,
     event: Event,
@@ -159,7 +246,7 @@ async fn change(
         task::put(tx, event, &settings.agent_id, &settings.namespace, &task);
         Ok(Some(task))
     });
-    match commit.await {
+    match meter::durable(commit).await {
         Ok(Ok(changed)) => changed,
         Err(error) => {
             error!(%error, "a change of a task is not durable, stopping");
@@ -256,191 +343,4 @@ async fn share(shared: &Arc<Shared>, task_id: &str) {
         true
     })
     .await;
-}
-
-/// Starts the run of a task, or follows it when it runs already.
-async fn start(shared: &Arc<Shared>, runs: &mut JoinSet<()>, task: LocalTask) {
-    let run = match spec(shared, &task) {
-        Ok(spec) => shared.executor.start(spec).await.map_err(|error| error.to_string()),
-        Err(error) => Err(error),
-    };
-    match run {
-        Ok(run) => {
-            shared.runs.lock().insert(task.task_id.clone(), run.cancel_handle());
-            runs.spawn(follow(Arc::clone(shared), task, run));
-        }
-        Err(message) => {
-            let now = shared.clock.now();
-            let end = End {
-                status: TaskStatus::Failed,
-                result: None,
-                error: Some(TaskError { code: Some("not_started".into()), message: Some(message) }),
-                duration_seconds: 0.0,
-                finished_at: now,
-            };
-            finish(shared, &task, end).await;
-        }
-    }
-}
-
-fn spec(shared: &Shared, task: &LocalTask) -> Result<RunSpec, String> {
-    let name = task.agent.as_deref().unwrap_or_default();
-    let agents = &shared.settings.agents;
-    let agent =
-        agents.named(name).ok_or_else(|| format!("agent {name} is not configured any more"))?;
-    let what = AgentTask {
-        task_type: &task.task_type,
-        description: &task.description,
-        files: &task.files,
-        model: task.model(),
-    };
-    let mut offer = task.offer();
-    offer.task_id.clone_from(&task.task_id);
-    offer.attempt = Some(task.attempt);
-    let input = serde_json::to_vec(&offer).map_err(|error| error.to_string())?;
-    let key = (task.task_id.as_str(), u64::from(task.attempt));
-    run_spec(agent, agents.provider(), &what, key, input).map_err(|error| error.to_string())
-}
-
-/// Follows a run to its end, and forgets it when that is durable.
-async fn follow(shared: Arc<Shared>, task: LocalTask, mut run: Run) {
-    let ended = tokio::select! {
-        ended = watch(&shared, &task, &mut run) => ended,
-        // The run goes on under its supervisor: the next start follows it.
-        () = shared.shutdown.stopping() => return,
-    };
-    match ended {
-        Ok(outcome) => {
-            if finish(&shared, &task, End::from(outcome)).await
-                && let Err(error) = run.forget().await
-            {
-                warn!(%error, task = task.task_id, "cannot remove a finished run");
-            }
-        }
-        Err(error) => error!(%error, task = task.task_id, "cannot follow a run"),
-    }
-    shared.runs.lock().remove(&task.task_id);
-}
-
-async fn watch(shared: &Arc<Shared>, task: &LocalTask, run: &mut Run) -> io::Result<Outcome> {
-    let mut stored_at = 0;
-    while let Some(update) = run.update().await? {
-        let now = shared.clock.monotonic().max(1);
-        if stored_at == 0 || now >= stored_at + UPDATE_INTERVAL {
-            stored_at = now;
-            report(shared, task, update).await;
-        }
-    }
-    run.wait().await
-}
-
-async fn report(shared: &Arc<Shared>, task: &LocalTask, update: Update) {
-    let attempt = task.attempt;
-    change(shared, &task.task_id, Event::TaskUpdate, move |inner, tx, task| {
-        if task.status != TaskStatus::InProgress || task.attempt != attempt {
-            return false;
-        }
-        task.progress = update.progress.clamp(0.0, 1.0);
-        if task.origin == Origin::Offered {
-            let payload = TaskUpdate {
-                task_id: task.task_id.clone(),
-                attempt: Some(attempt),
-                progress: Some(task.progress),
-                message: update.message,
-                ..TaskUpdate::default()
-            };
-            let message_id = inner.clock.message_id();
-            match inner.author.write(&message_id, None, None, &payload) {
-                Ok(envelope) => drop(outbox::stage(tx, &envelope, DESTINATION, SERVER_AGENT_ID)),
-                Err(error) => warn!(%error, task = task.task_id, "a progress report is not sent"),
-            }
-        }
-        true
-    })
-    .await;
-}
-
-/// How a task ended, as its record needs it.
-struct End {
-    status: TaskStatus,
-    result: Option<Box<serde_json::value::RawValue>>,
-    error: Option<TaskError>,
-    duration_seconds: f64,
-    finished_at: Millis,
-}
-
-impl From<Outcome> for End {
-    fn from(outcome: Outcome) -> Self {
-        let status = match outcome.status {
-            Status::Completed => TaskStatus::Completed,
-            Status::Failed => TaskStatus::Failed,
-            Status::Cancelled => TaskStatus::Cancelled,
-        };
-        let error = outcome
-            .error
-            .map(|failure| TaskError { code: Some(failure.code), message: Some(failure.message) });
-        let (duration_seconds, finished_at) = (outcome.duration_seconds, outcome.finished_at);
-        Self { status, result: outcome.result, error, duration_seconds, finished_at }
-    }
-}
-
-/// Records the end of a task and, of an offered one, tells the server, in one commit. Whether
-/// that is durable, so that the run can be forgotten.
-async fn finish(shared: &Arc<Shared>, task: &LocalTask, end: End) -> bool {
-    let attempt = task.attempt;
-    change(shared, &task.task_id, Event::TaskComplete, move |inner, tx, task| {
-        if task.status != TaskStatus::InProgress || task.attempt != attempt {
-            return false;
-        }
-        task.finish(end.status, end.finished_at);
-        if end.status == TaskStatus::Completed {
-            task.progress = 1.0;
-            metrics::counter!("loki_openclaw_tasks_completed_total").increment(1);
-        }
-        task.result = end.result;
-        task.error = end.error;
-        if task.origin == Origin::Offered {
-            complete(inner, tx, task, end.duration_seconds);
-        }
-        true
-    })
-    .await;
-    let ledger = shared.store.ledger();
-    task::get(&ledger, &shared.settings.namespace, &task.task_id)
-        .is_none_or(|task| task.status != TaskStatus::InProgress || task.attempt != attempt)
-}
-
-fn complete(
-    inner: &Shared,
-    tx: &mut storage::transaction::Transaction<'_>,
-    task: &mut LocalTask,
-    duration_seconds: f64,
-) {
-    let status = match task.status {
-        TaskStatus::Completed => payload::Outcome::Completed,
-        _ => payload::Outcome::Failed,
-    };
-    let mut payload = TaskComplete {
-        task_id: task.task_id.clone(),
-        attempt: Some(task.attempt),
-        status: Some(status),
-        result: task.result.clone(),
-        error: task.error.clone(),
-        cost_usd: None,
-        duration_seconds: Some(duration_seconds),
-    };
-    let message_id = inner.clock.message_id();
-    let mut written = inner.author.write(&message_id, None, None, &payload);
-    if let Err(refusal) = &written {
-        // A result that does not fit into a message is an end all the same.
-        task.fail(refusal.code.as_str(), &refusal.detail, tx.now());
-        payload.status = Some(payload::Outcome::Failed);
-        payload.result = None;
-        payload.error.clone_from(&task.error);
-        written = inner.author.write(&message_id, None, None, &payload);
-    }
-    match written {
-        Ok(envelope) => drop(outbox::stage(tx, &envelope, DESTINATION, SERVER_AGENT_ID)),
-        Err(error) => error!(%error, task = task.task_id, "the end of a task cannot be told"),
-    }
 }

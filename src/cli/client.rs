@@ -1,17 +1,20 @@
 //! Calls of a running bridge, through the address in its data directory, and of the server. It
 //! reads no store.
 
-use std::error::Error as _;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::header::DATE;
 use reqwest::{Client as Http, Method, RequestBuilder};
 use serde_json::Value;
 
 use super::failure::{Code, Failure};
+use super::store;
+use crate::clock::Millis;
 use crate::config::{BridgeConfig, Secret};
 use crate::protocol::Refusal;
+use crate::transport::connect::Way;
 
 /// How long a person waits for an answer before a sentence is better.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,28 +22,61 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The file of the data directory that has the address of the running bridge.
 pub const ENDPOINT_FILE: &str = "endpoint";
 
+/// A page that every bridge has and no server.
+const BRIDGE_PAGE: &str = "/api/openclaw/capabilities";
+
+/// What gives the token of the bridge's own API.
+const DASHBOARD_TOKEN: &str = "LOKI_DASHBOARD_TOKEN";
+
+/// What gives the token of the server.
+const SERVER_TOKEN: &str = "LOKI_OPENCLAW_AUTH_TOKEN";
+
 /// Somebody who can be called.
 pub struct Client {
     http: Http,
     base: String,
     token: Option<Secret>,
-    name: &'static str,
+    /// The variable that gives the token.
+    variable: &'static str,
+    name: String,
 }
 
 impl Client {
+    /// The program that has the store of this configuration open: a bridge, or the server whose
+    /// data directory this is. `None` when it is stopped, whatever address it left behind.
+    ///
+    /// # Errors
+    /// When one has it open and tells no address.
+    pub fn holder(config: &BridgeConfig) -> Result<Option<Self>, Failure> {
+        let dir = &config.openclaw.data_dir;
+        if !store::is_held(dir) {
+            return Ok(None);
+        }
+        let base = address(dir)?;
+        let token = config.dashboard.token.clone();
+        let name = format!("the program that has {} open", dir.display());
+        let (http, variable) = (client(&Way::default())?, DASHBOARD_TOKEN);
+        Ok(Some(Self { http, base, token, variable, name }))
+    }
+
     /// The running bridge of this configuration.
     ///
     /// # Errors
-    /// When none is running.
-    pub fn bridge(config: &BridgeConfig) -> Result<Self, Failure> {
-        let path = config.openclaw.data_dir.join(ENDPOINT_FILE);
-        let base = address(&path)?;
-        Ok(Self {
-            http: client(true)?,
-            base,
-            token: config.dashboard.token.clone(),
-            name: "the bridge",
-        })
+    /// When none is running, or a server has the data directory.
+    pub async fn bridge(config: &BridgeConfig) -> Result<Self, Failure> {
+        let dir = config.openclaw.data_dir.display();
+        let Some(holder) = Self::holder(config)? else {
+            let text = format!("no bridge is running in {dir}: start one with `loki start`");
+            return Err(Failure::new(Code::Unreachable, text));
+        };
+        match holder.get(BRIDGE_PAGE, &[]).await {
+            Err(failure) if failure.absent => Err(Failure::new(
+                Code::Usage,
+                format!("{dir} belongs to a server: name the data directory of a bridge"),
+            )),
+            Err(failure) => Err(failure),
+            Ok(_) => Ok(Self { name: "the bridge".to_owned(), ..holder }),
+        }
     }
 
     /// The server of this configuration.
@@ -51,9 +87,11 @@ impl Client {
         let bridge = &config.openclaw;
         let missing = "no server is configured: set LOKI_OPENCLAW_ENDPOINT or openclaw.endpoint";
         let base = bridge.endpoint.clone().ok_or_else(|| Failure::new(Code::Usage, missing))?;
-        let local = base.contains("://localhost") || base.contains("://127.");
+        let way = Way::find(&base, &bridge.tls);
+        let way = way.map_err(|text| Failure::new(Code::Usage, text))?;
         let token = bridge.auth_token.clone();
-        Ok(Self { http: client(local)?, base, token, name: "the server" })
+        let (variable, name) = (SERVER_TOKEN, "the server".to_owned());
+        Ok(Self { http: client(&way)?, base, token, variable, name })
     }
 
     /// Asks for something.
@@ -61,16 +99,15 @@ impl Client {
     /// # Errors
     /// When nobody answers, or the answer is a refusal.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
-        let (_, value) = self.any(path, query).await?;
-        Ok(value)
+        Ok(self.call(self.http.request(Method::GET, self.url(path, query))).await?.0)
     }
 
-    /// As [`Client::get`], and also gives the body of a `503`, which says why.
+    /// As [`Client::get`], and also gives the time that the answer carries.
     ///
     /// # Errors
     /// When nobody answers, or the answer is another refusal.
-    pub async fn any(&self, path: &str, query: &[(&str, String)]) -> Result<(u16, Value), Failure> {
-        self.call(self.http.request(Method::GET, self.url(path, query))).await
+    pub async fn dated(&self, path: &str) -> Result<(Value, Option<Millis>), Failure> {
+        self.call(self.http.request(Method::GET, self.url(path, &[]))).await
     }
 
     /// Asks for a change.
@@ -79,7 +116,7 @@ impl Client {
     /// When nobody answers, or the answer is a refusal.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.http.request(Method::POST, self.url(path, &[])).json(body);
-        Ok(self.call(request).await?.1)
+        Ok(self.call(request).await?.0)
     }
 
     /// Where it is.
@@ -91,7 +128,7 @@ impl Client {
         format!("{}{}", self.base.trim_end_matches('/'), target(path, query))
     }
 
-    async fn call(&self, request: RequestBuilder) -> Result<(u16, Value), Failure> {
+    async fn call(&self, request: RequestBuilder) -> Result<(Value, Option<Millis>), Failure> {
         let request = match &self.token {
             Some(token) => request.bearer_auth(token.reveal()),
             None => request,
@@ -99,18 +136,21 @@ impl Client {
         let unreachable = |error: reqwest::Error| {
             let reason = reason(&error);
             let text = format!("cannot reach {} at {}: {reason}", self.name, self.base);
-            let failure = Failure::new(Code::Unreachable, text);
-            if is_refused(&error) { failure.absent() } else { failure }
+            Failure::new(Code::Unreachable, text)
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(http_date);
         let body = response.bytes().await.map_err(unreachable)?;
         if let Some(refusal) = Refusal::from_problem(&body).filter(|_| status >= 400) {
-            return Err(refused(status, &refusal.detail));
+            let advice =
+                if status == 401 { format!("; set {}", self.variable) } else { String::new() };
+            return Err(refused(status, &(refusal.detail + &advice)));
         }
         let value: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status < 400 || (status == 503 && value.is_object()) {
-            return Ok((status, value));
+            return Ok((value, date));
         }
         Err(refused(status, &format!("{} answered with HTTP status {status}", self.name)))
     }
@@ -122,19 +162,6 @@ pub fn target(path: &str, query: &[(&str, String)]) -> String {
     let query: Vec<String> = query.iter().map(pair).collect();
     let mark = if query.is_empty() { "" } else { "?" };
     format!("{path}{mark}{}", query.join("&"))
-}
-
-/// Nobody listens there: whoever did was killed.
-fn is_refused(error: &reqwest::Error) -> bool {
-    let mut cause = error.source();
-    let causes = std::iter::from_fn(|| {
-        let this = cause?;
-        cause = this.source();
-        Some(this)
-    });
-    causes
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// The failure for an answer of this status.
@@ -150,22 +177,30 @@ pub fn refused(status: u16, detail: &str) -> Failure {
     if status == 404 { failure.absent() } else { failure }
 }
 
-fn client(local: bool) -> Result<Http, Failure> {
-    let builder = Http::builder().timeout(PATIENCE);
-    let builder = if local { builder.no_proxy() } else { builder };
-    builder.build().map_err(|error| Failure::new(Code::Unreachable, error.to_string()))
+fn client(way: &Way) -> Result<Http, Failure> {
+    let built = way.client().and_then(|builder| builder.timeout(PATIENCE).build());
+    built.map_err(|error| Failure::new(Code::Unreachable, error.to_string()))
 }
 
-/// The address in an endpoint file.
-fn address(path: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        if error.kind() == ErrorKind::NotFound {
-            let text = format!("no bridge is running here: {} is not there", path.display());
-            return Failure::new(Code::Unreachable, text).absent();
-        }
-        Failure::new(Code::Unreachable, format!("cannot read {}: {error}", path.display()))
+/// The address that the program in a data directory has written there.
+fn address(dir: &Path) -> Result<String, Failure> {
+    let path = dir.join(ENDPOINT_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = if error.kind() == ErrorKind::NotFound {
+            let dir = dir.display();
+            format!("a program has {dir} open and tells no address; try again in a moment")
+        } else {
+            format!("cannot read {}: {error}", path.display())
+        };
+        Failure::new(Code::Unreachable, text)
     })?;
     Ok(text.trim().to_owned())
+}
+
+/// The time of a `Date` header.
+fn http_date(text: &str) -> Option<Millis> {
+    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    u64::try_from(time.as_millisecond()).ok()
 }
 
 /// A value as it stands in a query.
@@ -200,5 +235,11 @@ mod tests {
     #[test]
     fn a_value_of_a_query_is_escaped() {
         assert_eq!(escaped("a-1 &é"), "a-1%20%26%C3%A9");
+    }
+
+    #[test]
+    fn the_time_of_an_answer_is_read() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
+        assert_eq!(http_date("yesterday"), None);
     }
 }

@@ -24,6 +24,6 @@ pub fn run(global: &Global, command: &Command) -> Done {
     }
     let settings = loaded.describe();
     let values: Vec<_> = settings.iter().filter_map(|it| serde_json::to_value(it).ok()).collect();
-    output_of(global).list(&values, &["name", "value", "source"]);
+    output_of(global).texts(&values, &["name", "value", "source"]);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,52 +1,71 @@
-//! Where messages and the audit log are read: from the running bridge, or, when nobody who knows
-//! them answers, from the journal in the data directory. Nothing is written.
+//! What is read: from the running program, or, when none runs or the one that does does not know,
+//! from the journal in the data directory. Nothing is written.
 
 use std::path::Path;
 
 use serde_json::Value;
-use storage::inspect::Inspect;
+use storage::fold::State;
+use storage::inspect::{Inspect, replay};
 
 use super::client::{self, Client};
 use super::failure::{Code, Failure};
-use super::output;
+use super::{output, store};
 use crate::bridge::api::past;
 use crate::config::BridgeConfig;
 
+/// The answer of the running program to this path and query; `None` when the store has to tell.
+///
+/// # Errors
+/// When the program that has the store open does not answer, or refuses.
+pub async fn asked(
+    config: &BridgeConfig,
+    path: &str,
+    query: &[(&str, String)],
+) -> Result<Option<Value>, Failure> {
+    let Some(holder) = Client::holder(config)? else { return Ok(None) };
+    match holder.get(path, query).await {
+        Err(failure) if failure.absent => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
 /// The answer of the bridge to this path and query, or that of its store when it is stopped.
+///
+/// # Errors
+/// When neither has an answer.
 pub async fn get(
     config: &BridgeConfig,
     path: &str,
     query: &[(&str, String)],
 ) -> Result<Value, Failure> {
-    let asked = async { Client::bridge(config)?.get(path, query).await };
-    match asked.await {
-        Err(failure) if failure.absent => {}
-        answer => return answer,
+    if let Some(answer) = asked(config, path, query).await? {
+        return Ok(answer);
     }
     let inspect = open(&config.openclaw.data_dir)?;
     let target = client::target(path, query);
     let read = tokio::task::spawn_blocking(move || past::answer(inspect, &target)).await;
     let answer = read.map_err(|error| Failure::new(Code::Store, error.to_string()))?;
-    answer.map_err(|refusal| match refusal.problem().status {
-        500.. => Failure::new(Code::Store, refusal.detail),
-        status => client::refused(status, &refusal.detail),
-    })
+    answer.map_err(|refusal| store::past_failure(&refusal))
+}
+
+/// The state that the journal gives, and the journal.
+///
+/// # Errors
+/// When there is no store, or it cannot be read.
+pub async fn state(config: &BridgeConfig) -> Result<(Inspect, State), Failure> {
+    let inspect = open(&config.openclaw.data_dir)?;
+    let read = tokio::task::spawn_blocking(move || {
+        let state = replay(inspect.reader(), u64::MAX);
+        (inspect, state)
+    });
+    read.await.map_err(|error| Failure::new(Code::Store, error.to_string()))
 }
 
 fn open(dir: &Path) -> Result<Inspect, Failure> {
-    let missing = || {
-        let text = format!("no bridge is running and {} has no store", dir.display());
-        Failure::new(Code::Store, text)
-    };
-    if !dir.join("journal").is_dir() {
-        return Err(missing());
-    }
+    store::check_there(dir)?;
     let inspect = Inspect::open(dir);
     let inspect = inspect.map_err(|error| Failure::new(Code::Store, error.to_string()))?;
     let damage = inspect.damage();
-    if inspect.reader().segments().is_empty() && damage.is_empty() {
-        return Err(missing());
-    }
     for one in &damage {
         output::say(&format!(
             "warning: a part of the store cannot be read: {}, {}",

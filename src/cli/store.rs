@@ -1,17 +1,36 @@
 //! Opens what the data directory holds, for the commands that write: the store, and the id that
 //! the bridge keeps. It decides nothing about what is in them.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::fs::{Access, access, statvfs};
+use serde_json::Value;
 use storage::database::{Database, OpenError};
+use storage::ledger::Ledger;
+use storage::record::Kind;
 
+use super::client::{self, Client};
 use super::failure::{Code, Failure};
 use super::output;
+use crate::bridge::api::stopped;
+use crate::bridge::task::LocalTask;
 use crate::clock::Clock;
+use crate::config::BridgeConfig;
+use crate::protocol::Refusal;
+use crate::server::model::{self, Task};
 use crate::shutdown::Shutdown;
 
 /// The file of the data directory with the id of a bridge that was given none.
 const AGENT_ID_FILE: &str = "agent_id";
+
+/// How long a program that has the store open and does not answer is waited for: a bridge that
+/// starts, or another command.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens the store of a directory. When it stops for good, so does the program.
 pub fn open(dir: &Path, clock: &Clock, shutdown: &Shutdown) -> Result<Database, Failure> {
@@ -21,16 +40,168 @@ pub fn open(dir: &Path, clock: &Clock, shutdown: &Shutdown) -> Result<Database, 
         shutdown.stop();
     };
     let opened = Database::open(dir, Box::new(move || clock.now()), Box::new(fatal));
-    let (database, report) = opened.map_err(|error: OpenError| store_failure(&error))?;
+    let (database, report) = opened.map_err(|error| not_opened(dir, &error))?;
     for unreadable in &report.unreadable {
         output::say(&format!("warning: a part of the store cannot be read: {unreadable}"));
     }
     Ok(database)
 }
 
+/// Whether a program has the store of this directory open. The look takes the lock for no longer
+/// than it lasts, and shares it with other looks.
+pub fn is_held(dir: &Path) -> bool {
+    let Ok(file) = File::open(dir.join("journal").join("lock")) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// Fails when there is no store in a directory.
+pub fn check_there(dir: &Path) -> Result<(), Failure> {
+    if dir.join("journal").is_dir() {
+        return Ok(());
+    }
+    let text = format!(
+        "there is no store in {}: start a bridge there first, or name another folder with \
+         --data-dir",
+        dir.display()
+    );
+    Err(Failure::new(Code::Store, text))
+}
+
+/// Has the running bridge do what this path and body ask for, or does it on the store of a stopped
+/// one. Also says whether one runs. Whoever has the store open for a moment is waited for.
+pub async fn post(
+    config: &BridgeConfig,
+    path: &str,
+    body: &Value,
+) -> Result<(Value, bool), Failure> {
+    let clock = Clock::system();
+    loop {
+        let failure = match post_once(config, path, body).await {
+            Err(failure) if failure.code == Code::Unreachable => failure,
+            done => return done,
+        };
+        if Duration::from_millis(clock.monotonic()) > PATIENCE {
+            return Err(failure);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn post_once(
+    config: &BridgeConfig,
+    path: &str,
+    body: &Value,
+) -> Result<(Value, bool), Failure> {
+    if let Some(answer) = change(config, path, body).await? {
+        return Ok((answer, false));
+    }
+    let bridge = Client::bridge(config).await?;
+    Ok((bridge.post(path, body).await?, true))
+}
+
+/// Changes the store of a stopped bridge, under the store's lock. `None` when the bridge runs: it
+/// has to be asked.
+async fn change(config: &BridgeConfig, path: &str, body: &Value) -> Result<Option<Value>, Failure> {
+    let dir = &config.openclaw.data_dir;
+    if is_held(dir) {
+        return Ok(None);
+    }
+    check_there(dir)?;
+    let agent_id = agent_id(dir, config.openclaw.agent_id.as_deref(), true)?;
+    let clock = Clock::system();
+    let database = match open(dir, &clock, &Shutdown::default()) {
+        // Somebody was quicker.
+        Err(_) if is_held(dir) => return Ok(None),
+        opened => opened?,
+    };
+    let owner = (agent_id.as_str(), config.openclaw.namespace.as_str());
+    let answer = if is_of_server(&database.store().ledger()) {
+        let text = format!("{} belongs to a server: name that of a bridge", dir.display());
+        Err(Failure::new(Code::Usage, text))
+    } else {
+        let answer =
+            stopped::answer(&database, owner, &clock, (path, body.to_string().as_bytes())).await;
+        answer.map_err(|refusal| past_failure(&refusal))
+    };
+    close(database)?;
+    answer.map(Some)
+}
+
+/// The failure for what a store answers in the place of a bridge.
+pub fn past_failure(refusal: &Refusal) -> Failure {
+    match refusal.problem().status {
+        500.. => Failure::new(Code::Store, refusal.detail.as_str()),
+        status => client::refused(status, &refusal.detail),
+    }
+}
+
+/// Whether a server wrote these entities: only servers keep a registry.
+pub fn is_of_server(ledger: &Ledger) -> bool {
+    ledger.scan(Kind::Agent, "").next().is_some()
+        || ledger.scan(Kind::Task, "").any(|(_, entity)| {
+            model::decode::<Task>(&entity.value).is_some()
+                && serde_json::from_slice::<LocalTask>(&entity.value).is_err()
+        })
+}
+
 /// Stops a store so that its next start has nothing to recover.
 pub fn close(database: Database) -> Result<(), Failure> {
     database.close().map_err(|error| store_failure(&error))
+}
+
+/// Fails when a program has the store of this directory open.
+pub fn check_free(dir: &Path) -> Result<(), Failure> {
+    if is_held(dir) { Err(in_use(dir)) } else { Ok(()) }
+}
+
+fn in_use(dir: &Path) -> Failure {
+    let text = format!(
+        "the store {} is in use by another process: stop a bridge with `loki stop`, or name \
+         another folder with --data-dir",
+        dir.display()
+    );
+    Failure::new(Code::Store, text)
+}
+
+/// Why a store was not opened, and what to do about it.
+fn not_opened(dir: &Path, error: &OpenError) -> Failure {
+    match (error, folder(dir)) {
+        (OpenError::Locked { .. }, _) => in_use(dir),
+        (OpenError::Io { .. }, Err(advice)) => {
+            Failure::new(Code::Store, format!("{error}; {advice}"))
+        }
+        _ => store_failure(error),
+    }
+}
+
+/// Free bytes below which a start is likely to end soon: the journal takes a segment at a time.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// The folder in which a store is, or would be made, and its free bytes.
+///
+/// # Errors
+/// A sentence that says what to do when a store there cannot be written to.
+pub fn folder(dir: &Path) -> Result<(&Path, u64), String> {
+    let there = dir.ancestors().find(|above| above.exists());
+    let there = there.filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = there.display();
+    if !there.is_dir() {
+        return Err(format!("{name} is no folder: remove it, or name another with --data-dir"));
+    }
+    if access(there, Access::WRITE_OK).is_err() {
+        return Err(format!(
+            "{name} cannot be written to: make it writable, or name another folder with --data-dir"
+        ));
+    }
+    let free = statvfs(there).map_or(u64::MAX, |it| it.f_bavail.saturating_mul(it.f_frsize));
+    if free < FREE_BYTES_MIN {
+        let (free, wanted) = (free >> 20, FREE_BYTES_MIN >> 20);
+        return Err(format!(
+            "{free} MiB are free in {name}: make room for {wanted} MiB or more, or name another \
+             folder with --data-dir"
+        ));
+    }
+    Ok((there, free))
 }
 
 fn store_failure(error: &dyn std::fmt::Display) -> Failure {
@@ -40,7 +211,8 @@ fn store_failure(error: &dyn std::fmt::Display) -> Failure {
 /// Makes the data directory if need be.
 pub fn make(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir).map_err(|error| {
-        Failure::new(Code::Store, format!("cannot make {}: {error}", dir.display()))
+        let advice = folder(dir).err().map_or_else(String::new, |advice| format!("; {advice}"));
+        Failure::new(Code::Store, format!("cannot make {}: {error}{advice}", dir.display()))
     })
 }
 

@@ -342,7 +342,13 @@ fn judge(stop: Option<Stop>, exit: ExitStatus, stdout: Stdout, stderr: &mut Stde
         Some(Stop::Cancelled(reason)) => return End { exit_code, ..End::cancelled(reason) },
         Some(Stop::TimedOut(timeout)) => {
             let seconds = timeout.as_secs_f64();
-            return failed("timeout", format!("the command took longer than {seconds} s"));
+            let mut message = format!("the command took longer than {seconds} s");
+            let said = stderr.message();
+            if !said.is_empty() {
+                message.push_str("; it said last: ");
+                message.push_str(&said);
+            }
+            return failed("timeout", message);
         }
         None => {}
     }

@@ -2,7 +2,6 @@
 //! answers nobody and knows no socket: the caller turns the outcome into an ack or a nack.
 
 use storage::event::Event;
-use storage::messages::Known;
 use storage::record::{Direction, MessageHead, MessageKey, Reason, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Body, Transaction};
@@ -63,9 +62,9 @@ pub fn admit(
     body: Body,
     effect: impl FnOnce(&mut Transaction<'_>) -> Result<(), Refusal>,
 ) -> Result<Admitted, Refusal> {
-    if let Some(known) = transaction.find(&arrival.key()) {
-        return check_same(transaction, store, &known, &arrival.envelope)
-            .map(|()| Admitted::Duplicate);
+    if transaction.find(&arrival.key()).is_some() {
+        check_same(transaction, store, &arrival.key(), &arrival.envelope)?;
+        return Ok(Admitted::Duplicate);
     }
     payload::validate(&arrival.envelope)?;
     let now = transaction.now();
@@ -99,28 +98,29 @@ pub fn is_known(transaction: &Transaction<'_>, arrival: &Arrival) -> bool {
 /// `id_conflict`, as [`admit`].
 pub fn recorded(store: &Store, arrival: &Arrival) -> Option<Result<Admitted, Refusal>> {
     let known = store.messages(|messages| messages.find(&arrival.key()))?;
-    let same = check_body(&arrival.envelope, store.body(known.body).ok());
+    let same = is_same(&arrival.envelope, store.body(known.body).ok());
     Some(same.map(|()| Admitted::Duplicate))
 }
 
-/// Whether a message is the one that came earlier under its id.
+/// Whether a message is the one that is known under this key. One whose body was dropped since is
+/// taken for the same.
 ///
 /// # Errors
-/// `id_conflict` when it is another one.
+/// `id_conflict`.
 pub fn check_same(
     transaction: &Transaction<'_>,
     store: &Store,
-    known: &Known,
+    key: &MessageKey<'_>,
     envelope: &Envelope,
 ) -> Result<(), Refusal> {
-    let earlier = match transaction.staged_body(known.entry) {
-        Some(staged) => Some(staged.to_vec()),
-        None => store.body(known.body).ok(),
-    };
-    check_body(envelope, earlier)
+    let earlier = transaction.find(key).and_then(|known| {
+        let staged = transaction.staged_body(known.entry).map(<[u8]>::to_vec);
+        staged.or_else(|| store.body(known.body).ok())
+    });
+    is_same(envelope, earlier)
 }
 
-fn check_body(envelope: &Envelope, earlier: Option<Vec<u8>>) -> Result<(), Refusal> {
+fn is_same(envelope: &Envelope, earlier: Option<Vec<u8>>) -> Result<(), Refusal> {
     let same = earlier.is_none_or(|bytes| {
         parse_one_within(bytes, RELAYED_BYTES_MAX)
             .is_ok_and(|first| first.body_digest() == envelope.body_digest())

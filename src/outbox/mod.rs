@@ -1,15 +1,24 @@
 //! Sends what is pending. [`stage`] records a message inside a decision, [`verdict`] judges an
-//! attempt, and a [`Pump`] feeds one link of a destination. It opens no connection.
+//! attempt, a [`circuit`] a destination, a [`Pump`] feeds one link of it, [`sweep`] gives up what
+//! became too old, and [`again`] is a person's retry. It opens no connection.
 
+pub mod again;
+pub mod circuit;
+mod gate;
 mod pump;
+pub mod sweep;
+#[cfg(test)]
+mod tests;
 pub mod verdict;
 
 pub use crate::retry::Policy;
-pub use pump::{GivenUp, Pump};
+pub use gate::{Gate, GateState};
+pub use pump::{Attempt, GivenUp, Observer, Pump};
 
 use storage::event::Event;
-use storage::record::{Direction, EntryId, MessageHead, Reason, Status};
-use storage::transaction::{Act, Body, Transaction};
+use storage::messages::Live;
+use storage::record::{Direction, EntryId, Level, MessageHead, Reason, Status};
+use storage::transaction::{Act, Body, Change, Transaction};
 
 use crate::clock::parse_rfc3339;
 use crate::protocol::Envelope;
@@ -31,6 +40,13 @@ pub fn stage(
     let details = serde_json::json!({ "message_type": head.message_type, "to": peer });
     let body = Body::new(envelope.raw());
     Some(transaction.accept(act.details(details.to_string()), head, body))
+}
+
+/// Gives a message up whose `expires_at` has passed.
+fn expire(transaction: &mut Transaction<'_>, live: &Live) {
+    let change = Change { status: Status::Expired, next_attempt_at: 0, ..Change::of(live) };
+    let act = pump::act(Event::MessageExpired, live).level(Level::Warning);
+    transaction.change(act, live, change);
 }
 
 fn head(envelope: &Envelope, destination: &str, peer: &str, now: u64) -> MessageHead {

@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use storage::commit::Commit;
 use storage::event::Event;
 use storage::messages::Live;
-use storage::record::{EntryId, Level, Status};
+use storage::record::{EntryId, Level, MessageHead, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Change, Transaction};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::verdict::{Outcome, judge};
-use crate::clock::Clock;
+use super::circuit::Admission;
+use super::gate::Gate;
+use super::verdict::{Outcome, act_of, judge};
+use crate::clock::{Clock, Millis};
 use crate::protocol::Refusal;
 use crate::retry::Policy;
-use crate::transport::feed::{Feed, Outgoing, StoreStopped};
+use crate::transport::feed::{Failure, Feed, Outgoing, StoreStopped};
 
 /// A link that returns is not given everything at once: what waits becomes due over this time for
 /// each thousand messages.
@@ -26,8 +30,31 @@ const RAMP_PER_THOUSAND: Duration = Duration::from_millis(250);
 /// A waiting pump looks again after this time, so that a clock that jumped delays nothing longer.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// A wall clock that goes back by less than this is being adjusted, not set.
+const JUMP_MIN: Millis = 1_000;
+
+/// How long an attempt waits for its answer unless the owner says otherwise.
+const TIMEOUT_DEFAULT: Duration = Duration::from_mins(2);
+
 /// The types that nobody acknowledges.
 const RECEIPTS: [&str; 2] = ["ack", "nack"];
+
+/// What is done, in the same decision, with a message that fails or expires; with the reason.
+pub type GivenUp = Arc<dyn Fn(&mut Transaction<'_>, &Live, &str) + Send + Sync>;
+
+/// How one attempt ended, for those who count.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The message.
+    pub head: &'a MessageHead,
+    /// How it ended.
+    pub outcome: &'a Outcome,
+    /// How long the answer took.
+    pub took: Duration,
+}
+
+/// Who counts attempts. Called when the end of one is durable.
+pub type Observer = Arc<dyn Fn(Attempt<'_>) + Send + Sync>;
 
 /// One destination's feed. Dropping it without [`Pump::broken`] leaves its messages out until the
 /// store is opened again.
@@ -35,20 +62,35 @@ pub struct Pump {
     store: Store,
     clock: Clock,
     policy: Policy,
+    timeout: Duration,
+    gate: Gate,
+    observer: Option<Observer>,
+    given_up: Option<GivenUp>,
     destination: Arc<str>,
     published: watch::Receiver<u64>,
-    out: Mutex<HashMap<String, Out>>,
-    given_up: Option<GivenUp>,
+    out: Mutex<HashMap<String, Sent>>,
+    /// Attempts whose start has to be durable before their bytes leave.
+    guarded: tokio::sync::Mutex<Option<Guarded>>,
+    seen: Mutex<Millis>,
 }
 
-/// What is done, in the same decision, with a message that fails or expires; with the reason.
-pub type GivenUp = Arc<dyn Fn(&mut Transaction<'_>, &Live, &str) + Send + Sync>;
-
 /// A message that is out.
-struct Out {
+#[derive(Clone)]
+struct Sent {
     entry: EntryId,
-    /// Nobody acknowledges it: it is settled when its bytes have left.
-    is_receipt: bool,
+    head: Arc<MessageHead>,
+    at: Instant,
+}
+
+impl Sent {
+    fn is_receipt(&self) -> bool {
+        RECEIPTS.contains(&self.head.message_type.as_str())
+    }
+}
+
+struct Guarded {
+    started: Commit<Result<(), ()>>,
+    batch: Vec<(Sent, Outgoing)>,
 }
 
 impl Pump {
@@ -57,16 +99,42 @@ impl Pump {
         let (sender, published) = watch::channel(0);
         store.listen(Box::new(move |frame| sender.send(frame.sequence).is_ok()));
         let pump = Self {
+            gate: Gate::new(clock.clone(), policy.clone()),
+            seen: Mutex::new(clock.now()),
             store,
             clock,
             policy,
+            timeout: TIMEOUT_DEFAULT,
+            observer: None,
+            given_up: None,
             destination: destination.into(),
             published,
             out: Mutex::default(),
-            given_up: None,
+            guarded: tokio::sync::Mutex::default(),
         };
         pump.pull_in();
         pump
+    }
+
+    /// With a circuit that outlives this link.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Gate) -> Self {
+        self.gate = gate;
+        self
+    }
+
+    /// With another time that an attempt waits for its answer.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// With somebody who counts attempts.
+    #[must_use]
+    pub fn observed(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// The same, with something to do when a message is given up.
@@ -80,7 +148,7 @@ impl Pump {
     fn left(&self) {
         let receipts: Vec<EntryId> = {
             let mut out = self.out.lock();
-            out.extract_if(|_, out| out.is_receipt).map(|(_, out)| out.entry).collect()
+            out.extract_if(|_, sent| sent.is_receipt()).map(|(_, sent)| sent.entry).collect()
         };
         if !receipts.is_empty() {
             self.record(receipts, |transaction, live| {
@@ -96,24 +164,41 @@ impl Pump {
         self.store.queues(|queues| {
             let waiting = storage::queue::waiting(queues);
             let count = waiting.get(&self.destination).copied().unwrap_or(0) as u64;
-            let per_thousand = u64::try_from(RAMP_PER_THOUSAND.as_millis()).unwrap_or(0);
-            queues.pull_in(&self.destination, now, count / 1_000 * per_thousand);
+            queues.pull_in(&self.destination, now, count / 1_000 * millis(RAMP_PER_THOUSAND));
         });
     }
 
-    fn take(&self, limit: usize) -> Vec<Outgoing> {
+    /// A wall clock that jumped back would put everything off: due times are bounded by what the
+    /// policy ever waits.
+    fn follow_clock(&self, now: Millis) {
+        let before = std::mem::replace(&mut *self.seen.lock(), now);
+        if now + JUMP_MIN < before {
+            let furthest = millis(self.policy.max_interval);
+            self.store.queues(|queues| queues.pull_in(&self.destination, now, furthest));
+        }
+    }
+
+    /// Takes out what may leave now. What was in flight at an unclean stop, and so may have
+    /// arrived, may also be what brought the program down: it is in the second part, and its start
+    /// is to be durable before its bytes leave.
+    fn take(&self, limit: usize) -> (Vec<Outgoing>, Option<Guarded>) {
         let now = self.clock.now();
+        self.follow_clock(now);
+        let limit = match self.gate.admits(self.in_flight()) {
+            Admission::All => limit,
+            Admission::Probe => limit.min(1),
+            Admission::Nothing | Admission::NothingUntil(_) => 0,
+        };
         let taken = self.store.queues(|queues| queues.take(&self.destination, now, limit));
         let lives: Vec<Live> = self.store.messages(|messages| {
             taken.iter().filter_map(|entry| messages.live(*entry).cloned()).collect()
         });
-        let mut batch = Vec::new();
-        let mut started = Vec::new();
+        let (mut usual, mut suspect) = (Vec::new(), Vec::new());
         for live in lives {
             if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {
                 let given_up = self.given_up.clone();
                 self.record(vec![live.entry], move |transaction, live| {
-                    expire(transaction, live);
+                    super::expire(transaction, live);
                     tell(given_up.as_ref(), transaction, live, "its expires_at passed");
                 });
                 continue;
@@ -121,11 +206,10 @@ impl Pump {
             match self.store.body(live.body) {
                 Ok(bytes) => {
                     let message_id = live.head.message_id.clone();
-                    let is_receipt = RECEIPTS.contains(&live.head.message_type.as_str());
-                    let out = Out { entry: live.entry, is_receipt };
-                    self.out.lock().insert(message_id.clone(), out);
-                    batch.push(Outgoing { message_id, bytes });
-                    started.push(live.entry);
+                    let at = Instant::now();
+                    let to = if live.maybe_delivered { &mut suspect } else { &mut usual };
+                    let sent = Sent { entry: live.entry, head: live.head, at };
+                    to.push((sent, Outgoing { message_id, bytes }));
                 }
                 Err(error) => {
                     let reason = format!("its body cannot be read: {error}");
@@ -137,10 +221,35 @@ impl Pump {
                 }
             }
         }
-        if !started.is_empty() {
-            self.record(started, start);
+        let entries =
+            |batch: &[(Sent, Outgoing)]| batch.iter().map(|(sent, _)| sent.entry).collect();
+        if !usual.is_empty() {
+            self.record(entries(&usual), start);
         }
-        batch
+        let guarded = (!suspect.is_empty())
+            .then(|| Guarded { started: self.commit(entries(&suspect), start), batch: suspect });
+        (self.leave(usual), guarded)
+    }
+
+    /// From now on these are out.
+    fn leave(&self, batch: Vec<(Sent, Outgoing)>) -> Vec<Outgoing> {
+        let mut out = self.out.lock();
+        let left = batch.into_iter().map(|(sent, outgoing)| {
+            out.insert(outgoing.message_id.clone(), Sent { at: Instant::now(), ..sent });
+            outgoing
+        });
+        left.collect()
+    }
+
+    /// Gives what was guarded when its start is durable. A future that is dropped meanwhile leaves
+    /// it for the next call.
+    async fn release(&self) -> Vec<Outgoing> {
+        let mut guarded = self.guarded.lock().await;
+        let Some(waiting) = guarded.as_mut() else { return Vec::new() };
+        let is_durable = (&mut waiting.started).await.is_ok();
+        let batch = guarded.take().map(|waiting| waiting.batch).unwrap_or_default();
+        // A store that stopped sends nothing more; the link's end tells.
+        if is_durable { self.leave(batch) } else { Vec::new() }
     }
 
     /// Records a change without waiting for it: the commit runs in order before any later one.
@@ -156,7 +265,7 @@ impl Pump {
         &self,
         entries: Vec<EntryId>,
         change: impl Fn(&mut Transaction<'_>, &Live) + Send + 'static,
-    ) -> storage::commit::Commit<Result<(), ()>> {
+    ) -> Commit<Result<(), ()>> {
         self.store.commit(move |transaction| {
             for entry in entries {
                 if let Some(live) = transaction.live(entry) {
@@ -167,76 +276,55 @@ impl Pump {
         })
     }
 
-    async fn settle(&self, entries: Vec<EntryId>, outcome: Outcome) -> Result<(), StoreStopped> {
-        if entries.is_empty() {
+    /// Records how attempts ended, and takes over what that says of the destination.
+    async fn settle(&self, sent: Vec<Sent>, outcome: Outcome) -> Result<(), StoreStopped> {
+        if sent.is_empty() {
             return Ok(());
         }
-        let (policy, clock) = (self.policy.clone(), self.clock.clone());
+        let entries = sent.iter().map(|sent| sent.entry).collect();
+        let (policy, clock, verdict) = (self.policy.clone(), self.clock.clone(), outcome.clone());
         let given_up = self.given_up.clone();
         let commit = self.commit(entries, move |transaction, live| {
-            let bound = u64::try_from(policy.bound(live.attempts).as_millis()).unwrap_or(u64::MAX);
+            let bound = millis(policy.bound(live.attempts));
             let now = transaction.now();
-            let change = judge(live, &outcome, &policy, now, clock.draw(bound));
+            let change = judge(live, &verdict, &policy, now, clock.draw(bound));
             let failed = (change.status == Status::Failed).then(|| change.error.clone());
             settle_one(transaction, live, change);
             if let Some(why) = failed {
                 tell(given_up.as_ref(), transaction, live, &why);
             }
         });
-        commit.await.map(|_| ()).map_err(|_| StoreStopped)
-    }
-}
-
-impl Feed for Pump {
-    fn in_flight(&self) -> usize {
-        self.out.lock().values().filter(|out| !out.is_receipt).count()
-    }
-
-    async fn next(&self, limit: usize) -> Vec<Outgoing> {
-        self.left();
-        let mut published = self.published.clone();
-        loop {
-            published.mark_unchanged();
-            let batch = self.take(limit);
-            if !batch.is_empty() {
-                return batch;
-            }
-            let now = self.clock.now();
-            let due = self.store.queues(|queues| queues.next_due(&self.destination));
-            // Nothing waits longer than this by itself: the clock has jumped back.
-            let latest = u64::try_from(self.policy.max_interval.as_millis()).unwrap_or(u64::MAX);
-            if due.is_some_and(|due| due > now.saturating_add(latest)) {
-                self.pull_in();
-                continue;
-            }
-            let wait = due.map_or(LOOK_AGAIN_MAX, |due| {
-                Duration::from_millis(due.saturating_sub(now).max(1)).min(LOOK_AGAIN_MAX)
-            });
-            tokio::select! {
-                changed = published.changed() => if changed.is_err() {
-                    tokio::time::sleep(LOOK_AGAIN_MAX).await;
-                },
-                () = tokio::time::sleep(wait) => {}
+        if let Some(sign) = outcome.sign()
+            && self.gate.sign(sign, &outcome.reason())
+        {
+            self.pull_in();
+        }
+        commit.await.map_err(|_| StoreStopped)?.map_err(|()| StoreStopped)?;
+        if let Some(observer) = &self.observer {
+            for one in &sent {
+                observer(Attempt { head: &one.head, outcome: &outcome, took: one.at.elapsed() });
             }
         }
+        Ok(())
     }
 
-    async fn delivered(&self, message_ids: &[String]) -> Result<(), StoreStopped> {
-        let entries: Vec<EntryId> = {
-            let mut out = self.out.lock();
-            message_ids.iter().filter_map(|id| out.remove(id)).map(|out| out.entry).collect()
+    /// Takes these out of what is out.
+    fn answered(&self, message_ids: &[String]) -> Vec<Sent> {
+        let mut out = self.out.lock();
+        message_ids.iter().filter_map(|id| out.remove(id)).collect()
+    }
+
+    fn wait(&self) -> Duration {
+        let now = self.clock.now();
+        let due = self.store.queues(|queues| queues.next_due(&self.destination));
+        let until = match self.gate.admits(self.in_flight()) {
+            Admission::NothingUntil(until) => due.map(|due| due.max(until)),
+            Admission::Nothing => None,
+            Admission::All | Admission::Probe => due,
         };
-        self.settle(entries, Outcome::Acknowledged).await
-    }
-
-    async fn refused(&self, message_id: &str, refusal: Refusal) -> Result<(), StoreStopped> {
-        let entry = self.out.lock().remove(message_id).map(|out| out.entry);
-        self.settle(entry.into_iter().collect(), Outcome::Refused(refusal)).await
-    }
-
-    async fn broken(&self) -> Result<(), StoreStopped> {
-        let entries: Vec<EntryId> = self.out.lock().drain().map(|(_, out)| out.entry).collect();
-        self.settle(entries, Outcome::Unanswered).await
+        until.map_or(LOOK_AGAIN_MAX, |until| {
+            Duration::from_millis(until.saturating_sub(now).max(1)).min(LOOK_AGAIN_MAX)
+        })
     }
 }
 
@@ -246,7 +334,88 @@ fn tell(given_up: Option<&GivenUp>, transaction: &mut Transaction<'_>, live: &Li
     }
 }
 
-fn act(event: Event, live: &Live) -> Act {
+fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Feed for Pump {
+    fn in_flight(&self) -> usize {
+        self.out.lock().values().filter(|sent| !sent.is_receipt()).count()
+    }
+
+    async fn next(&self, limit: usize) -> Vec<Outgoing> {
+        self.left();
+        let mut published = self.published.clone();
+        loop {
+            let released = self.release().await;
+            if !released.is_empty() {
+                return released;
+            }
+            published.mark_unchanged();
+            let mut slot = self.guarded.lock().await;
+            let (batch, guarded) = self.take(limit);
+            let is_guarded = guarded.is_some();
+            *slot = guarded;
+            drop(slot);
+            if !batch.is_empty() {
+                return batch;
+            }
+            if is_guarded {
+                continue;
+            }
+            tokio::select! {
+                changed = published.changed() => if changed.is_err() {
+                    tokio::time::sleep(LOOK_AGAIN_MAX).await;
+                },
+                () = tokio::time::sleep(self.wait()) => {}
+            }
+        }
+    }
+
+    async fn delivered(&self, message_ids: &[String]) -> Result<(), StoreStopped> {
+        self.settle(self.answered(message_ids), Outcome::Acknowledged).await
+    }
+
+    async fn refused(&self, message_id: &str, refusal: Refusal) -> Result<(), StoreStopped> {
+        let sent = self.answered(&[message_id.to_owned()]);
+        self.settle(sent, Outcome::of_refusal(refusal)).await
+    }
+
+    async fn failed(&self, message_ids: &[String], failure: Failure) -> Result<(), StoreStopped> {
+        let outcome = match failure {
+            Failure::NotSent => Outcome::NotSent,
+            Failure::TimedOut => Outcome::TimedOut,
+            Failure::Barred(reason) => Outcome::Barred(reason),
+        };
+        self.settle(self.answered(message_ids), outcome).await
+    }
+
+    async fn overdue(&self) -> Result<(), StoreStopped> {
+        let oldest = {
+            let out = self.out.lock();
+            out.values().filter(|sent| !sent.is_receipt()).map(|sent| sent.at).min()
+        };
+        let Some(oldest) = oldest else { return std::future::pending().await };
+        tokio::time::sleep_until(oldest + self.timeout).await;
+        let now = Instant::now();
+        let late: Vec<String> = {
+            let out = self.out.lock();
+            let late = out.iter().filter(|(_, sent)| sent.at + self.timeout <= now);
+            late.map(|(id, _)| id.clone()).collect()
+        };
+        self.settle(self.answered(&late), Outcome::TimedOut).await
+    }
+
+    async fn broken(&self) -> Result<(), StoreStopped> {
+        let held = self.guarded.lock().await.take().map(|waiting| waiting.batch);
+        let held = held.unwrap_or_default().into_iter().map(|(sent, _)| sent).collect();
+        let sent: Vec<Sent> = self.out.lock().drain().map(|(_, sent)| sent).collect();
+        self.settle(held, Outcome::NotSent).await?;
+        self.settle(sent, Outcome::Unanswered).await
+    }
+}
+
+pub(super) fn act(event: Event, live: &Live) -> Act {
     let head = &live.head;
     Act::new(event, &head.sender, &head.namespace, &head.message_id)
 }
@@ -257,11 +426,6 @@ fn start(transaction: &mut Transaction<'_>, live: &Live) {
     let change =
         Change { status: Status::Sending, attempts, next_attempt_at: 0, ..Change::of(live) };
     transaction.change(act(Event::MessageSent, live).details(details), live, change);
-}
-
-fn expire(transaction: &mut Transaction<'_>, live: &Live) {
-    let change = Change { status: Status::Expired, next_attempt_at: 0, ..Change::of(live) };
-    transaction.change(act(Event::MessageExpired, live).level(Level::Warning), live, change);
 }
 
 fn fail(transaction: &mut Transaction<'_>, live: &Live, error: &str) {
@@ -276,16 +440,5 @@ fn fail(transaction: &mut Transaction<'_>, live: &Live, error: &str) {
 }
 
 fn settle_one(transaction: &mut Transaction<'_>, live: &Live, change: Change) {
-    let (event, level) = match change.status {
-        Status::Delivered => (Event::MessageDelivered, Level::Info),
-        Status::Failed => (Event::MessageFailed, Level::Error),
-        _ => (Event::MessageRetry, Level::Warning),
-    };
-    let details = serde_json::json!({
-        "attempts": change.attempts,
-        "error": change.error,
-        "next_attempt_at": change.next_attempt_at,
-        "gap": change.status == Status::Failed && !live.head.lane.is_empty(),
-    });
-    transaction.change(act(event, live).level(level).details(details.to_string()), live, change);
+    transaction.change(act_of(live, &change), live, change);
 }

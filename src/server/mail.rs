@@ -146,6 +146,11 @@ pub fn returns(store: &Store, clock: &Clock) -> GivenUp {
 fn give_back(tx: &mut Transaction<'_>, store: &Store, clock: &Clock, live: &Live, why: &str) {
     let head = &live.head;
     if head.sender == SERVER_AGENT_ID {
+        // Nobody would repeat it, so that it must not wait for a person among the failed ones.
+        if let Some(failed) = tx.live(live.entry).filter(|it| it.status == Status::Failed) {
+            let act = Act::new(Event::MessageExpired, &head.sender, &head.namespace, &head.peer);
+            tx.change(act, &failed, Change { status: Status::Expired, ..Change::of(&failed) });
+        }
         return;
     }
     let original = own_id(tx, store, live);

@@ -35,7 +35,7 @@ use storage::event::Event;
 use storage::store::Store;
 use storage::transaction::Act;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::core::Core;
@@ -83,7 +83,7 @@ pub struct Running {
     pub address: SocketAddr,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
-    sockets: Arc<Semaphore>,
+    core: Arc<Core>,
 }
 
 /// The coordination server.
@@ -107,11 +107,10 @@ impl Server {
         })
         .await
         .map_err(|refusal| StartError::Store(refusal.detail))?;
-        let sockets = Arc::clone(&core.sockets);
         let mut tasks = JoinSet::new();
         tasks.spawn(scheduler::run(Arc::clone(&core)));
-        tasks.spawn(serve(listener, core));
-        Ok(Running { address, stop, tasks, sockets })
+        tasks.spawn(serve(listener, Arc::clone(&core)));
+        Ok(Running { address, stop, tasks, core })
     }
 }
 
@@ -153,9 +152,16 @@ impl Running {
         }
         // The conversations are told by the same channel; each gives its permit back at its end.
         let all = u32::try_from(core::SOCKETS_MAX).unwrap_or(u32::MAX);
-        let ended = tokio::time::timeout(DRAIN_TIMEOUT, self.sockets.acquire_many(all)).await;
+        let ended = tokio::time::timeout(DRAIN_TIMEOUT, self.core.sockets.acquire_many(all)).await;
         if ended.is_err() {
             tracing::warn!("connections did not end in time");
+        }
+        let noted = self.core.decided(|desk| {
+            desk.tx.note(Act::new(Event::SessionStop, SERVER_AGENT_ID, "", SERVER_AGENT_ID));
+            Ok(())
+        });
+        if let Err(refusal) = noted.await {
+            tracing::warn!(%refusal, "the stop could not be recorded");
         }
     }
 }

@@ -1,22 +1,30 @@
 //! Opens a connection to a server and registers on it, over WebSocket or HTTP. It tries once;
 //! trying again is the caller's affair.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use tokio_tungstenite::connect_async_with_config;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::{Connector, client_async_tls_with_config, connect_async_tls_with_config};
 
 use super::conversation::wire;
 use super::conversation::{Ended, Handler, Settings};
 use super::feed::Feed;
+use super::proxy::{self, Proxy};
 use super::socket::{Socket, Wire};
+use super::tls;
+use crate::clock::Clock;
+use crate::config::ClientTls;
 use crate::protocol::payload::{Nack, RegisterAck};
 use crate::protocol::{Envelope, MessageType, RELAYED_BYTES_MAX, Refusal, parse_one_within};
 
+/// A server that does not open a connection in this time is away, however patient an attempt is.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// What is written leaves at once: an answer that waits for the acknowledgement of an earlier one
 /// comes 40 ms late.
 const NO_DELAY: bool = true;
@@ -28,8 +36,44 @@ pub struct TransportSettings {
     pub endpoint: String,
     /// The bearer token, if the server wants one.
     pub token: Option<String>,
-    /// How long connecting and registering may take.
+    /// How long connecting and registering may take, and how long one call waits for its answer.
     pub timeout: Duration,
+    /// For answers that name a time.
+    pub clock: Clock,
+    /// What leads to the server.
+    pub way: Way,
+}
+
+/// What leads to a server.
+#[derive(Clone, Debug, Default)]
+pub struct Way {
+    /// The proxy in between.
+    pub proxy: Option<Proxy>,
+    /// Certificates; none: the well-known authorities.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl TransportSettings {
+    /// How long opening a connection may take.
+    fn connect_timeout(&self) -> Duration {
+        self.timeout.min(CONNECT_MAX)
+    }
+
+    /// A client for calls over HTTP.
+    pub(super) fn client(&self) -> Result<reqwest::Client, String> {
+        // Which proxy there is was decided already, the same for both transports.
+        let mut client =
+            reqwest::Client::builder().connect_timeout(self.connect_timeout()).no_proxy();
+        if let Some(proxy) = &self.way.proxy {
+            let all =
+                reqwest::Proxy::all(proxy.url().clone()).map_err(|error| error.to_string())?;
+            client = client.proxy(all);
+        }
+        if let Some(tls) = &self.way.tls {
+            client = client.tls_backend_preconfigured(rustls::ClientConfig::clone(tls));
+        }
+        client.build().map_err(|error| error.to_string())
+    }
 }
 
 /// What carries a registered connection.
@@ -77,6 +121,33 @@ impl Connection {
     }
 }
 
+impl Way {
+    /// The way to a server by the variables of this process and the configured certificates.
+    ///
+    /// # Errors
+    /// A sentence for the person who set them.
+    pub fn find(endpoint: &str, tls: &ClientTls) -> Result<Self, String> {
+        let proxy = proxy::of_process(endpoint).map_err(|error| error.to_string())?;
+        let tls = tls::client(tls).map_err(|error| error.to_string())?;
+        Ok(Self { proxy, tls })
+    }
+
+    /// A client for calls over HTTP on this way and no other.
+    ///
+    /// # Errors
+    /// When the proxy is none that the library can use.
+    pub fn client(&self) -> reqwest::Result<reqwest::ClientBuilder> {
+        let mut client = reqwest::Client::builder().no_proxy();
+        if let Some(proxy) = &self.proxy {
+            client = client.proxy(reqwest::Proxy::all(proxy.url().clone())?);
+        }
+        if let Some(tls) = &self.tls {
+            client = client.tls_backend_preconfigured(rustls::ClientConfig::clone(tls));
+        }
+        Ok(client)
+    }
+}
+
 /// A connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -88,7 +159,7 @@ pub enum ConnectError {
         /// Why.
         reason: String,
     },
-    /// What answered is not a server of this protocol, or a proxy in between refused.
+    /// What answered opened no WebSocket.
     #[error("{endpoint} answered HTTP {status} instead of opening a WebSocket")]
     Status {
         /// The server.
@@ -96,51 +167,123 @@ pub enum ConnectError {
         /// The HTTP status.
         status: u16,
     },
+    /// What answered lets nothing of ours in.
+    #[error("{endpoint}: {reason}")]
+    Barred {
+        /// The server.
+        endpoint: String,
+        /// Why.
+        reason: String,
+    },
     /// The server refused the register.
     #[error("the server refused to register this agent: {0}")]
     Refused(Refusal),
 }
 
-/// Connects over WebSocket and registers.
+impl ConnectError {
+    /// Whether trying again is of no use before a person has done something.
+    pub fn is_barred(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => false,
+            Self::Status { status, .. } => matches!(status, 401 | 403 | 404 | 405),
+            Self::Barred { .. } => true,
+            Self::Refused(refusal) => !refusal.retryable,
+        }
+    }
+}
+
+/// Opens a WebSocket to the server, and says nothing on it yet.
+///
+/// # Errors
+/// When nobody answers in time, or no WebSocket comes of it.
+pub async fn upgrade(settings: &TransportSettings) -> Result<Socket, ConnectError> {
+    in_time(settings, settings.connect_timeout(), open(settings)).await
+}
+
+/// Registers on a socket that was just opened.
+///
+/// # Errors
+/// When no answer comes in time, or the server refuses.
+pub async fn register(
+    settings: &TransportSettings,
+    socket: Socket,
+    register: &Envelope,
+) -> Result<Connection, ConnectError> {
+    in_time(settings, settings.timeout, greet(settings, socket, register)).await
+}
+
+/// Opens a WebSocket and registers on it.
 ///
 /// # Errors
 /// When nobody answers in time, or the server refuses.
 pub async fn connect(
     settings: &TransportSettings,
-    register: &Envelope,
+    envelope: &Envelope,
 ) -> Result<Connection, ConnectError> {
-    let unreachable =
-        |reason: String| ConnectError::Unreachable { endpoint: settings.endpoint.clone(), reason };
-    match timeout(settings.timeout, open(settings, register)).await {
-        Ok(result) => result,
-        Err(_) => Err(unreachable(format!("no answer in {} s", settings.timeout.as_secs()))),
-    }
+    register(settings, upgrade(settings).await?, envelope).await
 }
 
-async fn open(
+async fn in_time<T>(
     settings: &TransportSettings,
-    register: &Envelope,
-) -> Result<Connection, ConnectError> {
-    let unreachable =
-        |reason: String| ConnectError::Unreachable { endpoint: settings.endpoint.clone(), reason };
+    limit: Duration,
+    work: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(unreachable(settings, format!("no answer in {} s", limit.as_secs_f32())))
+    })
+}
+
+fn unreachable(settings: &TransportSettings, reason: String) -> ConnectError {
+    ConnectError::Unreachable { endpoint: settings.endpoint.clone(), reason }
+}
+
+async fn open(settings: &TransportSettings) -> Result<Socket, ConnectError> {
     let url = websocket_url(&settings.endpoint);
-    let mut request = url.into_client_request().map_err(|error| unreachable(error.to_string()))?;
+    let mut request =
+        url.into_client_request().map_err(|error| unreachable(settings, error.to_string()))?;
     if let Some(token) = &settings.token {
         let value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
-            unreachable("the token has characters that a header cannot hold".into())
+            unreachable(settings, "the token has characters that a header cannot hold".into())
         })?;
         request.headers_mut().insert("authorization", value);
     }
-    let socket = match connect_async_with_config(request, None, NO_DELAY).await {
-        Ok((socket, _)) => socket,
+    let connector = settings.way.tls.clone().map(Connector::Rustls);
+    let stream = match &settings.way.proxy {
+        None => None,
+        Some(proxy) => {
+            let port = request.uri().port_u16().unwrap_or(match request.uri().scheme_str() {
+                Some("wss") => 443,
+                _ => 80,
+            });
+            let host = request.uri().host().unwrap_or_default();
+            let tunnel = proxy.tunnel(host, port).await;
+            Some(tunnel.map_err(|error| unreachable(settings, error.to_string()))?)
+        }
+    };
+    // The library's futures are large, and few of them are alive.
+    let opened = match stream {
+        None => Box::pin(connect_async_tls_with_config(request, None, NO_DELAY, connector)).await,
+        Some(stream) => {
+            Box::pin(client_async_tls_with_config(request, stream, None, connector)).await
+        }
+    };
+    match opened {
+        Ok((socket, _)) => Ok(Socket::of_client(socket)),
         Err(Error::Http(response)) => {
             let status = response.status().as_u16();
-            return Err(ConnectError::Status { endpoint: settings.endpoint.clone(), status });
+            Err(ConnectError::Status { endpoint: settings.endpoint.clone(), status })
         }
-        Err(error) => return Err(unreachable(error.to_string())),
-    };
-    let mut socket = Socket::of_client(socket);
-    socket.send(wire(register)).await.map_err(unreachable)?;
+        Err(error) => Err(unreachable(settings, error.to_string())),
+    }
+}
+
+async fn greet(
+    settings: &TransportSettings,
+    mut socket: Socket,
+    register: &Envelope,
+) -> Result<Connection, ConnectError> {
+    let lost = |reason: String| unreachable(settings, reason);
+    socket.send(wire(register)).await.map_err(lost)?;
     loop {
         match socket.receive().await {
             Some(Ok(Wire::Text(text))) => {
@@ -150,10 +293,10 @@ async fn open(
             }
             Some(Ok(Wire::Ping | Wire::Pong | Wire::Binary)) => {}
             Some(Ok(Wire::Close(_, reason))) => {
-                return Err(unreachable(format!("it closed the connection: {reason}")));
+                return Err(lost(format!("it closed the connection: {reason}")));
             }
-            Some(Err(error)) => return Err(unreachable(error)),
-            None => return Err(unreachable("it closed the connection".into())),
+            Some(Err(error)) => return Err(lost(error)),
+            None => return Err(lost("it closed the connection".into())),
         }
     }
 }

@@ -80,6 +80,8 @@ pub enum Ended {
     Closed(u16, String),
     /// The link is gone.
     Lost(String),
+    /// The peer, or something before it, lets nothing of ours in.
+    Barred(String),
     /// This side was asked to stop.
     Stopped,
     /// The store of this side stopped: nothing can be acknowledged any more.
@@ -122,6 +124,7 @@ async fn drive(
                 take(socket, received, pump, handler, settings).await
             }
             batch = pump.next(room), if room > 0 => send_batch(socket, batch).await,
+            given_up = pump.overdue() => given_up.map_err(|_| Ended::StoreStopped),
             Some(wire) = control.recv() => send_control(socket, wire).await,
             _ = ping.tick() => {
                 silent += 1;
@@ -251,8 +254,11 @@ async fn settle(
     Ok(rest)
 }
 
+/// The ids that an ack or nack answers. A nack of an id of its own tells what became of a message
+/// later on: that is a message, to be stored and acknowledged like any other.
 fn receipt(envelope: &Envelope) -> Option<(Vec<String>, Option<Refusal>)> {
     match envelope.message_type() {
+        MessageType::Nack if envelope.message_id().is_some() => None,
         MessageType::Ack => {
             let ack: Ack = serde_json::from_slice(envelope.payload_raw()).unwrap_or_default();
             Some((ack.ids().map(Into::into).collect(), None))
@@ -326,4 +332,20 @@ fn compose(
 /// The text frame of one message.
 pub fn wire(envelope: &Envelope) -> Wire {
     Wire::Text(String::from_utf8_lossy(envelope.raw()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::parse_one;
+
+    #[test]
+    fn a_nack_with_an_id_of_its_own_is_a_message_and_no_answer() {
+        let error = r#""payload":{"message_id":"m","error":{"code":"undeliverable"}}"#;
+        let answer = format!(r#"{{"message_type":"nack",{error}}}"#);
+        let (ids, refusal) = receipt(&parse_one(answer).unwrap()).expect("an answer");
+        assert_eq!((ids, refusal.is_some()), (vec!["m".to_owned()], true));
+        let message = format!(r#"{{"message_type":"nack","message_id":"n",{error}}}"#);
+        assert_eq!(receipt(&parse_one(message).unwrap()), None);
+    }
 }

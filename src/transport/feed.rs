@@ -14,6 +14,17 @@ pub struct Outgoing {
     pub bytes: Vec<u8>,
 }
 
+/// Why messages got no answer of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Their bytes never left.
+    NotSent,
+    /// They left, and nothing came back in time.
+    TimedOut,
+    /// The peer, or something before it, lets nothing of ours in; the reason.
+    Barred(String),
+}
+
 /// The store of this side has stopped: nothing can be recorded, so nothing may be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store has stopped")]
@@ -40,6 +51,17 @@ pub trait Feed: Send + Sync {
         message_id: &str,
         refusal: Refusal,
     ) -> impl Future<Output = Result<(), StoreStopped>> + Send;
+
+    /// These got no answer of their own.
+    fn failed(
+        &self,
+        message_ids: &[String],
+        failure: Failure,
+    ) -> impl Future<Output = Result<(), StoreStopped>> + Send;
+
+    /// Waits until a message is out for longer than an attempt may take, and gives up waiting for
+    /// its answer. Dropping the future loses nothing.
+    fn overdue(&self) -> impl Future<Output = Result<(), StoreStopped>> + Send;
 
     /// The link is gone: what was out is pending again, and may have arrived.
     fn broken(&self) -> impl Future<Output = Result<(), StoreStopped>> + Send;

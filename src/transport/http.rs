@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, RequestBuilder, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,11 +11,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::connect::{Carrier, ConnectError, Connection, TransportSettings};
-use super::conversation::{Answer, Ended, Handler, Settings, asked_to_stop};
-use super::feed::{Feed, Outgoing};
+use super::conversation::{Answer, Ended, Handler, Settings, asked_to_stop, receipts};
+use super::feed::{Failure, Feed, Outgoing};
+use super::response::{self, Verdict};
 use super::socket::Wire;
+use crate::clock::Clock;
 use crate::protocol::payload::{NackError, RegisterAck};
-use crate::protocol::{Envelope, RELAYED_BYTES_MAX, Refusal, parse_one_within};
+use crate::protocol::{Envelope, RELAYED_BYTES_MAX, parse_one_within};
 
 /// The header that names the session.
 pub const SESSION_HEADER: &str = "OpenClaw-Session";
@@ -29,6 +32,9 @@ const READ_MAX: usize = 100;
 /// Messages in one post.
 const POST_MAX: usize = 128;
 
+/// The close code of a session that another program took over, as on a WebSocket.
+const CLOSE_REPLACED: u16 = 4_001;
+
 /// A reading that the server answered at once and empty is not repeated before this time.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -38,7 +44,32 @@ pub struct Session {
     endpoint: String,
     token: Option<String>,
     agent_id: String,
+    namespace: String,
+    timeout: Duration,
+    clock: Clock,
     id: String,
+}
+
+/// A call that did not succeed.
+enum Failed {
+    /// It never left.
+    NotSent(String),
+    /// It left, and no answer came.
+    Lost(String),
+    /// The server answered, and not well.
+    Answered(Verdict),
+}
+
+impl Failed {
+    /// What it means for the session, when nothing else can be done about it.
+    fn ended(self) -> Ended {
+        match self {
+            Self::NotSent(reason) | Self::Lost(reason) => Ended::Lost(reason),
+            Self::Answered(Verdict::Barred(reason)) => Ended::Barred(reason),
+            Self::Answered(Verdict::Replaced(reason)) => Ended::Closed(CLOSE_REPLACED, reason),
+            Self::Answered(Verdict::Refused(refusal)) => Ended::Lost(refusal.to_string()),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -61,47 +92,73 @@ struct Mailbox {
 
 impl Session {
     fn with_headers(&self, request: RequestBuilder) -> RequestBuilder {
-        let request = request.header(SESSION_HEADER, &self.id);
+        let request = match self.id.as_str() {
+            "" => request,
+            id => request.header(SESSION_HEADER, id),
+        };
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
         }
     }
 
-    async fn post(&self, path: &str, body: String) -> Result<Response, Ended> {
+    async fn post(&self, path: &str, body: String) -> Result<Response, Failed> {
         let request = self.client.post(format!("{}{path}", self.endpoint)).body(body);
-        let request = request.header("content-type", "application/json");
-        answered(self.with_headers(request).send().await).await
+        let request = request.header("content-type", "application/json").timeout(self.timeout);
+        self.answered(self.with_headers(request).send().await).await
     }
 
-    async fn read(&self) -> Result<Vec<Box<RawValue>>, Ended> {
+    async fn read(&self) -> Result<Vec<Box<RawValue>>, Failed> {
         let url = format!(
-            "{}/messages?agent_id={}&limit={READ_MAX}&wait={}",
+            "{}/messages?agent_id={}&namespace={}&limit={READ_MAX}&wait={}",
             self.endpoint,
             self.agent_id,
+            self.namespace,
             WAIT.as_secs()
         );
-        let response = answered(self.with_headers(self.client.get(url)).send().await).await?;
-        let mailbox: Mailbox =
-            response.json().await.map_err(|error| Ended::Lost(error.to_string()))?;
+        let request = self.client.get(url).timeout(WAIT + self.timeout);
+        let response = self.answered(self.with_headers(request).send().await).await?;
+        let mailbox: Mailbox = response.json().await.map_err(|error| lost(&error))?;
         Ok(mailbox.messages)
+    }
+
+    async fn answered(&self, response: reqwest::Result<Response>) -> Result<Response, Failed> {
+        let response = response.map_err(|error| {
+            if error.is_connect() { Failed::NotSent(said(&error)) } else { lost(&error) }
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let wait = header.and_then(|value| response::retry_after(value, self.clock.now()));
+        let body = response.bytes().await.unwrap_or_default();
+        Err(Failed::Answered(response::judge(status.as_u16(), &body, wait)))
     }
 }
 
-async fn answered(response: reqwest::Result<Response>) -> Result<Response, Ended> {
-    let response = response.map_err(|error| Ended::Lost(error.without_url().to_string()))?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
+fn lost(error: &reqwest::Error) -> Failed {
+    Failed::Lost(said(error))
+}
+
+/// The innermost reason: what wraps it only says that a request failed.
+fn said(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer came in time".to_owned();
     }
-    let body = response.bytes().await.unwrap_or_default();
-    let reason = Refusal::from_problem(&body)
-        .map_or_else(|| format!("HTTP {status}"), |refusal| refusal.to_string());
-    // A session that another one replaced ends as it does on a WebSocket.
-    if status.as_u16() == 409 {
-        return Err(Ended::Closed(4_001, reason));
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
     }
-    Err(Ended::Lost(reason))
+    innermost.to_string()
+}
+
+/// Whether the server answers at all: what `auto` asks before it takes HTTP.
+pub async fn is_there(settings: &TransportSettings) -> bool {
+    let Ok(client) = settings.client() else { return false };
+    let url = format!("{}/health", settings.endpoint.trim_end_matches('/'));
+    let answer = client.get(url).timeout(settings.timeout).send().await;
+    answer.is_ok_and(|answer| answer.status().is_success())
 }
 
 /// Registers over HTTP.
@@ -112,44 +169,36 @@ pub async fn connect(
     settings: &TransportSettings,
     register: &Envelope,
 ) -> Result<Connection, ConnectError> {
-    let endpoint = settings.endpoint.trim_end_matches('/').to_owned();
+    let endpoint = settings.endpoint.clone();
     let unreachable =
-        |reason: String| ConnectError::Unreachable { endpoint: settings.endpoint.clone(), reason };
-    let client = Client::builder()
-        .connect_timeout(settings.timeout)
-        .timeout(settings.timeout.max(WAIT * 2))
-        .build()
-        .map_err(|error| unreachable(error.to_string()))?;
+        |reason: String| ConnectError::Unreachable { endpoint: endpoint.clone(), reason };
     let mut session = Session {
-        client,
-        endpoint,
+        client: settings.client().map_err(unreachable)?,
+        endpoint: settings.endpoint.trim_end_matches('/').to_owned(),
         token: settings.token.clone(),
         agent_id: register.agent_id().unwrap_or_default().to_owned(),
+        namespace: register.namespace().to_owned(),
+        timeout: settings.timeout,
+        clock: settings.clock.clone(),
         id: String::new(),
     };
-    let url = format!("{}/messages", session.endpoint);
-    let request = session.client.post(url).body(register.raw().clone());
-    let request = request.header("content-type", "application/json");
-    let sent = session.with_headers(request).send().await;
-    let response = sent.map_err(|error| unreachable(error.without_url().to_string()))?;
-    let status = response.status();
-    let body = response.bytes().await.map_err(|error| unreachable(error.to_string()))?;
-    if !status.is_success() {
-        return Err(match Refusal::from_problem(&body) {
-            Some(refusal) => ConnectError::Refused(refusal),
-            None => ConnectError::Status { endpoint: url_of(settings), status: status.as_u16() },
-        });
-    }
+    let body = String::from_utf8_lossy(register.raw()).into_owned();
+    let sent = session.post("/messages", body).await;
+    let response = sent.map_err(|failed| match failed {
+        Failed::NotSent(reason)
+        | Failed::Lost(reason)
+        | Failed::Answered(Verdict::Replaced(reason)) => unreachable(reason),
+        Failed::Answered(Verdict::Barred(reason)) => {
+            ConnectError::Barred { endpoint: endpoint.clone(), reason }
+        }
+        Failed::Answered(Verdict::Refused(refusal)) => ConnectError::Refused(refusal),
+    })?;
     let accepted: Accepted =
-        serde_json::from_slice(&body).map_err(|error| unreachable(error.to_string()))?;
+        response.json().await.map_err(|error| unreachable(error.without_url().to_string()))?;
     let ack = accepted.results.into_iter().next().and_then(|result| result.payload);
     let ack = ack.ok_or_else(|| unreachable("its answer to register has no payload".into()))?;
     session.id = ack.session_id.clone().unwrap_or_default();
     Ok(Connection { carrier: Carrier::Http(session), ack })
-}
-
-fn url_of(settings: &TransportSettings) -> String {
-    settings.endpoint.clone()
 }
 
 /// Drives one session until it ends. What is unanswered then is pending again.
@@ -159,14 +208,13 @@ pub async fn run(
     handler: &impl Handler,
     settings: &Settings,
     control: &mut mpsc::Receiver<Wire>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> Ended {
     let window = settings.window.clamp(1, POST_MAX);
     let ended = tokio::select! {
-        ended = write(&session, pump, handler, window) => ended,
-        ended = listen(&session, handler) => ended,
+        ended = write(&session, pump, handler, window, stop) => ended,
+        ended = listen(&session, handler, settings) => ended,
         ended = speak(&session, control) => ended,
-        () = asked_to_stop(&mut stop) => Ended::Stopped,
     };
     if pump.broken().await.is_err() {
         return Ended::StoreStopped;
@@ -174,11 +222,24 @@ pub async fn run(
     ended
 }
 
-async fn write(session: &Session, pump: &impl Feed, handler: &impl Handler, limit: usize) -> Ended {
+/// Posts what is due. A request to stop waits for the post that is under way, so that nothing is
+/// left unanswered.
+async fn write(
+    session: &Session,
+    pump: &impl Feed,
+    handler: &impl Handler,
+    limit: usize,
+    mut stop: watch::Receiver<bool>,
+) -> Ended {
     loop {
-        let batch = pump.next(limit).await;
-        if let Err(ended) = post(session, pump, handler, batch).await {
-            return ended;
+        let batch = tokio::select! {
+            batch = pump.next(limit) => batch,
+            () = asked_to_stop(&mut stop) => return Ended::Stopped,
+        };
+        for group in groups(&batch) {
+            if let Err(ended) = post(session, pump, handler, group).await {
+                return ended;
+            }
         }
     }
 }
@@ -187,23 +248,62 @@ async fn post(
     session: &Session,
     pump: &impl Feed,
     handler: &impl Handler,
-    batch: Vec<Outgoing>,
+    group: &[Outgoing],
 ) -> Result<(), Ended> {
-    for group in groups(&batch) {
-        let texts: Vec<_> =
-            group.iter().map(|message| String::from_utf8_lossy(&message.bytes)).collect();
-        let response = session.post("/messages", format!("[{}]", texts.join(","))).await?;
-        let accepted: Accepted =
-            response.json().await.map_err(|error| Ended::Lost(error.to_string()))?;
-        for (message, result) in group.iter().zip(accepted.results) {
-            let id = result.message_id.unwrap_or_else(|| message.message_id.clone());
-            let recorded = match result.error {
-                Some(error) if result.status == "refused" => pump.refused(&id, error.into()).await,
-                _ => pump.delivered(std::slice::from_ref(&id)).await,
+    let texts: Vec<_> =
+        group.iter().map(|message| String::from_utf8_lossy(&message.bytes)).collect();
+    let answer = match session.post("/messages", format!("[{}]", texts.join(","))).await {
+        Ok(response) => response.json::<Accepted>().await.map_err(|error| lost(&error)),
+        Err(failed) => Err(failed),
+    };
+    match answer {
+        Ok(accepted) => settle(pump, handler, group, accepted).await,
+        // One of them spoils the others: each is judged by itself.
+        Err(Failed::Answered(Verdict::Refused(refusal)))
+            if !refusal.retryable && group.len() > 1 =>
+        {
+            for one in group.chunks(1) {
+                Box::pin(post(session, pump, handler, one)).await?;
+            }
+            Ok(())
+        }
+        Err(Failed::Answered(Verdict::Refused(refusal))) => {
+            for message in group {
+                let recorded = pump.refused(&message.message_id, refusal.clone()).await;
+                recorded.map_err(|_| Ended::StoreStopped)?;
+            }
+            Ok(())
+        }
+        Err(failed) => {
+            let ids: Vec<String> = group.iter().map(|one| one.message_id.clone()).collect();
+            let recorded = match &failed {
+                Failed::NotSent(_) => pump.failed(&ids, Failure::NotSent).await,
+                Failed::Answered(Verdict::Barred(reason)) => {
+                    pump.failed(&ids, Failure::Barred(reason.clone())).await
+                }
+                // The end of the session says of all that is out that it may have arrived.
+                Failed::Lost(_) | Failed::Answered(_) => Ok(()),
             };
             recorded.map_err(|_| Ended::StoreStopped)?;
-            handler.settled(std::slice::from_ref(&id));
+            Err(failed.ended())
         }
+    }
+}
+
+async fn settle(
+    pump: &impl Feed,
+    handler: &impl Handler,
+    group: &[Outgoing],
+    accepted: Accepted,
+) -> Result<(), Ended> {
+    for (message, result) in group.iter().zip(accepted.results) {
+        let id = result.message_id.unwrap_or_else(|| message.message_id.clone());
+        let recorded = match result.error {
+            Some(error) if result.status == "refused" => pump.refused(&id, error.into()).await,
+            _ => pump.delivered(std::slice::from_ref(&id)).await,
+        };
+        recorded.map_err(|_| Ended::StoreStopped)?;
+        handler.settled(std::slice::from_ref(&id));
     }
     Ok(())
 }
@@ -226,11 +326,11 @@ fn groups(batch: &[Outgoing]) -> Vec<&[Outgoing]> {
     groups
 }
 
-async fn listen(session: &Session, handler: &impl Handler) -> Ended {
+async fn listen(session: &Session, handler: &impl Handler, settings: &Settings) -> Ended {
     loop {
         let messages = match session.read().await {
             Ok(messages) => messages,
-            Err(ended) => return ended,
+            Err(failed) => return failed.ended(),
         };
         if messages.is_empty() {
             sleep(PAUSE).await;
@@ -241,18 +341,8 @@ async fn listen(session: &Session, handler: &impl Handler) -> Ended {
             .map(|text| parse_one_within(text.get().to_owned(), RELAYED_BYTES_MAX))
             .collect();
         let answers = handler.frame(messages).await;
-        // What may be taken later is read again: to acknowledge it now would lose it.
-        let settled = |answer: &Answer| {
-            answer.outcome.as_ref().err().is_none_or(|refusal| !refusal.retryable)
-        };
-        let answered = answers.answers.into_iter().filter(settled);
-        let ids: Vec<String> = answered.filter_map(|answer| answer.message_id).collect();
-        if ids.is_empty() {
-            sleep(PAUSE).await;
-        }
-        let body = serde_json::json!({ "agent_id": session.agent_id, "message_ids": ids });
-        if let Err(ended) = session.post("/messages/ack", body.to_string()).await {
-            return ended;
+        if let Err(failed) = acknowledge(session, &answers.answers, settings).await {
+            return failed.ended();
         }
         if let Some((code, reason)) = answers.close {
             return Ended::Closed(code, reason);
@@ -260,13 +350,39 @@ async fn listen(session: &Session, handler: &impl Handler) -> Ended {
     }
 }
 
+/// Tells the server what became of messages. A refused one is told as on a WebSocket: what the
+/// server does with it, now or later, is its own decision.
+async fn acknowledge(
+    session: &Session,
+    answers: &[Answer],
+    settings: &Settings,
+) -> Result<(), Failed> {
+    let taken = answers.iter().filter(|answer| answer.outcome.is_ok());
+    let ids: Vec<&String> = taken.filter_map(|answer| answer.message_id.as_ref()).collect();
+    let refused: Vec<Answer> =
+        answers.iter().filter(|answer| answer.outcome.is_err()).cloned().collect();
+    for nack in receipts(&refused, settings) {
+        if let Wire::Text(text) = nack {
+            session.post("/messages", text).await?;
+        }
+    }
+    if ids.is_empty() {
+        sleep(PAUSE).await;
+        return Ok(());
+    }
+    let body = serde_json::json!({
+        "agent_id": session.agent_id, "namespace": session.namespace, "message_ids": ids,
+    });
+    session.post("/messages/ack", body.to_string()).await.map(|_| ())
+}
+
 /// Sends what is neither stored nor retried.
 async fn speak(session: &Session, control: &mut mpsc::Receiver<Wire>) -> Ended {
     loop {
         match control.recv().await {
             Some(Wire::Text(text)) => {
-                if let Err(ended) = session.post("/messages", text).await {
-                    return ended;
+                if let Err(failed) = session.post("/messages", text).await {
+                    return failed.ended();
                 }
             }
             Some(Wire::Close(code, reason)) => return Ended::Closed(code, reason),

@@ -7,7 +7,7 @@
 //! <dir>/messages      the rows in sled; may be deleted
 //! ```
 
-mod checkpoints;
+mod housekeeper;
 mod opening;
 mod shared_log;
 
@@ -18,9 +18,10 @@ use crate::codec;
 use crate::fold::State;
 use crate::journal::{self, FileLog, Identity, IndexKeys, Options, Reader, Recovery};
 use crate::messages::fingerprint;
-use crate::store::{Fatal, Now, Store, record_keys};
-use crate::view::{View, ViewError};
-use checkpoints::Checkpoints;
+use crate::record::Millis;
+use crate::store::{CommitError, Fatal, Now, Store, record_keys};
+use crate::view::{Audit, View, ViewError};
+use housekeeper::Housekeeper;
 use shared_log::SharedLog;
 
 /// The store cannot be opened.
@@ -102,7 +103,7 @@ pub struct Database {
     view: View,
     log: SharedLog,
     reader: Reader,
-    checkpoints: Checkpoints,
+    housekeeper: Housekeeper,
     closed: bool,
 }
 
@@ -114,13 +115,27 @@ impl Database {
     /// When another process has it, a newer program wrote it, it is not a store, or the file
     /// system refuses.
     pub fn open(dir: &Path, now: Now, fatal: Fatal) -> Result<(Self, Report), OpenError> {
-        let io = |what: String| OpenError::Io { path: dir.into(), what };
         let options = Options::new(now());
+        Self::open_with(dir, options, now, fatal)
+    }
+
+    /// The same with another size of segments, or with syncs that a test disturbs.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_with(
+        dir: &Path,
+        options: Options,
+        now: Now,
+        fatal: Fatal,
+    ) -> Result<(Self, Report), OpenError> {
+        let io = |what: String| OpenError::Io { path: dir.into(), what };
         let (log, recovery) = FileLog::open(&dir.join("journal"), &options, index_of)
             .map_err(|error| journal_error(dir, error))?;
+        let syncer = options.syncer;
         let reader = log.reader();
         let folder = dir.join("checkpoints");
-        let (state, mut report) = opening::fold(&folder, &reader, recovery);
+        let (state, writer, mut report) = opening::fold(&folder, &reader, recovery);
         if report.checkpoint.is_none()
             && reader.first_sequence() > 1
             && report.recovery.damage.is_empty()
@@ -131,23 +146,36 @@ impl Database {
             );
             return Err(OpenError::Corrupt { path: dir.into(), what });
         }
+        let (at, counts) = (state.sequence, state.messages.counts().clone());
         let log = SharedLog::new(log);
         let store = Store::start(Box::new(log.clone()), state, now, fatal)
             .map_err(|error| io(error.to_string()))?;
-        let started = View::start(&dir.join("messages"), Arc::new(reader.clone()));
+        let disagree = opening::disagree(&store);
+        let audit = Audit { sequence: at, counts, disagree };
+        let started = View::start(
+            &dir.join("messages"),
+            Arc::new(reader.clone()),
+            audit,
+            Arc::clone(&syncer),
+        );
         let (view, rebuild) = started.map_err(|error| {
             store.stop();
             io(error.to_string())
         })?;
         store.listen(Box::new(view.listener()));
         report.rebuild = rebuild;
-        let checkpoints = Checkpoints::start(&folder, &store, &reader, report.replayed);
-        let checkpoints = checkpoints.map_err(|error| {
+        let housekeeper =
+            Housekeeper::start(writer.syncer(syncer), &store, &reader, report.replayed);
+        let housekeeper = housekeeper.map_err(|error| {
             store.stop();
             view.abandon();
             io(error.to_string())
         })?;
-        let database = Self { store, view, log, reader, checkpoints, closed: false };
+        let (behind, relieved) = (view.clone(), store.clone());
+        store.throttle(Box::new(move || behind.lag().over));
+        store.throttle(Box::new(housekeeper.is_behind()));
+        view.on_progress(Box::new(move || relieved.relieve()));
+        let database = Self { store, view, log, reader, housekeeper, closed: false };
         opening::record(&database.store, &report).map_err(|error| io(error.to_string()))?;
         Ok((database, report))
     }
@@ -160,6 +188,21 @@ impl Database {
     /// The rows.
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// For how long finished message ids are remembered, milliseconds; 8 days unless this is
+    /// called.
+    pub fn set_dedup_window(&self, window: Millis) {
+        self.housekeeper.set_dedup_window(window);
+    }
+
+    /// One round of what is done every minute: ids beyond the window are forgotten, and of the
+    /// others no more than `resident_max` stay in memory.
+    ///
+    /// # Errors
+    /// When the store does not write.
+    pub fn tidy(&self, resident_max: usize) -> Result<(), CommitError> {
+        housekeeper::tidy(&self.store, self.housekeeper.dedup_window(), resident_max)
     }
 
     /// The journal's reading side, for [`crate::inspect::audit`] and [`crate::inspect::history`].
@@ -175,7 +218,7 @@ impl Database {
         self.closed = true;
         self.store.stop();
         let viewed = self.view.close();
-        self.checkpoints.finish(&self.store);
+        self.housekeeper.finish();
         if let Some(log) = self.log.take() {
             log.close()?;
         }
@@ -188,7 +231,7 @@ impl Drop for Database {
         if !self.closed {
             self.store.stop();
             self.view.abandon();
-            self.checkpoints.stop();
+            self.housekeeper.stop();
             self.log.take();
         }
     }

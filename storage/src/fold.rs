@@ -3,9 +3,11 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::ledger::Ledger;
+use crate::checkpoint::Ranges;
+use crate::digest::{self, Checksum};
+use crate::ledger::{Entity, Ledger};
 use crate::messages::{BodyPlace, Messages};
-use crate::record::{EntryId, Fact, Millis, Record};
+use crate::record::{EntityKey, EntityWrite, EntryId, Fact, Millis, Record};
 
 /// Everything that the journal says, up to a position.
 #[derive(Clone, Debug, Default)]
@@ -20,12 +22,16 @@ pub struct State {
     pub time: Millis,
     /// Guarded writes that were computed from another version.
     pub superseded: u64,
+    /// The checksum of the ledger.
+    entities: Checksum,
+    hash_key: [u8; 16],
+    touched: Ranges<EntityKey>,
 }
 
 impl State {
     /// The state of an empty journal.
     pub fn new(hash_key: [u8; 16]) -> Self {
-        Self { messages: Messages::new(hash_key), ..Self::default() }
+        Self { messages: Messages::new(hash_key), hash_key, ..Self::default() }
     }
 
     /// Applies one entry of the frame `entry.sequence`, whose time is `time`.
@@ -38,23 +44,46 @@ impl State {
                 self.messages.accept(head, entry, body, self.time);
             }
             Fact::Change(change) => {
-                self.messages.change(change, self.time);
+                self.messages.change(entry, change, self.time);
             }
-            Fact::Put(write) => {
-                if !self.ledger.apply(write) {
-                    self.superseded += 1;
-                }
-            }
+            Fact::Put(write) => self.put(write),
             Fact::Forget(before) => self.messages.forget(*before),
+            Fact::Evict(through) => self.messages.evict(*through),
         }
     }
 
-    /// A copy for a checkpoint, at one position.
-    pub(crate) fn snapshot(&self) -> Self {
-        Self { ledger: self.ledger.clone(), messages: self.messages.snapshot(), ..*self }
+    fn put(&mut self, write: &EntityWrite) {
+        let hash = |entity: &Entity| digest::entity(&self.hash_key, &write.key, entity);
+        let before = self.ledger.get(&write.key).map(hash);
+        if !self.ledger.apply(write) {
+            self.superseded += 1;
+            return;
+        }
+        let after = self.ledger.get(&write.key).map(hash);
+        self.entities.remove(before.unwrap_or(0));
+        self.entities.add(after.unwrap_or(0));
+        self.touched.touch(&write.key);
     }
 
-    /// SHA-256 of the canonical form of the state: equal digests, equal states.
+    /// Puts an entity back as a checkpoint recorded it.
+    pub(crate) fn restore(&mut self, key: EntityKey, entity: Entity) {
+        self.entities.add(digest::entity(&self.hash_key, &key, &entity));
+        self.touched.touch(&key);
+        self.ledger.restore(key, entity);
+    }
+
+    /// Which ranges of entities changed since the last checkpoint; derived.
+    pub(crate) fn touched(&mut self) -> &mut Ranges<EntityKey> {
+        &mut self.touched
+    }
+
+    /// The checksum of all items, kept up to date with each change.
+    pub fn checksum(&self) -> Checksum {
+        self.entities.with(self.messages.checksum())
+    }
+
+    /// SHA-256 of the canonical form of the state: equal digests, equal states. It walks through
+    /// all of it.
     pub fn digest(&self) -> [u8; 32] {
         let mut hasher = Sha256::new();
         for part in crate::checkpoint::parts(self) {

@@ -57,6 +57,14 @@ impl Ledger {
             .take_while(move |(key, _)| key.kind == kind)
     }
 
+    /// The entities of a range of keys, in order.
+    pub(crate) fn range(
+        &self,
+        range: (Bound<EntityKey>, Bound<EntityKey>),
+    ) -> impl Iterator<Item = (&EntityKey, &Entity)> {
+        self.0.range(range)
+    }
+
     /// Every entity, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&EntityKey, &Entity)> {
         self.0.iter()

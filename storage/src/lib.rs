@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod codec;
 pub mod commit;
 pub mod database;
+pub mod digest;
 pub mod event;
 pub mod fold;
 pub mod inspect;

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher as _;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
+use crate::checkpoint::Ranges;
+use crate::digest::{self, Checksum};
 use crate::queue::Queues;
 use crate::record::{
     Direction, EntryId, MessageChange, MessageHead, MessageKey, Millis, Reason, Status,
@@ -49,6 +52,10 @@ pub struct Live {
     pub error: Arc<str>,
     /// The time of the last change.
     pub updated_at: Millis,
+    /// The record time of its acceptance.
+    pub accepted_at: Millis,
+    /// Its place in its lane: where it was accepted, or where it was last retried.
+    pub lane_at: EntryId,
 }
 
 impl Live {
@@ -70,6 +77,8 @@ impl Live {
             maybe_delivered: false,
             error: "".into(),
             updated_at: time,
+            accepted_at: time,
+            lane_at: entry,
         }
     }
 }
@@ -81,7 +90,7 @@ pub struct Finished {
     pub entry: EntryId,
     /// Where its body lies, if it was not dropped.
     pub body: BodyPlace,
-    /// When it was accepted.
+    /// The record time of its acceptance.
     pub accepted_at: Millis,
     /// How it ended.
     pub status: Status,
@@ -102,14 +111,21 @@ pub struct Known {
 pub type Counts = BTreeMap<(Arc<str>, Direction, Status), u64>;
 
 /// All messages that the fold holds.
+///
+/// Remembered ids leave in the order of acceptance: those before a time are forgotten for good,
+/// and those up to an entry are evicted from memory, to be found in the journal's footers.
 #[derive(Clone, Debug, Default)]
 pub struct Messages {
     hash_key: [u8; 16],
-    live: HashMap<Fingerprint, Live>,
-    by_entry: BTreeMap<EntryId, Fingerprint>,
-    finished: HashMap<Fingerprint, Finished>,
-    by_age: BTreeMap<(Millis, EntryId), Fingerprint>,
+    live: BTreeMap<EntryId, Live>,
+    finished: BTreeMap<EntryId, (Fingerprint, Finished)>,
+    /// The newest message of an id, in one of the two.
+    known: HashMap<Fingerprint, EntryId>,
+    forgotten_before: Millis,
+    evicted_through: EntryId,
     counts: Counts,
+    checksum: Checksum,
+    touched: Ranges<EntryId>,
     queues: Queues,
 }
 
@@ -124,13 +140,13 @@ impl Messages {
         fingerprint(&self.hash_key, key)
     }
 
-    /// What is known of this id: unfinished, or finished and still remembered.
+    /// What memory has of this id: unfinished, or finished and still remembered.
     pub fn find(&self, key: &MessageKey<'_>) -> Option<Known> {
-        let fingerprint = self.fingerprint(key);
-        if let Some(live) = self.live.get(&fingerprint) {
+        let entry = self.known.get(&self.fingerprint(key))?;
+        if let Some(live) = self.live.get(entry) {
             return Some(Known { entry: live.entry, body: live.body, status: live.status });
         }
-        self.finished.get(&fingerprint).map(|finished| Known {
+        self.finished.get(entry).map(|(_, finished)| Known {
             entry: finished.entry,
             body: finished.body,
             status: finished.status,
@@ -139,17 +155,33 @@ impl Messages {
 
     /// The unfinished message that this entry accepted.
     pub fn live(&self, entry: EntryId) -> Option<&Live> {
-        self.by_entry.get(&entry).and_then(|fingerprint| self.live.get(fingerprint))
+        self.live.get(&entry)
     }
 
     /// Every unfinished message, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Live> {
-        self.by_entry.values().filter_map(|fingerprint| self.live.get(fingerprint))
+        self.live.values()
+    }
+
+    /// The unfinished messages that a range of entries accepted, oldest first.
+    pub fn live_in(
+        &self,
+        range: impl RangeBounds<EntryId>,
+    ) -> impl DoubleEndedIterator<Item = &Live> {
+        self.live.range(range).map(|(_, live)| live)
     }
 
     /// Every remembered finished message, oldest first.
     pub fn finished(&self) -> impl Iterator<Item = (Fingerprint, &Finished)> {
-        self.by_age.values().filter_map(|key| self.finished.get(key).map(|value| (*key, value)))
+        self.finished_in(..)
+    }
+
+    /// The remembered finished messages that a range of entries accepted, oldest first.
+    pub fn finished_in(
+        &self,
+        range: impl RangeBounds<EntryId>,
+    ) -> impl Iterator<Item = (Fingerprint, &Finished)> {
+        self.finished.range(range).map(|(_, (fingerprint, finished))| (*fingerprint, finished))
     }
 
     /// The fold's counts.
@@ -157,27 +189,39 @@ impl Messages {
         &self.counts
     }
 
+    /// Ids that were accepted before this time are not remembered.
+    pub fn forgotten_before(&self) -> Millis {
+        self.forgotten_before
+    }
+
+    /// Finished messages that were accepted up to this entry are not in memory.
+    pub fn evicted_through(&self) -> EntryId {
+        self.evicted_through
+    }
+
+    /// The checksum of all messages and remembered ids.
+    pub fn checksum(&self) -> Checksum {
+        self.checksum
+    }
+
     /// The queues by destination: derived, rebuilt at open, not part of the fold's digest.
     pub fn queues(&mut self) -> &mut Queues {
         &mut self.queues
     }
 
-    /// A copy for a checkpoint: the queues are derived and left out.
-    pub(crate) fn snapshot(&self) -> Self {
-        Self {
-            hash_key: self.hash_key,
-            live: self.live.clone(),
-            by_entry: self.by_entry.clone(),
-            finished: self.finished.clone(),
-            by_age: self.by_age.clone(),
-            counts: self.counts.clone(),
-            queues: Queues::default(),
-        }
+    /// Which ranges of entries changed since the last checkpoint: derived, as the queues.
+    pub(crate) fn touched(&mut self) -> &mut Ranges<EntryId> {
+        &mut self.touched
     }
 
     /// Messages that are not finished.
     pub fn live_len(&self) -> usize {
         self.live.len()
+    }
+
+    /// Finished messages whose id is in memory.
+    pub fn finished_len(&self) -> usize {
+        self.finished.len()
     }
 
     /// A message was accepted. A key that is known already is left alone: `false`.
@@ -189,7 +233,7 @@ impl Messages {
         time: Millis,
     ) -> bool {
         let fingerprint = self.fingerprint(&head.key());
-        if self.live.contains_key(&fingerprint) || self.finished.contains_key(&fingerprint) {
+        if self.known.contains_key(&fingerprint) {
             return false;
         }
         self.count(head, head.status, true);
@@ -197,22 +241,24 @@ impl Messages {
         if head.status.is_finished() {
             self.finish(fingerprint, &live);
         } else {
-            self.queues.insert(&live);
-            self.by_entry.insert(entry, fingerprint);
-            self.live.insert(fingerprint, live);
+            self.restore_live(live);
         }
         true
     }
 
-    /// A message changed. A change of a message that is finished is left alone: `false`.
-    pub fn change(&mut self, change: &MessageChange, time: Millis) -> bool {
-        let Some(fingerprint) = self.by_entry.get(&change.message).copied() else {
-            return false;
-        };
-        let Some(mut live) = self.live.remove(&fingerprint) else { return false };
+    /// The entry `at` changed a message. A change of one that is finished is left alone: `false`.
+    pub fn change(&mut self, at: EntryId, change: &MessageChange, time: Millis) -> bool {
+        let Some(mut live) = self.live.remove(&change.message) else { return false };
+        let fingerprint = self.fingerprint(&live.head.key());
+        self.touched.touch(&live.entry);
+        self.checksum.remove(digest::live(&self.hash_key, fingerprint, &live));
         let head = Arc::clone(&live.head);
         self.count(&head, live.status, false);
         self.count(&head, change.status, true);
+        if live.status == Status::Failed && change.status == Status::Pending {
+            // Its lane went on without it: it joins at the end.
+            live.lane_at = at;
+        }
         live.status = change.status;
         live.reason = change.reason;
         live.attempts = change.attempts;
@@ -222,35 +268,72 @@ impl Messages {
         live.updated_at = time;
         self.queues.update(&live);
         if live.status.is_finished() {
-            self.by_entry.remove(&live.entry);
             self.finish(fingerprint, &live);
         } else {
-            self.live.insert(fingerprint, live);
+            self.checksum.add(digest::live(&self.hash_key, fingerprint, &live));
+            self.live.insert(live.entry, live);
         }
         true
     }
 
-    /// Forgets finished ids that were accepted before `time`.
-    pub fn forget(&mut self, time: Millis) {
-        let kept = self.by_age.split_off(&(time, EntryId::default()));
-        for fingerprint in self.by_age.values() {
-            self.finished.remove(fingerprint);
-        }
-        self.by_age = kept;
+    /// Forgets the ids of finished messages that were accepted before a time, now and whenever one
+    /// of that age finishes later.
+    pub fn forget(&mut self, before: Millis) {
+        self.forgotten_before = self.forgotten_before.max(before);
+        self.drop_oldest(|one, known| one.accepted_at < known.forgotten_before);
     }
 
-    /// Puts an unfinished message back as a checkpoint recorded it; counts are restored apart.
+    /// Drops the ids of finished messages up to an entry from memory, now and whenever one of
+    /// them finishes later. They are found in the journal.
+    pub fn evict(&mut self, through: EntryId) {
+        self.evicted_through = self.evicted_through.max(through);
+        self.drop_oldest(|one, known| one.entry <= known.evicted_through);
+    }
+
+    fn drop_oldest(&mut self, goes: impl Fn(&Finished, &Self) -> bool) {
+        while let Some((entry, (fingerprint, oldest))) = self.finished.first_key_value() {
+            if !goes(oldest, self) {
+                break;
+            }
+            let (entry, fingerprint) = (*entry, *fingerprint);
+            self.checksum.remove(digest::finished(&self.hash_key, fingerprint, oldest));
+            self.finished.pop_first();
+            self.forget_id(fingerprint, entry);
+        }
+    }
+
+    fn forget_id(&mut self, fingerprint: Fingerprint, entry: EntryId) {
+        if self.known.get(&fingerprint) == Some(&entry) {
+            self.known.remove(&fingerprint);
+        }
+    }
+
+    /// Puts an unfinished message in, as it was accepted or as a checkpoint recorded it.
     pub(crate) fn restore_live(&mut self, live: Live) {
         let fingerprint = self.fingerprint(&live.head.key());
+        self.touched.touch(&live.entry);
+        self.checksum.add(digest::live(&self.hash_key, fingerprint, &live));
         self.queues.insert(&live);
-        self.by_entry.insert(live.entry, fingerprint);
-        self.live.insert(fingerprint, live);
+        self.known.insert(fingerprint, live.entry);
+        self.live.insert(live.entry, live);
     }
 
-    /// Puts a remembered id back as a checkpoint recorded it.
+    /// Puts a remembered id in, unless it is one that is not kept in memory.
     pub(crate) fn restore_finished(&mut self, fingerprint: Fingerprint, finished: Finished) {
-        self.by_age.insert((finished.accepted_at, finished.entry), fingerprint);
-        self.finished.insert(fingerprint, finished);
+        let evicted = finished.entry <= self.evicted_through;
+        if evicted || finished.accepted_at < self.forgotten_before {
+            self.forget_id(fingerprint, finished.entry);
+            return;
+        }
+        self.checksum.add(digest::finished(&self.hash_key, fingerprint, &finished));
+        self.known.insert(fingerprint, finished.entry);
+        self.finished.insert(finished.entry, (fingerprint, finished));
+    }
+
+    /// Puts back what a checkpoint recorded beside the messages; before them.
+    pub(crate) fn restore_marks(&mut self, forgotten_before: Millis, evicted_through: EntryId) {
+        self.forgotten_before = forgotten_before;
+        self.evicted_through = evicted_through;
     }
 
     /// Puts the counts back.
@@ -259,12 +342,15 @@ impl Messages {
     }
 
     fn finish(&mut self, fingerprint: Fingerprint, live: &Live) {
-        // A message's age runs from its acceptance, which is the frame's time for inbound ones.
-        let accepted_at = live.head.due_at.min(live.updated_at);
-        let accepted_at = if accepted_at == 0 { live.updated_at } else { accepted_at };
+        self.touched.touch(&live.entry);
         self.restore_finished(
             fingerprint,
-            Finished { entry: live.entry, body: live.body, accepted_at, status: live.status },
+            Finished {
+                entry: live.entry,
+                body: live.body,
+                accepted_at: live.accepted_at,
+                status: live.status,
+            },
         );
     }
 

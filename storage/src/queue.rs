@@ -19,7 +19,8 @@ pub struct Queues(HashMap<Arc<str>, Queue>);
 
 #[derive(Clone, Debug, Default)]
 struct Queue {
-    lanes: HashMap<Lane, BTreeSet<EntryId>>,
+    /// By place in the lane, see [`Live::lane_at`].
+    lanes: HashMap<Lane, BTreeMap<EntryId, EntryId>>,
     items: HashMap<EntryId, Item>,
     ready: BTreeSet<Rank>,
     waiting: BTreeSet<(Millis, EntryId)>,
@@ -29,6 +30,7 @@ struct Queue {
 #[derive(Clone, Debug)]
 struct Item {
     lane: Option<Lane>,
+    lane_at: EntryId,
     rank: Rank,
     due_at: Millis,
     is_held: bool,
@@ -132,10 +134,11 @@ impl Queue {
             .then(|| (Arc::from(head.sender.as_str()), Arc::from(head.lane.as_str())));
         let rank = (head.priority, head.deadline.unwrap_or(Millis::MAX), live.entry);
         if let Some(lane) = &lane {
-            self.lanes.entry(lane.clone()).or_default().insert(live.entry);
+            self.lanes.entry(lane.clone()).or_default().insert(live.lane_at, live.entry);
         }
         let is_held = live.status == Status::Held;
-        let item = Item { lane, rank, due_at: live.next_attempt_at, is_held };
+        let (lane_at, due_at) = (live.lane_at, live.next_attempt_at);
+        let item = Item { lane, lane_at, rank, due_at, is_held };
         self.items.insert(live.entry, item);
         self.offer(live.entry);
     }
@@ -151,8 +154,8 @@ impl Queue {
         }
         let Some(lane) = item.lane else { return };
         let Some(entries) = self.lanes.get_mut(&lane) else { return };
-        entries.remove(&entry);
-        let next = entries.first().copied();
+        entries.remove(&item.lane_at);
+        let next = entries.values().next().copied();
         if entries.is_empty() {
             self.lanes.remove(&lane);
         }
@@ -164,7 +167,8 @@ impl Queue {
     /// Makes an entry eligible if nothing in its lane is before it.
     fn offer(&mut self, entry: EntryId) {
         let Some(item) = self.items.get(&entry) else { return };
-        let head = item.lane.as_ref().and_then(|lane| self.lanes.get(lane)?.first());
+        let lane = item.lane.as_ref().and_then(|lane| self.lanes.get(lane));
+        let head = lane.and_then(|lane| lane.values().next());
         if item.is_held
             || self.in_flight.contains(&entry)
             || head.is_some_and(|head| *head != entry)

@@ -56,6 +56,9 @@ pub enum Fact {
     Put(EntityWrite),
     /// Finished message ids that were accepted before this time are forgotten.
     Forget(Millis),
+    /// Finished message ids that were accepted up to this entry leave the memory; the journal's
+    /// footers have them.
+    Evict(EntryId),
 }
 
 /// Which way a message travels, seen from the owner of the store.
@@ -318,6 +321,11 @@ impl EntityKey {
     /// A key of the parts.
     pub fn new(kind: Kind, parts: &[&str]) -> Self {
         Self { kind, name: parts.join("\0").into() }
+    }
+
+    /// The key before all others.
+    pub(crate) fn first() -> Self {
+        Self { kind: Kind::Meta, name: "".into() }
     }
 }
 

@@ -1,29 +1,23 @@
-//! The store: one committer thread that decides, encodes, writes, syncs, publishes and only then
-//! answers. It knows no runtime, no protocol and no key.
+//! The store: decisions go to one committer thread, and are answered when what they decided, and
+//! all that they saw, is durable. It knows no runtime, no protocol and no key.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod committer;
+mod publisher;
+
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::codec;
 use crate::commit::{Answer, Commit};
 use crate::fold::State;
-use crate::journal::{AppendError, BodyRef, Entry, IndexKeys, Log, ReadError, ReadLog};
+use crate::journal::{BodyRef, IndexKeys, Log, ReadError, ReadLog};
 use crate::ledger::Ledger;
-use crate::messages::{BodyPlace, Messages, fingerprint};
+use crate::messages::{BodyPlace, Messages};
 use crate::record::{EntryId, Fact, Millis, Record};
-use crate::transaction::{Batch, SALT_BYTES, Transaction};
-
-/// Decisions that go into one frame at the most: a later one waits for the next sync.
-const BATCH_DECISIONS_MAX: usize = 4_096;
-
-/// Body bytes after which a frame is closed; the journal's frame limit lies above it with room
-/// for one more message of the largest size.
-const BATCH_BYTES_MAX: usize = 4 << 20;
+use crate::transaction::{SALT_BYTES, Transaction};
+use committer::Committer;
 
 /// A commit did not become durable, or is not known to be.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -62,6 +56,9 @@ pub type Fatal = Box<dyn Fn(&str) + Send + Sync>;
 /// The wall clock, in milliseconds since the Unix epoch.
 pub type Now = Box<dyn Fn() -> Millis + Send>;
 
+/// Says whether admission of new messages is to slow down.
+pub type Behind = Box<dyn Fn() -> bool + Send + Sync>;
+
 type Run = Box<dyn FnOnce(&mut Transaction<'_>) -> Verdict + Send>;
 type Done = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
 
@@ -72,6 +69,8 @@ struct Verdict {
 
 enum Job {
     Decide(Run),
+    /// The frame that was being synced is published, or the store failed.
+    Synced,
     Stop,
 }
 
@@ -81,6 +80,8 @@ struct Inner {
     jobs: Sender<Job>,
     listeners: Mutex<Vec<Listener>>,
     committer: Mutex<Option<JoinHandle<Box<dyn Log>>>>,
+    behind: Mutex<Vec<Behind>>,
+    waiting: Mutex<Vec<Answer<()>>>,
 }
 
 /// A handle of the store. Clones share it.
@@ -101,11 +102,12 @@ impl Store {
             jobs,
             listeners: Mutex::default(),
             committer: Mutex::default(),
+            behind: Mutex::default(),
+            waiting: Mutex::default(),
         });
-        let shared = Arc::clone(&inner);
-        let thread = std::thread::Builder::new()
-            .name("committer".into())
-            .spawn(move || Committer { shared, log, queue, now, fatal }.run())?;
+        let committer = Committer::new(Arc::clone(&inner), log, queue, now, fatal)?;
+        let thread =
+            std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
         *inner.committer.lock() = Some(thread);
         Ok(Self(inner))
     }
@@ -148,6 +150,11 @@ impl Store {
         look(&self.0.state.read())
     }
 
+    /// The published state itself, for whoever copies it bit by bit.
+    pub(crate) fn shared_state(&self) -> &RwLock<State> {
+        &self.0.state
+    }
+
     /// The body at this place, without its salt.
     ///
     /// # Errors
@@ -166,12 +173,50 @@ impl Store {
         self.0.listeners.lock().push(listener);
     }
 
+    /// Slows admission down while `behind` says so; whoever makes it say otherwise calls
+    /// [`Store::relieve`].
+    pub fn throttle(&self, behind: Behind) {
+        self.0.behind.lock().push(behind);
+    }
+
+    /// To be asked before a new message is accepted (JOURNAL rule 14): `None` when there is room,
+    /// or what to wait for. Acknowledgements and deliveries do not ask.
+    pub fn room(&self) -> Option<Commit<()>> {
+        if !self.is_behind() {
+            return None;
+        }
+        let (answer, commit) = crate::commit::channel();
+        self.0.waiting.lock().push(answer);
+        // It may have been relieved just before somebody waited.
+        self.relieve();
+        Some(commit)
+    }
+
+    /// Lets those go on who wait for room, if there is some.
+    pub fn relieve(&self) {
+        if self.is_behind() {
+            return;
+        }
+        for answer in std::mem::take(&mut *self.0.waiting.lock()) {
+            answer.give(Ok(()));
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.0.behind.lock().iter().any(|behind| behind())
+    }
+
     /// Stops the committer after what is queued and gives the log back, so that its owner can
     /// close it. `None` when it was stopped already or failed.
     pub fn stop(&self) -> Option<Box<dyn Log>> {
         let _ = self.0.jobs.send(Job::Stop);
         let thread = self.0.committer.lock().take()?;
-        thread.join().ok()
+        let log = thread.join().ok();
+        // Nobody is told or let in any more; what these hold may hold this store in turn.
+        self.0.listeners.lock().clear();
+        self.0.behind.lock().clear();
+        self.0.waiting.lock().clear();
+        log
     }
 }
 
@@ -194,136 +239,6 @@ fn give<R, E>(
     answer.give(outcome.map(|()| result));
 }
 
-struct Committer {
-    shared: Arc<Inner>,
-    log: Box<dyn Log>,
-    queue: Receiver<Job>,
-    now: Now,
-    fatal: Fatal,
-}
-
-impl Committer {
-    fn run(mut self) -> Box<dyn Log> {
-        // Every handle that is dropped without a stop leaves this loop at its next wake-up.
-        const WAKE_UP: Duration = Duration::from_secs(1);
-        loop {
-            match self.queue.recv_timeout(WAKE_UP) {
-                Ok(Job::Decide(first)) => {
-                    let (stop, failed) = self.batch(first);
-                    if let Some(reason) = failed {
-                        (self.fatal)(&reason);
-                        return self.log;
-                    }
-                    if stop {
-                        return self.log;
-                    }
-                }
-                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return self.log,
-                Err(RecvTimeoutError::Timeout) => {
-                    if Arc::strong_count(&self.shared) == 1 {
-                        return self.log;
-                    }
-                }
-            }
-        }
-    }
-
-    /// One frame: whether to stop after it, and why the store cannot go on.
-    fn batch(&mut self, first: Run) -> (bool, Option<String>) {
-        let mut dones = Vec::new();
-        let (staged, time, stop) = {
-            let state = self.shared.state.read();
-            let time = (self.now)().max(state.time);
-            let mut batch = Batch::new(&state);
-            let sequence = state.sequence + 1;
-            let mut next = Some(first);
-            let mut stop = false;
-            let mut decisions = 0;
-            while let Some(run) = next.take() {
-                decide(run, &state, &mut batch, (time, sequence), &mut dones);
-                decisions += 1;
-                let bytes = batch.body_bytes();
-                if decisions >= BATCH_DECISIONS_MAX || bytes >= BATCH_BYTES_MAX {
-                    break;
-                }
-                match self.queue.try_recv() {
-                    Ok(Job::Decide(run)) => next = Some(run),
-                    Ok(Job::Stop) => stop = true,
-                    Err(_) => {}
-                }
-            }
-            (batch.staged, time, stop)
-        };
-        let outcome = if staged.is_empty() { Ok(()) } else { self.write(staged, time) };
-        let (outcome, failed) = match outcome {
-            Ok(()) => (Ok(()), None),
-            Err((error, failed)) => (Err(error), failed),
-        };
-        for done in dones {
-            done(outcome.clone());
-        }
-        (stop, failed)
-    }
-
-    fn write(
-        &mut self,
-        staged: Vec<crate::transaction::Staged>,
-        time: Millis,
-    ) -> Result<(), (CommitError, Option<String>)> {
-        let refused = |error: &dyn std::fmt::Display| {
-            (CommitError::Refused(error.to_string()), None::<String>)
-        };
-        let mut heads = Vec::with_capacity(staged.len());
-        for one in &staged {
-            heads.push(codec::encode(&one.record).map_err(|error| refused(&error))?);
-        }
-        let key_of_hash = self.shared.reader.identity().key;
-        let entries: Vec<Entry<'_>> = staged
-            .iter()
-            .zip(&heads)
-            .map(|(one, head)| Entry {
-                head,
-                body: one.body.as_deref(),
-                index: record_keys(&one.record, |key| fingerprint(&key_of_hash, key)),
-            })
-            .collect();
-        let appended = self.log.append(time, &entries).map_err(|error| failed(&error))?;
-        self.log.sync().map_err(|error| {
-            // An error of a sync is final: what was written may or may not be there.
-            (CommitError::Stopped, Some(error.to_string()))
-        })?;
-        let sequence = appended.position.sequence;
-        let entries: Vec<_> = staged
-            .into_iter()
-            .zip(appended.bodies)
-            .enumerate()
-            .map(|(index, (one, body))| {
-                let index = u32::try_from(index).unwrap_or(u32::MAX);
-                (EntryId { sequence, index }, one.record, place(body))
-            })
-            .collect();
-        self.publish(&Published { sequence, time, hash: appended.hash, entries: entries.into() });
-        Ok(())
-    }
-
-    fn publish(&self, published: &Published) {
-        let mut state = self.shared.state.write();
-        for (entry, record, body) in published.entries.iter() {
-            state.apply(*entry, published.time, record, *body);
-        }
-        drop(state);
-        self.shared.listeners.lock().retain_mut(|listener| listener(published));
-    }
-}
-
-fn failed(error: &AppendError) -> (CommitError, Option<String>) {
-    if error.is_final() {
-        (CommitError::Stopped, Some(error.to_string()))
-    } else {
-        (CommitError::Refused(error.to_string()), None)
-    }
-}
-
 /// A body reference of the journal as the fold keeps it.
 pub(crate) fn place(body: Option<BodyRef>) -> BodyPlace {
     body.map_or_else(BodyPlace::default, |body| BodyPlace {
@@ -331,28 +246,6 @@ pub(crate) fn place(body: Option<BodyRef>) -> BodyPlace {
         offset: body.offset,
         length: body.len,
     })
-}
-
-fn decide(
-    run: Run,
-    state: &State,
-    batch: &mut Batch,
-    (time, sequence): (Millis, u64),
-    dones: &mut Vec<Done>,
-) {
-    let mut transaction = Transaction::new(state, batch, time, sequence);
-    // A decision that panics takes nothing with it: its answer says that it failed.
-    match catch_unwind(AssertUnwindSafe(|| run(&mut transaction))) {
-        Ok(verdict) => {
-            if verdict.keep {
-                transaction.keep();
-            } else {
-                transaction.discard();
-            }
-            dones.push(verdict.done);
-        }
-        Err(_) => transaction.discard(),
-    }
 }
 
 /// By what a footer finds a record.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::codec::{self, CodecError};
 use crate::event::Event;
 use crate::fold::State;
+use crate::journal::{FRAME_BYTES_MAX, ReadError, ReadLog};
 use crate::ledger::{Entity, Ledger};
 use crate::messages::{BodyPlace, Fingerprint, Known, Live};
 use crate::record::{
@@ -17,6 +19,12 @@ use crate::record::{
 
 /// Bytes of the salt that lies before a body.
 pub const SALT_BYTES: usize = 16;
+
+/// Bytes of an entry in a frame's table.
+const ENTRY_BYTES: usize = 16;
+
+/// Bytes of a frame besides its entries, with padding, generously.
+const FRAME_BYTES_MARGIN: usize = 4_096;
 
 /// A body as it lies in the journal, with its digest: made by the producer, outside the committer.
 #[derive(Clone, Debug)]
@@ -128,48 +136,81 @@ impl Change {
 /// A record and its body, on their way into a frame.
 pub(crate) struct Staged {
     pub(crate) record: Record,
+    /// The record as it will lie in the frame.
+    pub(crate) head: Vec<u8>,
     pub(crate) body: Option<Vec<u8>>,
 }
 
-/// What is decided in this batch and not published yet.
+/// What was decided and is not published yet: only the committer sees it.
 #[derive(Default)]
-pub(crate) struct Batch {
-    pub(crate) staged: Vec<Staged>,
+pub(crate) struct Ahead {
+    sequence: u64,
     ledger: Ledger,
     accepted: HashMap<Fingerprint, EntryId>,
     changed: HashMap<EntryId, Live>,
-    body_bytes: usize,
+    /// By the index of the entry.
+    bodies: Vec<Option<Vec<u8>>>,
+}
+
+/// A frame in the making.
+pub(crate) struct Batch {
+    pub(crate) staged: Vec<Staged>,
+    ahead: Ahead,
+    /// The frame before this one, while it is being synced.
+    before: Option<Arc<Ahead>>,
+    bytes: usize,
 }
 
 impl Batch {
-    pub(crate) fn new(state: &State) -> Self {
-        Self { ledger: state.ledger.clone(), ..Self::default() }
+    /// A frame after `before`, or after all that is published, whose ledger is given.
+    pub(crate) fn new(sequence: u64, published: &Ledger, before: Option<Arc<Ahead>>) -> Self {
+        let ledger = before.as_ref().map_or(published, |before| &before.ledger).clone();
+        let ahead = Ahead { sequence, ledger, ..Ahead::default() };
+        Self { staged: Vec::new(), ahead, before, bytes: 0 }
     }
 
-    /// Body bytes that were staged.
-    pub(crate) fn body_bytes(&self) -> usize {
-        self.body_bytes
+    /// About how many bytes the frame has so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What it adds, for whoever decides after it, and its records.
+    pub(crate) fn close(mut self) -> (Ahead, Vec<Record>) {
+        let (mut records, mut bodies) = (Vec::new(), Vec::new());
+        for one in self.staged {
+            records.push(one.record);
+            bodies.push(one.body);
+        }
+        self.ahead.bodies = bodies;
+        (self.ahead, records)
     }
 }
 
 /// One decision in the making.
 pub struct Transaction<'a> {
     state: &'a State,
+    reader: &'a dyn ReadLog,
     batch: &'a mut Batch,
     now: Millis,
     base: usize,
-    sequence: u64,
     ledger: Ledger,
     accepted: Vec<(Fingerprint, EntryId)>,
     changed: Vec<(EntryId, Live)>,
+    bytes: usize,
+    /// A record that cannot be written.
+    broken: Option<CodecError>,
 }
 
 impl<'a> Transaction<'a> {
-    pub(crate) fn new(state: &'a State, batch: &'a mut Batch, now: Millis, sequence: u64) -> Self {
-        let base = batch.staged.len();
-        let ledger = batch.ledger.clone();
+    pub(crate) fn new(
+        state: &'a State,
+        reader: &'a dyn ReadLog,
+        batch: &'a mut Batch,
+        now: Millis,
+    ) -> Self {
+        let (base, ledger) = (batch.staged.len(), batch.ahead.ledger.clone());
         let (accepted, changed) = (Vec::new(), Vec::new());
-        Self { state, batch, now, base, sequence, ledger, accepted, changed }
+        Self { state, reader, batch, now, base, ledger, accepted, changed, bytes: 0, broken: None }
     }
 
     /// The time of the frame that this decision goes into.
@@ -191,23 +232,44 @@ impl<'a> Transaction<'a> {
     pub fn find(&self, key: &MessageKey<'_>) -> Option<Known> {
         let fingerprint = self.state.messages.fingerprint(key);
         let mine = self.accepted.iter().find(|(known, _)| *known == fingerprint);
-        let ahead = mine.map(|(_, entry)| entry).or_else(|| self.batch.accepted.get(&fingerprint));
+        let batch = || self.batch.ahead.accepted.get(&fingerprint);
+        let before = || self.batch.before.as_ref()?.accepted.get(&fingerprint);
+        let ahead = mine.map(|(_, entry)| entry).or_else(batch).or_else(before);
         if let Some(entry) = ahead {
             let status = self.status_ahead(*entry).unwrap_or(Status::Pending);
             return Some(Known { entry: *entry, body: BodyPlace::default(), status });
         }
-        let mut known = self.state.messages.find(key)?;
+        let mut known = self.state.messages.find(key).or_else(|| self.remembered(fingerprint))?;
         known.status = self.status_ahead(known.entry).unwrap_or(known.status);
         Some(known)
     }
 
-    /// The body of a message that was accepted in this batch and so is not in the journal yet.
-    pub fn staged_body(&self, entry: EntryId) -> Option<&[u8]> {
-        if entry.sequence != self.sequence {
+    /// What the journal's footers know of an id that is no longer in memory (JOURNAL rule 17).
+    fn remembered(&self, fingerprint: Fingerprint) -> Option<Known> {
+        let messages = &self.state.messages;
+        if messages.evicted_through() == EntryId::default() {
             return None;
         }
-        let staged = self.batch.staged.get(entry.index as usize)?;
-        staged.body.as_deref().and_then(|salted| salted.get(SALT_BYTES..))
+        let since = messages.forgotten_before();
+        let found = remembered(self.reader, fingerprint, since);
+        found.unwrap_or_else(|error| {
+            tracing::warn!(error.text = %error, "an index of the journal cannot be read");
+            None
+        })
+    }
+
+    /// The body of a message that was accepted so recently that it cannot be read from the
+    /// journal yet.
+    pub fn staged_body(&self, entry: EntryId) -> Option<&[u8]> {
+        let index = entry.index as usize;
+        let body = if entry.sequence == self.batch.ahead.sequence {
+            self.batch.staged.get(index)?.body.as_deref()
+        } else {
+            let before = self.batch.before.as_ref();
+            let before = before.filter(|before| before.sequence == entry.sequence)?;
+            before.bodies.get(index)?.as_deref()
+        };
+        body.and_then(|salted| salted.get(SALT_BYTES..))
     }
 
     /// An unfinished message, with everything decided so far.
@@ -223,9 +285,7 @@ impl<'a> Transaction<'a> {
         self.accepted.push((self.state.messages.fingerprint(&head.key()), entry));
         let head = Arc::new(head);
         self.changed.push((entry, Live::accepted(&head, entry, BodyPlace::default(), self.now)));
-        let record = act.record(Fact::Accept(head));
-        self.batch.body_bytes += body.salted.len();
-        self.batch.staged.push(Staged { record, body: Some(body.salted) });
+        self.push(act.record(Fact::Accept(head)), Some(body.salted));
         entry
     }
 
@@ -274,10 +334,31 @@ impl<'a> Transaction<'a> {
         self.stage(act, Fact::Forget(before));
     }
 
-    pub(crate) fn keep(self) {
-        self.batch.ledger = self.ledger;
-        self.batch.accepted.extend(self.accepted);
-        self.batch.changed.extend(self.changed);
+    /// Drops finished message ids that were accepted up to `through` from memory; the journal has
+    /// them.
+    pub fn evict(&mut self, act: Act, through: EntryId) {
+        self.stage(act, Fact::Evict(through));
+    }
+
+    /// Adds the decision to the frame.
+    ///
+    /// # Errors
+    /// When it cannot be written or does not fit; nothing of it is then in the frame.
+    pub(crate) fn keep(self) -> Result<(), String> {
+        let too_large = self.batch.bytes + self.bytes > FRAME_BYTES_MAX - FRAME_BYTES_MARGIN;
+        let refusal = match &self.broken {
+            Some(error) => Some(error.to_string()),
+            None => too_large.then(|| "it does not fit into one frame of the journal".to_owned()),
+        };
+        if let Some(refusal) = refusal {
+            self.discard();
+            return Err(refusal);
+        }
+        self.batch.ahead.ledger = self.ledger;
+        self.batch.ahead.accepted.extend(self.accepted);
+        self.batch.ahead.changed.extend(self.changed);
+        self.batch.bytes += self.bytes;
+        Ok(())
     }
 
     pub(crate) fn discard(self) {
@@ -292,12 +373,21 @@ impl<'a> Transaction<'a> {
     }
 
     fn stage(&mut self, act: Act, fact: Fact) {
-        self.batch.staged.push(Staged { record: act.record(fact), body: None });
+        self.push(act.record(fact), None);
+    }
+
+    fn push(&mut self, record: Record, body: Option<Vec<u8>>) {
+        let head = codec::encode(&record).unwrap_or_else(|error| {
+            self.broken = Some(error);
+            Vec::new()
+        });
+        self.bytes += ENTRY_BYTES + head.len() + body.as_ref().map_or(0, Vec::len);
+        self.batch.staged.push(Staged { record, head, body });
     }
 
     fn next_entry(&self) -> EntryId {
         let index = u32::try_from(self.batch.staged.len()).unwrap_or(u32::MAX);
-        EntryId { sequence: self.sequence, index }
+        EntryId { sequence: self.batch.ahead.sequence, index }
     }
 
     fn status_ahead(&self, entry: EntryId) -> Option<Status> {
@@ -306,6 +396,36 @@ impl<'a> Transaction<'a> {
 
     fn ahead(&self, entry: EntryId) -> Option<&Live> {
         let mine = self.changed.iter().rev().find(|(changed, _)| *changed == entry);
-        mine.map(|(_, live)| live).or_else(|| self.batch.changed.get(&entry))
+        let batch = || self.batch.ahead.changed.get(&entry);
+        let before = || self.batch.before.as_ref()?.changed.get(&entry);
+        mine.map(|(_, live)| live).or_else(batch).or_else(before)
     }
+}
+
+/// The message with this fingerprint, accepted at `since` or later, as the journal has it.
+fn remembered(
+    reader: &dyn ReadLog,
+    fingerprint: Fingerprint,
+    since: Millis,
+) -> Result<Option<Known>, ReadError> {
+    let mut known: Option<Known> = None;
+    for at in reader.find_since(fingerprint, since)? {
+        let frame = reader.frame(at.sequence)?;
+        let Some(one) = frame.entries.get(at.index as usize) else { continue };
+        let Ok(record) = codec::decode::<Record>(&one.head) else { continue };
+        match record.fact {
+            Fact::Accept(head) if frame.time >= since => {
+                let entry = EntryId { sequence: at.sequence, index: at.index };
+                let body = crate::store::place(one.body);
+                known = Some(Known { entry, body, status: head.status });
+            }
+            Fact::Change(change) => {
+                if let Some(known) = known.as_mut().filter(|one| one.entry == change.message) {
+                    known.status = change.status;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(known)
 }

@@ -1,12 +1,14 @@
 //! The fold is a function: random histories give one digest, replayed whole or from a checkpoint at
 //! any cut; its counts are those of a model, and a write from another version is superseded.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use proptest::prelude::*;
-use storage::checkpoint::{self, Stamp};
+use storage::checkpoint::{self, Access, Loaded, Writer};
 use storage::database::Database;
 use storage::event::Event;
 use storage::fold::State;
@@ -19,7 +21,7 @@ use storage::record::{
 use storage::transaction::{Act, Body, Change};
 
 const KEY: [u8; 16] = [7; 16];
-const STAMP: Stamp = Stamp { journal: [1; 16], hash: [2; 32] };
+const JOURNAL: [u8; 16] = [1; 16];
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -27,6 +29,7 @@ enum Op {
     Change { target: usize, status: usize },
     Put { name: u8, version: u64, value: Option<u8> },
     Forget { back: Millis },
+    Evict { back: u64 },
     Note,
 }
 
@@ -39,6 +42,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0..3_u8, 0..4_u64, proptest::option::of(any::<u8>()))
             .prop_map(|(name, version, value)| Op::Put { name, version, value }),
         1 => (0..9_u64).prop_map(|back| Op::Forget { back }),
+        1 => (0..6_u64).prop_map(|back| Op::Evict { back }),
         1 => Just(Op::Note),
     ]
 }
@@ -110,6 +114,9 @@ fn steps(frames: &[Vec<Op>]) -> Vec<Step> {
                     value: value.map(|byte| Arc::from([byte])),
                 }),
                 Op::Forget { back } => Fact::Forget(time - back),
+                Op::Evict { back } => {
+                    Fact::Evict(EntryId { sequence: sequence.saturating_sub(*back), index: 0 })
+                }
                 Op::Change { .. } | Op::Note => Fact::Note,
             };
             steps.push((entry, time, record(fact), BodyPlace::default()));
@@ -137,11 +144,51 @@ fn fold<'a>(mut state: State, steps: impl IntoIterator<Item = &'a Step>) -> Stat
     state
 }
 
-fn through_disk(folder: &Path, state: &State) -> State {
-    checkpoint::write(folder, state, &STAMP).expect("written");
-    let (read, errors) = checkpoint::newest(folder, KEY, |stamp, _| *stamp == STAMP);
-    assert!(errors.is_empty(), "{errors:?}");
-    read.expect("there")
+/// Writes a checkpoint of a state that nobody changes meanwhile.
+fn write(writer: &mut Writer, state: &State) -> std::path::PathBuf {
+    let state = RwLock::new(state.clone());
+    writer.write(&state, &|_| Some([2; 32])).expect("written").path
+}
+
+/// The newest checkpoint, with the frames after it.
+fn read<'a>(folder: &Path, rest: impl IntoIterator<Item = &'a Step>) -> State {
+    let path = checkpoint::candidates(folder).remove(0);
+    resume(Loaded::read(&path, KEY).expect("reads"), folder, rest)
+}
+
+fn resume<'a>(
+    mut loaded: Loaded,
+    folder: &Path,
+    rest: impl IntoIterator<Item = &'a Step>,
+) -> State {
+    let first = loaded.stamp().first.0;
+    let mut frames: BTreeMap<u64, Vec<&Step>> = BTreeMap::new();
+    for step in rest.into_iter().filter(|step| step.0.sequence > first) {
+        frames.entry(step.0.sequence).or_default().push(step);
+    }
+    for (sequence, frame) in frames {
+        for (entry, time, record, body) in frame {
+            loaded.apply(*entry, *time, record, *body);
+        }
+        loaded.end_frame(sequence).expect("adds up");
+    }
+    loaded.finish(folder).expect("whole").0
+}
+
+/// A state that goes on by a frame each time that somebody looks at it.
+struct Moving {
+    state: RwLock<State>,
+    rest: RefCell<Vec<Vec<Step>>>,
+}
+
+impl Access for Moving {
+    fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+        let result = work(&mut self.state.write());
+        for (entry, time, record, body) in self.rest.borrow_mut().pop().unwrap_or_default() {
+            self.state.write().apply(entry, time, &record, body);
+        }
+        result
+    }
 }
 
 /// What a state says without the places of its entries, which batching decides.
@@ -165,6 +212,7 @@ fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
         forgotten: bool,
     }
     let mut messages: Vec<Message> = Vec::new();
+    let (mut forgotten, mut evicted) = (0, EntryId::default());
     for (entry, _, record, _) in steps {
         match &record.fact {
             Fact::Accept(head) => {
@@ -181,12 +229,12 @@ fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
                     }
                 }
             }
-            Fact::Forget(before) => {
-                for one in &mut messages {
-                    one.forgotten |= one.status.is_finished() && one.head.due_at < *before;
-                }
-            }
+            Fact::Forget(before) => forgotten = forgotten.max(*before),
+            Fact::Evict(through) => evicted = evicted.max(*through),
             Fact::Put(_) | Fact::Note => {}
+        }
+        for one in messages.iter_mut().filter(|one| one.status.is_finished()) {
+            one.forgotten |= one.head.due_at < forgotten || one.entry <= evicted;
         }
     }
     let mut counts = BTreeMap::new();
@@ -213,10 +261,51 @@ proptest! {
             let (before, after): (Vec<_>, Vec<_>) =
                 steps.iter().partition(|step| step.0.sequence <= cut);
             let part = fold(State::new(KEY), before);
-            let read = through_disk(folder.path(), &part);
-            prop_assert_eq!(read.digest(), part.digest());
-            prop_assert_eq!(fold(read, after).digest(), whole.digest());
+            write(&mut Writer::begin(folder.path(), JOURNAL), &part);
+            prop_assert_eq!(read(folder.path(), []).digest(), part.digest());
+            prop_assert_eq!(read(folder.path(), after).digest(), whole.digest());
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(64))]
+
+    /// Three checkpoints one after the other by one writer, with chunks of a few items, while a
+    /// frame is applied between any two of them: each gives, with the frames after it, the whole.
+    #[test]
+    fn a_checkpoint_of_a_moving_state_and_the_frames_after_it_are_the_whole(
+        frames in prop::collection::vec(prop::collection::vec(op(), 1..6), 1..40),
+        items in 1..6_usize,
+        early in 0..8_usize,
+    ) {
+        let folder = tempfile::tempdir().expect("folder");
+        let steps = steps(&frames);
+        let whole = fold(State::new(KEY), &steps);
+        let mut by_frame: Vec<Vec<Step>> = (1..=frames.len() as u64)
+            .map(|at| steps.iter().filter(|step| step.0.sequence == at).cloned().collect())
+            .collect();
+        let rest = by_frame.split_off(early.min(by_frame.len()));
+        let state = RwLock::new(fold(State::new(KEY), by_frame.iter().flatten()));
+        let moving = Moving { state, rest: RefCell::new(rest.into_iter().rev().collect()) };
+        let mut writer = Writer::begin(folder.path(), JOURNAL).chunk_items(items);
+        for _ in 0..3 {
+            let written = writer.write(&moving, &|_| Some([2; 32])).expect("written");
+            prop_assert!(written.first <= written.last);
+            prop_assert_eq!(read(folder.path(), &steps).digest(), whole.digest());
+        }
+        // All is still now: a writer that goes on from what it read has nothing to write.
+        while !moving.rest.borrow().is_empty() {
+            moving.with(|_| ());
+        }
+        writer.write(&moving, &|_| Some([2; 32])).expect("written");
+        let path = checkpoint::candidates(folder.path()).remove(0);
+        let loaded = Loaded::read(&path, KEY).expect("reads");
+        let (state, writer) = loaded.finish(folder.path()).expect("whole");
+        let mut writer = writer.chunk_items(items);
+        let again = writer.write(&RwLock::new(state), &|_| Some([2; 32])).expect("written");
+        prop_assert_eq!(again.bytes, 0);
+        prop_assert_eq!(read(folder.path(), []).digest(), whole.digest());
     }
 }
 
@@ -225,6 +314,10 @@ proptest! {
 
     #[test]
     fn a_replay_gives_the_same_digest_and_other_batches_the_same_meaning(frames in frames()) {
+        // An eviction names an entry, and so depends on the batches.
+        let stays = |op: &Op| !matches!(op, Op::Evict { .. });
+        let frames: Vec<Vec<Op>> =
+            frames.into_iter().map(|ops| ops.into_iter().filter(stays).collect()).collect();
         let whole = fold(State::new(KEY), &steps(&frames));
         prop_assert_eq!(fold(State::new(KEY), &steps(&frames)).digest(), whole.digest());
         let one = vec![frames.concat()];
@@ -274,21 +367,21 @@ fn a_write_that_was_computed_from_another_version_is_superseded() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
+fn damage_of_a_manifest_or_a_chunk_is_named() {
     let folder = tempfile::tempdir().expect("folder");
-    let steps = steps(&[vec![Op::Accept { id: 1, inbound: false }], vec![Op::Note]]);
-    let first = fold(State::new(KEY), &steps[..1]);
-    checkpoint::write(folder.path(), &first, &STAMP).expect("written");
-    let second = fold(first.clone(), &steps[1..]);
-    let path = checkpoint::write(folder.path(), &second, &STAMP).expect("written");
-    let mut bytes = std::fs::read(&path).expect("reads");
-    bytes[60] ^= 1;
-    std::fs::write(&path, bytes).expect("written");
-    let (read, errors) = checkpoint::newest(folder.path(), KEY, |_, _| true);
-    assert_eq!(read.expect("there").digest(), first.digest());
-    assert_eq!(errors.len(), 1);
-    let (none, errors) = checkpoint::newest(folder.path(), KEY, |_, _| false);
-    assert!(none.is_none() && errors.len() == 2);
+    let steps = steps(&[vec![Op::Accept { id: 1, inbound: false }]]);
+    let path = write(&mut Writer::begin(folder.path(), JOURNAL), &fold(State::new(KEY), &steps));
+    let chunks = folder.path().join(format!("{:020}.chunks", 1));
+    for file in [&path, &chunks] {
+        let whole = std::fs::read(file).expect("reads");
+        let mut bytes = whole.clone();
+        bytes[30] ^= 1;
+        std::fs::write(file, bytes).expect("written");
+        let error = Loaded::read(&path, KEY).err().expect("refused").to_string();
+        assert!(error.contains(&*file.file_name().expect("name").to_string_lossy()), "{error}");
+        std::fs::write(file, whole).expect("written");
+    }
+    assert!(Loaded::read(&path, KEY).is_ok());
 }
 
 /// Decides at random through the real store, with stops of both kinds, and replays its journal.

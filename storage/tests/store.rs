@@ -142,3 +142,23 @@ fn a_failed_message_leaves_its_queue_and_a_retried_one_is_in_it_again() {
     assert!(store.queues(|queues| queues.take("server", 1_999, 1)).is_empty());
     assert_eq!(store.queues(|queues| queues.take("server", 2_000, 1)), [entry]);
 }
+
+#[test]
+fn a_retried_message_joins_its_lane_at_the_end() {
+    let store = store();
+    for id in ["a1", "a2", "a3"] {
+        enqueue(&store, id, "a");
+    }
+    let take = || store.queues(|queues| queues.take("server", 1_000, 10));
+    let first = take();
+    set(&store, first[0], Status::Failed, 0);
+    let second = take();
+    // It is retried while the second is out: the third goes before it.
+    set(&store, first[0], Status::Pending, 1_000);
+    assert!(take().is_empty());
+    set(&store, second[0], Status::Delivered, 0);
+    let third = take();
+    assert_ne!(third, first);
+    set(&store, third[0], Status::Delivered, 0);
+    assert_eq!(take(), first);
+}

@@ -87,7 +87,8 @@ impl World {
         self.start(command, &self.path(project).join(".loki/openclaw"))
     }
 
-    fn start(&self, mut command: Command, data: &Path) -> Program {
+    /// Starts a program that writes its address into the folder `data`.
+    pub fn start(&self, mut command: Command, data: &Path) -> Program {
         let endpoint = data.join("endpoint");
         let _ = fs::remove_file(&endpoint);
         fs::create_dir_all(data).expect("a data folder");
@@ -125,6 +126,11 @@ impl World {
     /// A JSON answer of a GET; `None` when nobody answers or it is an error.
     pub fn get(&self, url: &str) -> Option<Value> {
         self.client.get(url).send().ok()?.error_for_status().ok()?.json().ok()
+    }
+
+    /// The text of a GET; `None` when nobody answers or it is an error.
+    pub fn text(&self, url: &str) -> Option<String> {
+        self.client.get(url).send().ok()?.error_for_status().ok()?.text().ok()
     }
 
     /// The status and JSON answer of a POST.
@@ -183,12 +189,22 @@ impl Program {
         self.child.wait().expect("reaped");
     }
 
+    /// Waits until it ends by itself; its exit code.
+    pub fn ended(mut self, world: &World) -> Option<i32> {
+        world.wait("the program to end", || self.child.try_wait().expect("a status")).code()
+    }
+
     /// Asks it to stop and waits; its exit code.
     pub fn stop(mut self) -> Option<i32> {
+        self.signal();
+        self.child.wait().expect("reaped").code()
+    }
+
+    /// Asks it to stop.
+    pub fn signal(&self) {
         let pid = i32::try_from(self.pid()).expect("a pid");
         let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
-        self.child.wait().expect("reaped").code()
     }
 }
 

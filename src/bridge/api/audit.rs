@@ -9,6 +9,7 @@ use storage::record::Level;
 
 use super::problem::Failed;
 use super::{Shared, limit, query};
+use crate::audit::{UnknownEvent, check_event};
 use crate::clock::{Millis, parse_rfc3339, rfc3339};
 use crate::protocol::{ErrorCode, Refusal};
 
@@ -39,7 +40,13 @@ pub fn filter(asked: Vec<(String, String)>) -> Result<AuditFilter, Failed> {
     let mut filter = AuditFilter { limit: LIMIT_USUAL, ..AuditFilter::default() };
     for (name, value) in asked {
         match name.as_str() {
-            "event" => filter.events.push(value),
+            "event" => {
+                let unknown = |error: UnknownEvent| {
+                    Refusal::new(ErrorCode::InvalidField, error.to_string()).at("event")
+                };
+                check_event(&value).map_err(unknown)?;
+                filter.events.push(value);
+            }
             "level" => filter.level = Some(level(&value)?),
             "actor" => filter.actor = Some(value),
             "resource" => filter.resource = Some(value),

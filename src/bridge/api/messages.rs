@@ -1,5 +1,7 @@
 //! The routes about messages: lists, one with its content, sending and retrying.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -7,18 +9,24 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use storage::record::{Direction, Status};
+use storage::messages::Live;
+use storage::record::{Direction, Reason, Status};
+use storage::store::Store;
 use storage::view::Filter;
 
 use super::problem::Failed;
-use super::{Shared, limit, query, read};
-use crate::bridge::Bridge;
+use super::{Api, Shared, limit, query, read};
 use crate::bridge::history::{self, Detail, History, Page};
-use crate::clock::{Millis, parse_rfc3339};
+use crate::bridge::queue;
+use crate::clock::{Clock, Millis, parse_rfc3339};
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, parse_one};
 
 /// Messages of a page unless the caller asks for another number.
 const LIMIT_USUAL: usize = 50;
+
+/// Why a message can have failed.
+const REASONS: [Reason; 4] =
+    [Reason::Permanent, Reason::MaxAge, Reason::MaxAttempts, Reason::Undeliverable];
 
 /// The query of a list.
 #[derive(Debug, Default, Deserialize)]
@@ -86,39 +94,69 @@ pub async fn show(
 
 /// The message of this id.
 pub fn detail(history: &dyn History, id: &str) -> Result<Detail, Failed> {
-    history.show(id)?.ok_or_else(|| Failed::missing("no message has this id"))
+    history.show(id)?.ok_or_else(|| Failed::missing(&format!("no message has the id {id}")))
+}
+
+/// What the changes of this file are made on: a running bridge, or the store of a stopped one.
+pub struct Desk<'a> {
+    /// The bridge's id.
+    pub agent_id: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its store.
+    pub store: &'a Store,
+    /// Its messages.
+    pub history: &'a dyn History,
+    /// Time and ids.
+    pub clock: &'a Clock,
+    /// How long the server remembers ids.
+    pub dedup_window: Duration,
+}
+
+impl Api {
+    fn desk(&self) -> Desk<'_> {
+        Desk {
+            agent_id: &self.bridge.settings().agent_id,
+            namespace: &self.bridge.settings().namespace,
+            store: self.bridge.store(),
+            history: &*self.history,
+            clock: self.bridge.clock(),
+            dedup_window: self.bridge.dedup_window(),
+        }
+    }
 }
 
 /// `POST /api/openclaw/send`: an envelope, in which the bridge fills in what is its own.
 pub async fn send(State(api): Shared, body: Body) -> Result<(StatusCode, Json<Value>), Failed> {
-    let bridge = &api.bridge;
-    let sent = async {
-        let envelope = parse_one(read(body).await?).map_err(|it| it.refusal)?;
-        let envelope = own(bridge, &envelope)?;
-        let message_id = envelope.message_id().map(str::to_owned);
-        bridge.send(envelope).await?;
-        Ok(Json(json!({ "message_id": message_id, "status": "pending" })))
-    };
-    match sent.await {
-        Ok(answer) => Ok((StatusCode::ACCEPTED, answer)),
+    let accepted = async { sent(&api.desk(), &read(body).await?).await };
+    match accepted.await {
+        Ok(answer) => Ok((StatusCode::ACCEPTED, Json(answer))),
         Err(Failed(refusal)) => {
-            bridge.note_rejected(&refusal);
+            api.bridge.note_rejected(&refusal);
             Err(Failed(refusal))
         }
     }
 }
 
+/// Accepts the message that the body of a send describes.
+pub async fn sent(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
+    let envelope = parse_one(body.to_vec()).map_err(|it| it.refusal)?;
+    let envelope = own(desk, &envelope)?;
+    let message_id = envelope.message_id().map(str::to_owned);
+    queue(desk.store, envelope).await?;
+    Ok(json!({ "message_id": message_id, "status": "pending" }))
+}
+
 /// The message as one of this bridge.
-fn own(bridge: &Bridge, envelope: &Envelope) -> Result<Envelope, Refusal> {
+fn own(desk: &Desk<'_>, envelope: &Envelope) -> Result<Envelope, Refusal> {
     let own = [MessageType::Register, MessageType::Heartbeat, MessageType::Ack, MessageType::Nack];
     if own.contains(envelope.message_type()) {
         let wanted = "another type; this one is sent by the bridge itself";
         return Err(Refusal::invalid("message_type", wanted));
     }
-    let settings = bridge.settings();
     let fields = [
-        ("agent_id", envelope.agent_id(), &settings.agent_id),
-        ("namespace", envelope.given_namespace(), &settings.namespace),
+        ("agent_id", envelope.agent_id(), desk.agent_id),
+        ("namespace", envelope.given_namespace(), desk.namespace),
     ];
     for (field, given, own) in fields {
         if given.is_some_and(|given| given != own) {
@@ -127,34 +165,85 @@ fn own(bridge: &Bridge, envelope: &Envelope) -> Result<Envelope, Refusal> {
         }
     }
     envelope.fill_missing(&Fields {
-        message_id: Some(&bridge.clock().message_id()),
-        agent_id: Some(&settings.agent_id),
-        namespace: Some(&settings.namespace),
-        timestamp: Some(bridge.clock().now()),
+        message_id: Some(&desk.clock.message_id()),
+        agent_id: Some(desk.agent_id),
+        namespace: Some(desk.namespace),
+        timestamp: Some(desk.clock.now()),
         ..Fields::default()
     })
 }
 
-/// The body of a retry; without ids, every failed message.
+/// The body of a retry. Of nothing it names, every failed message is sent again. An unknown name is
+/// refused: a filter that is not understood would be one that is not applied.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct Again {
-    #[serde(default)]
     message_ids: Vec<String>,
+    status: Option<String>,
+    reason: Option<String>,
+    #[serde(rename = "type")]
+    message_type: Option<String>,
+    peer: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
 }
 
 /// `POST /api/openclaw/retry`
 pub async fn retry(State(api): Shared, body: Body) -> Result<Json<Value>, Failed> {
-    let body = read(body).await?;
-    let again = if body.is_empty() { Ok(Again::default()) } else { serde_json::from_slice(&body) };
-    let again = again.map_err(|_| {
-        Refusal::new(ErrorCode::Malformed, "send an object with message_ids, a list of strings")
-    })?;
-    let named = again.message_ids.len();
-    let actor = &api.bridge.settings().agent_id;
-    let retried = history::retry(api.bridge.store(), actor, again.message_ids).await?;
-    if retried < named {
-        let detail = format!("{retried} of {named} messages have failed and are sent again");
-        return Err(Refusal::new(ErrorCode::WrongState, detail).into());
+    Ok(Json(retried(&api.desk(), &read(body).await?).await?))
+}
+
+/// Sends again what the body of a retry asks for. Named messages that cannot be sent again are
+/// told, and then nothing is.
+pub async fn retried(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
+    let again: Again = if body.is_empty() { Again::default() } else { parsed(body)? };
+    if again.status.as_deref().is_some_and(|status| status != Status::Failed.as_str()) {
+        let wanted = "failed: other messages need nobody to send them again";
+        return Err(Refusal::invalid("status", wanted).into());
     }
-    Ok(Json(json!({ "retried": retried })))
+    let reasons: Vec<&str> = REASONS.iter().filter_map(|reason| reason.as_str()).collect();
+    if again.reason.as_deref().is_some_and(|word| !reasons.contains(&word)) {
+        return Err(Refusal::invalid("reason", &format!("one of {}", reasons.join(", "))).into());
+    }
+    for id in &again.message_ids {
+        check_failed(desk, id)?;
+    }
+    let (since, until) = (time("since", again.since)?, time("until", again.until)?);
+    let same =
+        |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
+    let wanted = |live: &Live| {
+        let head = &live.head;
+        (again.message_ids.is_empty() || again.message_ids.contains(&head.message_id))
+            && same(&again.reason, live.reason.as_str())
+            && same(&again.message_type, Some(&head.message_type))
+            && same(&again.peer, Some(&head.peer))
+            && since.is_none_or(|since| head.created_at >= since)
+            && until.is_none_or(|until| head.created_at < until)
+    };
+    let by = (desk.agent_id, desk.clock, desk.dedup_window);
+    let retried = history::retry(desk.store, by, wanted).await?;
+    let renamed: serde_json::Map<String, Value> =
+        retried.renamed.into_iter().map(|(old, new)| (old, new.into())).collect();
+    Ok(json!({ "retried": retried.count, "renamed": renamed }))
+}
+
+fn check_failed(desk: &Desk<'_>, id: &str) -> Result<(), Failed> {
+    let failed = |live: &Live| live.status == Status::Failed && live.head.message_id == id;
+    if desk.store.messages(|messages| messages.iter().any(failed)) {
+        return Ok(());
+    }
+    match desk.history.show(id)? {
+        None => Err(Failed::missing(&format!("no message has the id {id}"))),
+        Some(message) => {
+            let status = message.row.status;
+            let detail = format!("the message {id} is {status}; only failed ones are sent again");
+            Err(Refusal::new(ErrorCode::WrongState, detail).into())
+        }
+    }
+}
+
+fn parsed<'body, T: Deserialize<'body>>(body: &'body [u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::new(ErrorCode::Malformed, format!("send one json object; {error}"))
+    })
 }

@@ -6,6 +6,7 @@ mod link;
 mod messages;
 pub mod past;
 mod problem;
+pub mod stopped;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,10 +23,11 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use storage::journal::Reader;
+use storage::view::View;
 use tokio::net::TcpListener;
 
-use super::Bridge;
 use super::history::History;
+use super::{Bridge, meter};
 use crate::config::Secret;
 use crate::metrics::Exporter;
 use crate::protocol::{ErrorCode, MESSAGE_BYTES_MAX, Refusal};
@@ -42,6 +44,8 @@ pub struct Api {
     pub bridge: Bridge,
     /// Its messages.
     pub history: Arc<dyn History>,
+    /// How far its rows are behind.
+    pub view: View,
     /// Its journal, for the audit log.
     pub journal: Reader,
     /// Its metrics.
@@ -104,6 +108,7 @@ fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
 }
 
 async fn exported(State(api): Shared) -> Response {
+    meter::measure(&api.bridge, &api.view, &api.journal);
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, api.exporter.render()).into_response()
 }

@@ -3,21 +3,27 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::{Value, json};
+use storage::record::Status;
 
 use crate::cli::arguments::Global;
-use crate::cli::{Done, look, output_of, past};
+use crate::cli::{Done, look, moment, output, output_of, past};
+use crate::clock::{Clock, Millis, parse_rfc3339};
 
 /// Which messages.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// At most so many
+    /// At most so many, up to 1000
     #[arg(long, default_value_t = 50)]
     limit: usize,
+    /// Only older ones than on the page that ended with this
+    #[arg(long, value_name = "NEXT")]
+    after: Option<String>,
     /// Of this status
-    #[arg(long)]
+    #[arg(long, value_parser = Status::ALL.map(Status::as_str))]
     status: Option<String>,
-    /// outbound or inbound
-    #[arg(long)]
+    /// Sent from here, or received
+    #[arg(long, value_parser = ["outbound", "inbound"])]
     direction: Option<String>,
     /// Of this type
     #[arg(long = "type")]
@@ -28,13 +34,16 @@ pub struct Arguments {
     /// About this task
     #[arg(long)]
     task_id: Option<String>,
-    /// Written at this time or later
-    #[arg(long)]
+    /// Written at this time or later: 2026-02-15T14:30:00Z, or 15m for the last 15 minutes
+    #[arg(long, value_name = "TIME", value_parser = moment::read)]
     since: Option<String>,
     /// Written before this time
-    #[arg(long)]
+    #[arg(long, value_name = "TIME", value_parser = moment::read)]
     until: Option<String>,
 }
+
+/// The columns, the most important first.
+const COLUMNS: [&str; 7] = ["message_id", "status", "detail", "type", "way", "tries", "peer"];
 
 /// Runs the command.
 pub async fn run(global: &Global, arguments: Arguments) -> Done {
@@ -47,12 +56,60 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         ("task_id", arguments.task_id),
         ("since", arguments.since),
         ("until", arguments.until),
+        ("after", arguments.after),
     ];
     let mut query = vec![("limit", arguments.limit.to_string())];
     query.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     let answer = past::get(&config, "/api/openclaw/messages", &query).await?;
     let messages = answer["messages"].as_array().cloned().unwrap_or_default();
-    let columns = ["message_id", "direction", "message_type", "peer", "status", "attempts"];
-    output_of(global).list(&messages, &columns);
+    let now = Clock::system().now();
+    output_of(global).list_as(&messages, &COLUMNS, |message| shown(message, now));
+    if let Some(next) = answer["next"].as_str() {
+        output::say(&format!("there are more: add --after {next}"));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A message as its row of the table.
+fn shown(message: &Value, now: Millis) -> Value {
+    let way = if message["direction"] == "outbound" { "out" } else { "in" };
+    let due = message["next_attempt_at"].as_str().and_then(parse_rfc3339);
+    json!({
+        "message_id": message["message_id"],
+        "status": message["status"],
+        "detail": due.map_or(message["reason"].clone(), |due| until(due, now).into()),
+        "type": message["message_type"],
+        "way": way,
+        "tries": message["attempts"],
+        "peer": message["peer"],
+    })
+}
+
+/// How long it is until a time, in its largest unit.
+fn until(due: Millis, now: Millis) -> String {
+    match due.saturating_sub(now).div_ceil(1_000) {
+        0 => "due now".to_owned(),
+        seconds @ 1..60 => format!("due in {seconds}s"),
+        seconds @ 60..3_600 => format!("due in {}m", seconds / 60),
+        seconds => format!("due in {}h", seconds / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_until_the_next_attempt_is_told_in_its_largest_unit() {
+        let cases = [
+            (5, "due now"),
+            (11, "due in 1s"),
+            (59_010, "due in 59s"),
+            (90_010, "due in 1m"),
+            (7_200_010, "due in 2h"),
+        ];
+        for (due, told) in cases {
+            assert_eq!(until(due, 10), told);
+        }
+    }
 }

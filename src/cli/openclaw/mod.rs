@@ -1,6 +1,7 @@
-//! `loki openclaw`: looks at the running bridge and its server, and steers the bridge.
+//! `loki openclaw`: looks at the bridge, running or not, and its server, and steers the bridge.
 
 mod agents;
+mod cancel;
 mod messages;
 mod retry;
 mod send;
@@ -21,7 +22,7 @@ use super::arguments::Global;
 pub enum Command {
     /// Whether the bridge is connected, and what waits
     Status,
-    /// Whether the server answers
+    /// Send the server a test message, and tell how long it took
     Test,
     /// List messages, newest first
     Messages(messages::Arguments),
@@ -35,10 +36,7 @@ pub enum Command {
     /// Send a message
     Send(send::Arguments),
     /// Send failed messages again: these, or all
-    Retry {
-        /// Their ids
-        ids: Vec<String>,
-    },
+    Retry(retry::Arguments),
     /// End the session and stay away
     Disconnect,
     /// Connect now
@@ -47,6 +45,15 @@ pub enum Command {
     Tasks,
     /// Submit a task to the server
     Submit(submit::Arguments),
+    /// Ask the server to cancel a task
+    Cancel {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
+    },
 }
 
 /// Runs the command.
@@ -58,10 +65,11 @@ pub async fn run(global: &Global, command: Command) -> Done {
         Command::Show { id } => show::run(global, &id).await,
         Command::Agents => agents::run(global).await,
         Command::Send(arguments) => send::run(global, arguments).await,
-        Command::Retry { ids } => retry::run(global, ids).await,
+        Command::Retry(arguments) => retry::run(global, arguments).await,
         Command::Disconnect => steer::run(global, "disconnect").await,
         Command::Reconnect => steer::run(global, "reconnect").await,
         Command::Tasks => tasks::run(global).await,
+        Command::Cancel { id, reason } => cancel::run(global, &id, reason).await,
         Command::Submit(arguments) => submit::run(global, arguments).await,
     }
 }

@@ -1,4 +1,4 @@
-//! `loki openclaw send`: gives the bridge a message to deliver.
+//! `loki openclaw send`: gives the bridge a message to deliver, or its store when it is stopped.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -7,9 +7,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::arguments::Global;
-use crate::cli::client::Client;
 use crate::cli::failure::{Code, Failure};
-use crate::cli::{Done, look, output_of};
+use crate::cli::{Done, look, output, output_of, store};
 
 /// The message.
 #[derive(Args, Debug)]
@@ -44,9 +43,15 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         "ordering_key": arguments.ordering_key,
         "message_id": arguments.message_id,
     });
-    let bridge = Client::bridge(&look(global)?)?;
-    let answer = bridge.post("/api/openclaw/send", &body).await?;
-    output_of(global).object(&answer);
+    let (answer, running) = store::post(&look(global)?, "/api/openclaw/send", &body).await?;
+    if global.json {
+        output_of(global).object(&answer, &[]);
+    } else {
+        output::line(answer["message_id"].as_str().unwrap_or_default());
+        let when =
+            if running { "" } else { "; the bridge is stopped and sends it at its next start" };
+        output::say(&format!("the message is on disk{when}"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,10 +3,18 @@
 
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
-use crate::cli::{Done, look, output_of, past};
+use crate::cli::{Done, look, output, output_of, past};
 use crate::protocol::is_identifier;
+
+/// The members in the order in which a person needs them.
+const MEMBERS: [&str; 5] = ["message_id", "status", "reason", "attempts", "next_attempt_at"];
+
+/// The columns of the history.
+const STEPS: [&str; 6] = ["at", "event", "status", "reason", "attempts", "error"];
 
 /// Runs the command.
 pub async fn run(global: &Global, id: &str) -> Done {
@@ -14,7 +22,24 @@ pub async fn run(global: &Global, id: &str) -> Done {
         return Err(Failure::new(Code::Usage, format!("{id} cannot be the id of a message")));
     }
     let path = format!("/api/openclaw/messages/{id}");
-    let message = past::get(&look(global)?, &path, &[]).await?;
-    output_of(global).object(&message);
+    let mut message = past::get(&look(global)?, &path, &[]).await?;
+    let output = output_of(global);
+    if global.json {
+        output.object(&message, &[]);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut taken = |name: &str| message.as_object_mut().and_then(|it| it.remove(name));
+    let (payload, history) = (taken("payload"), taken("history"));
+    output.object(&message, &MEMBERS);
+    output::line("\n payload");
+    // Control characters are escaped in JSON.
+    let payload = serde_json::to_string_pretty(&payload.unwrap_or_default());
+    for text in payload.unwrap_or_default().lines() {
+        output::line(&format!("   {text}"));
+    }
+    output::line("");
+    let history: Vec<Value> =
+        history.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
+    output.list(&history, &STEPS);
     Ok(ExitCode::SUCCESS)
 }

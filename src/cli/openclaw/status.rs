@@ -1,37 +1,154 @@
 //! `loki openclaw status`: 0 when the bridge is connected, 1 when it is not, also when it is
-//! stopped.
+//! stopped: then its journal tells what waits and when it was connected last.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use storage::event::Event;
+use storage::fold::State;
+use storage::inspect::{AuditEntry, AuditFilter, Inspect};
+use storage::record::Kind;
 
+use crate::bridge::status::{LinkState, Owner, shown};
 use crate::cli::arguments::Global;
 use crate::cli::client::Client;
 use crate::cli::failure::{Code, Failure};
-use crate::cli::{Done, look, output, output_of};
+use crate::cli::{Done, look, output, output_of, past, store};
+use crate::clock::{Clock, rfc3339};
+use crate::config::BridgeConfig;
+use crate::server::model::{Agent, Task, decode};
+
+/// The members in the order in which a person needs them.
+const MEMBERS: [&str; 14] = [
+    "connected",
+    "running",
+    "agent_id",
+    "namespace",
+    "server",
+    "since",
+    "last_error",
+    "last_connected_at",
+    "transport",
+    "circuit",
+    "messages_pending",
+    "oldest_pending_seconds",
+    "messages",
+    "tasks",
+];
 
 /// Runs the command.
 pub async fn run(global: &Global) -> Done {
     let config = look(global)?;
-    let asked = async { Client::bridge(&config)?.get("/api/openclaw/status", &[]).await };
-    let status = match asked.await {
-        Ok(status) => status,
-        Err(Failure { code: Code::Unreachable, message, .. }) => {
-            output::say(&message);
-            if !global.json {
-                return Ok(Code::NotSo.into());
-            }
-            json!({
-                "connected": false,
-                "agent_id": config.openclaw.agent_id,
-                "namespace": config.openclaw.namespace,
-                "server": config.openclaw.endpoint,
-                "version": env!("CARGO_PKG_VERSION"),
-            })
-        }
-        Err(failure) => return Err(failure),
+    let status = match past::asked(&config, "/api/openclaw/status", &[]).await? {
+        Some(status) => status,
+        None => match Client::holder(&config)? {
+            Some(server) => return of_server(global, &server).await,
+            None => stopped(&config).await?,
+        },
     };
-    output_of(global).object(&status);
+    output_of(global).object(&status, &MEMBERS);
+    if let Some(count @ 1..) = status["messages"]["failed"].as_u64() {
+        let (list, again) = ("loki openclaw messages --status failed", "loki openclaw retry");
+        output::say(&format!("failed for good: {count}; see `{list}`, send again with `{again}`"));
+    }
     let connected = status["connected"] == json!(true);
     Ok(if connected { ExitCode::SUCCESS } else { Code::NotSo.into() })
+}
+
+/// The data directory belongs to a server, which is as good as connected when it is well.
+async fn of_server(global: &Global, server: &Client) -> Done {
+    let health = server.get("/health", &[]).await?;
+    output_of(global).object(&health, &["status", "ready"]);
+    let well = health["status"] == json!("ok");
+    Ok(if well { ExitCode::SUCCESS } else { Code::NotSo.into() })
+}
+
+async fn stopped(config: &BridgeConfig) -> Result<Value, Failure> {
+    let (inspect, state) = past::state(config).await?;
+    let unreadable = |error: &dyn std::fmt::Display| Failure::new(Code::Store, error.to_string());
+    let events = [Event::Connect, Event::Disconnect];
+    let read = tokio::task::spawn_blocking(move || {
+        let [connect, disconnect] = events.map(|event| newest(&inspect, event));
+        Ok::<_, storage::journal::ReadError>((connect?, disconnect?))
+    });
+    let read = read.await.map_err(|error| unreadable(&error))?;
+    let (connect, disconnect) = read.map_err(|error| unreadable(&error))?;
+    let status = told(config, &state, connect.as_ref(), disconnect.as_ref())?;
+    let (of_server, dir) = (store::is_of_server(&state.ledger), config.openclaw.data_dir.display());
+    let program = if of_server { "server" } else { "bridge" };
+    output::say(&format!("the {program} is stopped; this is what {dir} tells"));
+    Ok(if of_server { told_of_server(&state, &status) } else { status })
+}
+
+fn told(
+    config: &BridgeConfig,
+    state: &State,
+    connect: Option<&AuditEntry>,
+    disconnect: Option<&AuditEntry>,
+) -> Result<Value, Failure> {
+    let bridge = &config.openclaw;
+    let agent_id = store::agent_id(&bridge.data_dir, bridge.agent_id.as_deref(), false)?;
+    let owner = Owner {
+        agent_id: &agent_id,
+        namespace: &bridge.namespace,
+        server: bridge.endpoint.as_deref(),
+    };
+    // A bridge that was killed had no time to say that it is gone.
+    let (since, last_error) = match (connect, disconnect) {
+        (None, None) => (None, "it was never connected".to_owned()),
+        (connect, Some(end)) if connect.is_none_or(|begin| begin.entry < end.entry) => {
+            (Some(end.time), detail(end))
+        }
+        _ => (Some(state.time), "it was killed while it was connected".to_owned()),
+    };
+    let link = LinkState { since, last_error: Some(last_error), ..LinkState::default() };
+    let now = Clock::system().now();
+    let snapshot = shown(owner, &state.messages, &state.ledger, &link, now);
+    let mut status = serde_json::to_value(snapshot).unwrap_or_default();
+    status["running"] = false.into();
+    status["circuit"] = "stopped".into();
+    status["last_connected_at"] = connect.map(|entry| rfc3339(entry.time)).into();
+    Ok(status)
+}
+
+/// The same for the store of a server, which has agents and no link.
+fn told_of_server(state: &State, status: &Value) -> Value {
+    let (mut tasks, mut agents) = (BTreeMap::new(), BTreeMap::new());
+    for (_, entity) in state.ledger.scan(Kind::Task, "") {
+        if let Some(task) = decode::<Task>(&entity.value) {
+            *tasks.entry(task.status.as_str()).or_insert(0_u64) += 1;
+        }
+    }
+    for (_, entity) in state.ledger.scan(Kind::Agent, "") {
+        if let Some(agent) = decode::<Agent>(&entity.value) {
+            *agents.entry(agent.status.as_str()).or_insert(0_u64) += 1;
+        }
+    }
+    json!({
+        "connected": false,
+        "running": false,
+        "since": rfc3339(state.time),
+        "messages": status["messages"],
+        "messages_pending": status["messages_pending"],
+        "oldest_pending_seconds": status["oldest_pending_seconds"],
+        "tasks": tasks,
+        "agents": agents,
+        "version": status["version"],
+    })
+}
+
+/// The newest entry of an event.
+fn newest(
+    inspect: &Inspect,
+    event: Event,
+) -> Result<Option<AuditEntry>, storage::journal::ReadError> {
+    let events = vec![event.name().to_owned()];
+    let filter = AuditFilter { events, limit: 1, ..AuditFilter::default() };
+    Ok(inspect.audit(&filter)?.entries.into_iter().next())
+}
+
+fn detail(entry: &AuditEntry) -> String {
+    let details: Value = serde_json::from_str(&entry.record.details).unwrap_or_default();
+    details["detail"].as_str().unwrap_or("it was stopped").to_owned()
 }

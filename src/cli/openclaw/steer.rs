@@ -10,8 +10,8 @@ use crate::cli::{Done, look, output_of};
 
 /// Runs the command of this name.
 pub async fn run(global: &Global, command: &str) -> Done {
-    let bridge = Client::bridge(&look(global)?)?;
+    let bridge = Client::bridge(&look(global)?).await?;
     let answer = bridge.post(&format!("/api/openclaw/{command}"), &json!({})).await?;
-    output_of(global).object(&answer);
+    output_of(global).object(&answer, &[]);
     Ok(ExitCode::SUCCESS)
 }

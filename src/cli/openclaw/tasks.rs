@@ -1,17 +1,66 @@
-//! `loki openclaw tasks`: the tasks of the running bridge.
+//! `loki openclaw tasks`: the tasks of the bridge, running or not, or of the server whose data
+//! directory this is.
 
 use std::process::ExitCode;
 
+use serde_json::Value;
+use storage::record::Kind;
+
+use crate::bridge::task;
 use crate::cli::arguments::Global;
 use crate::cli::client::Client;
-use crate::cli::{Done, look, output_of};
+use crate::cli::failure::Failure;
+use crate::cli::{Done, look, output_of, past, store};
+use crate::config::BridgeConfig;
+use crate::server::model::{Task, decode};
+use crate::server::view;
+
+/// Tasks that the server is asked for at once.
+const PAGE: &str = "1000";
 
 /// Runs the command.
 pub async fn run(global: &Global) -> Done {
-    let bridge = Client::bridge(&look(global)?)?;
-    let answer = bridge.get("/api/openclaw/tasks", &[]).await?;
-    let tasks = answer["tasks"].as_array().cloned().unwrap_or_default();
-    let columns = ["task_id", "origin", "type", "status", "attempt", "agent", "description"];
-    output_of(global).list(&tasks, &columns);
+    let config = look(global)?;
+    let tasks = match past::asked(&config, "/api/openclaw/tasks", &[]).await? {
+        Some(answer) => list(&answer),
+        None => match Client::holder(&config)? {
+            Some(server) => of_server(&server).await?,
+            None => stopped(&config).await?,
+        },
+    };
+    let of_server = tasks.first().is_some_and(|task| task.get("task_type").is_some());
+    let columns: &[&str] = if of_server {
+        &["task_id", "task_type", "status", "attempt", "agent_id", "description"]
+    } else {
+        &["task_id", "origin", "type", "status", "attempt", "agent", "description"]
+    };
+    output_of(global).list(&tasks, columns);
     Ok(ExitCode::SUCCESS)
+}
+
+fn list(answer: &Value) -> Vec<Value> {
+    answer["tasks"].as_array().cloned().unwrap_or_default()
+}
+
+async fn of_server(server: &Client) -> Result<Vec<Value>, Failure> {
+    let mut tasks = Vec::new();
+    let mut query = vec![("limit", PAGE.to_owned())];
+    loop {
+        let answer = server.get("/tasks", &query).await?;
+        tasks.extend(list(&answer));
+        let Some(next) = answer["next"].as_str() else { return Ok(tasks) };
+        query.truncate(1);
+        query.push(("after", next.to_owned()));
+    }
+}
+
+async fn stopped(config: &BridgeConfig) -> Result<Vec<Value>, Failure> {
+    let (_, state) = past::state(config).await?;
+    if store::is_of_server(&state.ledger) {
+        let entities = state.ledger.scan(Kind::Task, "");
+        let tasks = entities.filter_map(|(_, entity)| decode::<Task>(&entity.value));
+        return Ok(tasks.map(|task| view::task(&task)).collect());
+    }
+    let tasks = task::list(&state.ledger, &config.openclaw.namespace);
+    Ok(tasks.iter().filter_map(|task| serde_json::to_value(task).ok()).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use storage::journal::{AppendError, Appended, Entry, Head, Position, ReadLog};
+use storage::journal::{AppendError, Appended, Entry, Head, Position, ReadLog, Syncing};
 
 use super::*;
 
@@ -21,8 +21,16 @@ impl Log for Disk {
         self.log.append(time, entries)
     }
 
-    fn sync(&mut self) -> Result<Position, AppendError> {
-        self.log.sync()
+    fn begin_sync(&mut self) -> Box<dyn Syncing> {
+        self.log.begin_sync()
+    }
+
+    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError> {
+        self.log.finish_sync(done)
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.log.next_sequence()
     }
 
     fn appended(&self) -> Head {
@@ -246,6 +254,7 @@ async fn an_offer_that_is_refused_for_good_goes_back_to_nobody() {
     let error = json!({"code": "forbidden", "retryable": false});
     world.ok("b", "nack", json!({"message_id": offer, "error": error})).await;
     assert!(world.letters("b").is_empty() && world.letters("a").is_empty());
+    assert_eq!(world.core.store.messages(|messages| messages.live_len()), 0);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use storage::store::Store;
 use crate::clock::Clock;
 use crate::protocol::{Envelope, Fields, MessageType, parse_frame_within};
 use crate::server::{Rules, Running, Server, ServerSettings};
-use crate::transport::connect::Carrier;
+use crate::transport::connect::{Carrier, Way};
 use crate::transport::{Socket, TransportSettings, Wire, connect};
 
 pub(super) struct Web {
@@ -69,7 +69,9 @@ impl Web {
         let register = Envelope::compose(MessageType::Register, fields, &payload).unwrap();
         let timeout = std::time::Duration::from_secs(5);
         let endpoint = self.running.url();
-        let settings = TransportSettings { endpoint, token: None, timeout };
+        let clock = Clock::system();
+        let way = Way::default();
+        let settings = TransportSettings { endpoint, token: None, timeout, clock, way };
         match connect(&settings, &register).await.unwrap().carrier {
             Carrier::WebSocket(socket) => socket,
             Carrier::Http(_) => panic!("no websocket"),

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, CheckpointError, Loaded, Writer};
 use crate::database::{Report, apply};
 use crate::event::Event;
 use crate::fold::State;
@@ -17,36 +17,78 @@ use crate::transaction::{Act, Change, Transaction};
 /// The actor of what the store does by itself.
 const ACTOR: &str = "store";
 
-/// The state from the newest checkpoint and the frames after it.
-pub(super) fn fold(folder: &Path, reader: &Reader, recovery: Recovery) -> (State, Report) {
+/// The state from the newest checkpoint that fits, and the frames after it.
+pub(super) fn fold(folder: &Path, reader: &Reader, recovery: Recovery) -> (State, Writer, Report) {
     let identity = reader.identity();
-    let (found, errors) = checkpoint::newest(folder, identity.key, |stamp, sequence| {
-        let same = |frame: crate::journal::Frame| frame.hash == stamp.hash;
-        stamp.journal == identity.journal && reader.frame(sequence).is_ok_and(same)
-    });
-    let checkpoint = found.as_ref().map(|state| state.sequence);
-    let mut state = found.unwrap_or_else(|| State::new(identity.key));
-    let (mut replayed, mut unreadable) = (0, Vec::new());
-    for frame in reader.frames(state.sequence + 1) {
-        match frame {
-            Ok(frame) => {
-                apply(&mut state, &frame);
-                replayed += 1;
-            }
-            Err(error) => unreadable.push(error.to_string()),
-        }
-    }
-    let interrupted = state.messages.iter().filter(|live| live.status == Status::Sending).count();
-    let report = Report {
+    let mut report = Report {
         recovery,
-        checkpoint,
-        checkpoint_errors: errors.iter().map(ToString::to_string).collect(),
-        replayed,
-        unreadable,
-        interrupted,
+        checkpoint: None,
+        checkpoint_errors: Vec::new(),
+        replayed: 0,
+        unreadable: Vec::new(),
+        interrupted: 0,
         rebuild: None,
     };
-    (state, report)
+    let mut found = None;
+    for path in checkpoint::candidates(folder) {
+        match from_checkpoint(&path, folder, reader, &mut report) {
+            Ok(state) => {
+                found = Some(state);
+                break;
+            }
+            Err(error) => report.checkpoint_errors.push(error.to_string()),
+        }
+    }
+    let (state, writer) = found.unwrap_or_else(|| {
+        let mut state = State::new(identity.key);
+        (report.replayed, report.unreadable) = (0, Vec::new());
+        for frame in reader.frames(1) {
+            match frame {
+                Ok(frame) => {
+                    apply(&mut state, &frame);
+                    report.replayed += 1;
+                }
+                Err(error) => report.unreadable.push(error.to_string()),
+            }
+        }
+        (state, Writer::begin(folder, identity.journal))
+    });
+    let sending = |live: &&Live| live.status == Status::Sending;
+    report.interrupted = state.messages.iter().filter(sending).count();
+    (state, writer, report)
+}
+
+fn from_checkpoint(
+    path: &Path,
+    folder: &Path,
+    reader: &Reader,
+    report: &mut Report,
+) -> Result<(State, Writer), CheckpointError> {
+    let identity = reader.identity();
+    let mut loaded = Loaded::read(path, identity.key)?;
+    let stamp = loaded.stamp();
+    let is_here = |(sequence, hash): (u64, [u8; 32])| {
+        reader.frame(sequence).is_ok_and(|frame| frame.hash == hash)
+    };
+    if stamp.journal != identity.journal || !is_here(stamp.first) || !is_here(stamp.last) {
+        let what = "it is of another journal or another history".to_owned();
+        return Err(CheckpointError::Damaged { path: path.into(), what });
+    }
+    (report.replayed, report.unreadable) = (0, Vec::new());
+    for frame in reader.frames(stamp.first.0 + 1) {
+        match frame {
+            Ok(frame) => {
+                for (entry, record, body) in crate::view::records(&frame) {
+                    loaded.apply(entry, frame.time, &record, body);
+                }
+                loaded.end_frame(frame.position.sequence)?;
+                report.replayed += 1;
+            }
+            Err(error) => report.unreadable.push(error.to_string()),
+        }
+    }
+    report.checkpoint = Some(stamp.first.0);
+    loaded.finish(folder)
 }
 
 /// The first frame of this start: what was found, and that what was being sent waits again.
@@ -69,6 +111,21 @@ pub(super) fn record(store: &Store, report: &Report) -> Result<(), CommitError> 
         Ok(())
     });
     done.wait().map(|_| ())
+}
+
+/// Writes into the audit log that the rows are rebuilt because they disagree with the journal.
+pub(super) fn disagree(store: &Store) -> Box<dyn Fn(&str) + Send> {
+    let store = store.clone();
+    Box::new(move |why| {
+        let details = format!(r#"{{"reason":{}}}"#, quote(why));
+        let done = store.commit(move |transaction| -> Result<(), std::convert::Infallible> {
+            let act = Act::new(Event::StoreRebuild, ACTOR, "", "messages").level(Level::Error);
+            transaction.note(act.details(details));
+            Ok(())
+        });
+        // The rows are rebuilt all the same when the store stops just now.
+        let _ = done.wait();
+    })
 }
 
 fn notes(transaction: &mut Transaction<'_>, report: &Report) {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::journal::{AppendError, Appended, Entry, FileLog, Head, Log, Position, ReadLog, Reader};
+use crate::journal::{
+    AppendError, Appended, Ended, Entry, FileLog, Head, Log, Position, ReadLog, Reader, Syncing,
+};
 
 /// A handle of the writer.
 #[derive(Clone)]
@@ -31,8 +33,20 @@ impl Log for SharedLog {
         self.log.lock().as_mut().ok_or(AppendError::Stopped)?.append(time, entries)
     }
 
-    fn sync(&mut self) -> Result<Position, AppendError> {
-        self.log.lock().as_mut().ok_or(AppendError::Stopped)?.sync()
+    fn begin_sync(&mut self) -> Box<dyn Syncing> {
+        match self.log.lock().as_mut() {
+            Some(log) => log.begin_sync(),
+            None => Box::new(Ended),
+        }
+    }
+
+    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError> {
+        self.log.lock().as_mut().ok_or(AppendError::Stopped)?.finish_sync(done)
+    }
+
+    fn next_sequence(&self) -> u64 {
+        let head = || self.reader.head().position.sequence + 1;
+        self.log.lock().as_ref().map_or_else(head, Log::next_sequence)
     }
 
     fn appended(&self) -> Head {

@@ -15,7 +15,7 @@ use super::segment::{
 use super::sync::{SyncPoint, Syncer};
 use super::{
     AppendError, Appended, Entry, FRAME_BYTES_MAX, Head, Identity, IndexFn, IndexKeys, Log,
-    OpenError, Position, ReadLog, Reader, Recovery, chain,
+    OpenError, Position, ReadLog, Reader, Recovery, Syncing, chain,
 };
 use parking_lot::Mutex;
 use std::fs::{self, File};
@@ -74,8 +74,7 @@ pub struct FileLog {
 }
 
 /// A sync that was begun: it waits for the disk without holding the journal.
-#[must_use = "what was appended is durable only after the sync ran"]
-pub struct SyncTicket {
+struct SyncTicket {
     file: Arc<File>,
     path: PathBuf,
     gate: Arc<Mutex<bool>>,
@@ -84,15 +83,13 @@ pub struct SyncTicket {
     needed: bool,
 }
 
-impl SyncTicket {
-    /// Syncs; the result goes to [`FileLog::finish_sync`].
-    ///
-    /// # Errors
-    /// Final: nothing is known of what was written since the last success.
-    pub fn run(self) -> Result<Head, AppendError> {
+impl Syncing for SyncTicket {
+    fn run(self: Box<Self>) -> Result<Head, AppendError> {
         self.run_as(SyncPoint::Commit)
     }
+}
 
+impl SyncTicket {
     fn run_as(self, guarantee: SyncPoint) -> Result<Head, AppendError> {
         let mut failed = self.gate.lock();
         if *failed {
@@ -209,7 +206,7 @@ impl FileLog {
         self.sync()?;
         self.helper.finish();
         let path = self.active.segment.path.clone();
-        seal(&self.active.segment, FLAG_CLEAN, &self.syncer, SyncPoint::CleanStop)
+        seal(&self.active.segment, FLAG_CLEAN, &self.syncer)
             .map_err(|source| AppendError::Sync { path, source })?;
         Ok(self.head)
     }
@@ -218,9 +215,7 @@ impl FileLog {
         self.head.position.epoch
     }
 
-    /// Begins a sync of everything appended so far. `SyncTicket::run` waits for the disk on any
-    /// thread while more is appended here (JOURNAL rule 3); [`FileLog::finish_sync`] publishes.
-    pub fn begin_sync(&self) -> SyncTicket {
+    fn ticket(&self) -> SyncTicket {
         SyncTicket {
             file: Arc::clone(&self.active.file),
             path: self.active.segment.path.clone(),
@@ -231,25 +226,9 @@ impl FileLog {
         }
     }
 
-    /// Makes visible what a ticket made durable, and says through where.
-    ///
-    /// # Errors
-    /// That of the sync; it is final.
-    pub fn finish_sync(
-        &mut self,
-        done: Result<Head, AppendError>,
-    ) -> Result<Position, AppendError> {
-        let through = done.inspect_err(|_| self.stopped = true)?;
-        if self.stopped {
-            return Err(AppendError::Stopped);
-        }
-        self.publish(through);
-        Ok(through.position)
-    }
-
     /// Makes what is pending durable, then visible.
     fn commit(&mut self, guarantee: SyncPoint) -> Result<(), AppendError> {
-        let done = self.begin_sync().run_as(guarantee);
+        let done = self.ticket().run_as(guarantee);
         self.finish_sync(done).map(|_| ())
     }
 
@@ -358,12 +337,21 @@ impl Log for FileLog {
         Ok(Appended { position, hash, bodies })
     }
 
-    fn sync(&mut self) -> Result<Position, AppendError> {
+    fn begin_sync(&mut self) -> Box<dyn Syncing> {
+        Box::new(self.ticket())
+    }
+
+    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError> {
+        let through = done.inspect_err(|_| self.stopped = true)?;
         if self.stopped {
             return Err(AppendError::Stopped);
         }
-        let done = self.begin_sync().run();
-        self.finish_sync(done)
+        self.publish(through);
+        Ok(through.position)
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.next_sequence
     }
 
     fn appended(&self) -> Head {

@@ -5,11 +5,10 @@
 use super::catalog::{Sealed, Segment, State};
 use super::files::{Spare, make_spare};
 use super::footer;
-use super::segment::Tail;
+use super::segment::{FLAG_CLEAN, Tail};
 use super::sync::{SyncPoint, Syncer};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -160,7 +159,7 @@ fn run((desk, bell): &(Mutex<Desk>, Condvar), setting: &Setting) {
                 bell.notify_all();
             }
             Job::Seal(segment) => {
-                if let Err(error) = seal(&segment, 0, &setting.syncer, SyncPoint::Seal) {
+                if let Err(error) = seal(&segment, 0, &setting.syncer) {
                     let path = segment.path.display();
                     tracing::warn!(%path, %error, "segment is not sealed; the next start will");
                 }
@@ -189,29 +188,26 @@ fn next_job(desk: &Mutex<Desk>, bell: &Condvar) -> Option<Job> {
     }
 }
 
-/// Writes the footer and tail of a segment that nobody appends to, and cuts the zeros off.
-pub(super) fn seal(
-    segment: &Segment,
-    flags: u32,
-    syncer: &Syncer,
-    guarantee: SyncPoint,
-) -> io::Result<()> {
+/// Writes the footer and then the tail of a segment that nobody appends to, and cuts the zeros
+/// off. The footer is on the disk before the tail is written, so that a tail without a whole
+/// footer is damage and not a power cut. A tail that is lost is written by the next start.
+pub(super) fn seal(segment: &Segment, flags: u32, syncer: &Syncer) -> io::Result<()> {
     let (file, footer, end, bytes) = {
         let state = segment.state.read();
         let State::Open(file, index) = &*state else { return Ok(()) };
-        let (footer, mut bytes) = footer::encode(&segment.header, index);
-        let (footer_offset, next_sequence) = (index.end, footer.next_sequence);
-        bytes.extend_from_slice(&Tail { flags, footer_offset, next_sequence }.encode());
-        (Arc::clone(file), footer, footer_offset, bytes)
+        let (footer, bytes) = footer::encode(&segment.header, index);
+        (Arc::clone(file), footer, index.end, bytes)
     };
-    write_footer(&file, end, &bytes)?;
-    syncer.data(&file, guarantee)?;
+    let tail = Tail { flags, footer_offset: end, next_sequence: footer.next_sequence }.encode();
+    let tail_at = end + bytes.len() as u64;
+    file.write_all_at(&bytes, end)?;
+    file.set_len(tail_at + tail.len() as u64)?;
+    syncer.data(&file, SyncPoint::Seal)?;
+    file.write_all_at(&tail, tail_at)?;
+    if flags & FLAG_CLEAN != 0 {
+        syncer.data(&file, SyncPoint::CleanStop)?;
+    }
     let sealed = Sealed { footer, footer_offset: end };
     *segment.state.write() = State::Sealed(Arc::new(sealed));
     Ok(())
-}
-
-fn write_footer(file: &File, end: u64, bytes: &[u8]) -> io::Result<()> {
-    file.write_all_at(bytes, end)?;
-    file.set_len(end + bytes.len() as u64)
 }

@@ -3,8 +3,8 @@
 
 use super::codec::narrow;
 use super::{
-    AppendError, Appended, BodyRef, Entry, EntryRef, FRAME_BYTES_MAX, Frame, FrameEntry, Head,
-    Identity, IndexKeys, Log, Position, ReadError, ReadLog, chain, frame,
+    AppendError, Appended, BodyRef, Damage, Entry, EntryRef, FRAME_BYTES_MAX, Frame, FrameEntry,
+    Head, Identity, IndexKeys, Log, Position, ReadError, ReadLog, Syncing, chain, frame,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -130,13 +130,24 @@ impl Log for MemoryLog {
         }
     }
 
-    fn sync(&mut self) -> Result<Position, AppendError> {
+    fn begin_sync(&mut self) -> Box<dyn Syncing> {
+        Box::new(Through(self.appended()))
+    }
+
+    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError> {
+        let through = done?.position.sequence;
         let mut shared = self.shared.lock();
         if shared.epoch != self.epoch {
             return Err(AppendError::Fenced { epoch: self.epoch });
         }
-        shared.durable = shared.frames.len();
+        let frames = &shared.frames;
+        let durable = frames.partition_point(|one| one.frame.position.sequence <= through);
+        shared.durable = shared.durable.max(durable);
         Ok(shared.head(shared.durable).position)
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.appended().position.sequence + 1
     }
 
     fn appended(&self) -> Head {
@@ -146,6 +157,15 @@ impl Log for MemoryLog {
 
     fn reader(&self) -> Arc<dyn ReadLog> {
         Arc::new(self.reader())
+    }
+}
+
+/// Memory has no disk to wait for.
+struct Through(Head);
+
+impl Syncing for Through {
+    fn run(self: Box<Self>) -> Result<Head, AppendError> {
+        Ok(self.0)
     }
 }
 
@@ -187,6 +207,10 @@ impl ReadLog for MemoryReader {
         Box::new(frames.into_iter().map(Ok))
     }
 
+    fn damage(&self) -> Result<Vec<Damage>, ReadError> {
+        Ok(Vec::new())
+    }
+
     fn body(&self, body: &BodyRef) -> Result<Vec<u8>, ReadError> {
         let sequence = body.sequence;
         let shared = self.shared.lock();
@@ -201,6 +225,17 @@ impl ReadLog for MemoryReader {
 
     fn find(&self, id: u128) -> Result<Vec<EntryRef>, ReadError> {
         Ok(self.entries(|keys| keys.id == Some(id)))
+    }
+
+    fn find_since(&self, id: u128, _time: u64) -> Result<Vec<EntryRef>, ReadError> {
+        self.find(id)
+    }
+
+    fn frame(&self, sequence: u64) -> Result<Frame, ReadError> {
+        let mut frames = self.frames(sequence);
+        let found = frames.next().and_then(Result::ok);
+        let found = found.filter(|frame| frame.position.sequence == sequence);
+        found.ok_or(ReadError::NoFrame { sequence })
     }
 
     fn by_event(

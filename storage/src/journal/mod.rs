@@ -57,6 +57,12 @@ pub trait ReadLog: Send + Sync {
     /// read is an error, after which the iterator goes on with the next.
     fn frames(&self, from: u64) -> Box<dyn Iterator<Item = Result<Frame, ReadError>> + Send + '_>;
 
+    /// What is known to be damaged or missing.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    fn damage(&self) -> Result<Vec<Damage>, ReadError>;
+
     /// The bytes of a body. They are not checked here: the caller has their digest.
     ///
     /// # Errors
@@ -68,6 +74,18 @@ pub trait ReadLog: Send + Sync {
     /// # Errors
     /// When a segment cannot be read.
     fn find(&self, id: u128) -> Result<Vec<EntryRef>, ReadError>;
+
+    /// The same, but what was recorded before `time` may be missing.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    fn find_since(&self, id: u128, time: u64) -> Result<Vec<EntryRef>, ReadError>;
+
+    /// One frame.
+    ///
+    /// # Errors
+    /// When it is not in the journal or is damaged.
+    fn frame(&self, sequence: u64) -> Result<Frame, ReadError>;
 
     /// The newest entries of some events, newest first; with `before` only older ones, so that
     /// the last of a page leads to the next page.
@@ -82,6 +100,15 @@ pub trait ReadLog: Send + Sync {
     ) -> Result<Vec<EntryRef>, ReadError>;
 }
 
+/// A sync under way.
+pub trait Syncing: Send {
+    /// Waits for the disk; the result goes to [`Log::finish_sync`].
+    ///
+    /// # Errors
+    /// Final: nothing is known of what was written since the last success.
+    fn run(self: Box<Self>) -> Result<Head, AppendError>;
+}
+
 /// Appending to a journal: a local directory now, a shared log later (JOURNAL rule 27).
 pub trait Log: Send {
     /// Writes one frame, all of it or nothing. It is not durable before [`Log::sync`] returns.
@@ -90,15 +117,66 @@ pub trait Log: Send {
     /// Refused, or final: see [`AppendError::is_final`].
     fn append(&mut self, time: u64, entries: &[Entry<'_>]) -> Result<Appended, AppendError>;
 
+    /// Begins a sync of everything appended so far. It waits for the disk on any thread, and more
+    /// may be appended meanwhile (JOURNAL rule 3); [`Log::finish_sync`] takes its result.
+    fn begin_sync(&mut self) -> Box<dyn Syncing>;
+
+    /// Makes visible what a sync made durable, and says through where.
+    ///
+    /// # Errors
+    /// That of the sync; it is final (JOURNAL rule 4).
+    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError>;
+
     /// Makes everything appended durable and visible, and says through where.
     ///
     /// # Errors
     /// Final (JOURNAL rule 4).
-    fn sync(&mut self) -> Result<Position, AppendError>;
+    fn sync(&mut self) -> Result<Position, AppendError> {
+        let done = self.begin_sync().run();
+        self.finish_sync(done)
+    }
+
+    /// The sequence that the next frame gets.
+    fn next_sequence(&self) -> u64;
 
     /// The newest frame appended, durable or not; only the committer may act on it.
     fn appended(&self) -> Head;
 
     /// A handle for reading, for any thread.
     fn reader(&self) -> Arc<dyn ReadLog>;
+}
+
+/// A log that was given back to its owner: it takes nothing.
+pub(crate) struct Ended;
+
+impl Log for Ended {
+    fn append(&mut self, _: u64, _: &[Entry<'_>]) -> Result<Appended, AppendError> {
+        Err(AppendError::Stopped)
+    }
+
+    fn begin_sync(&mut self) -> Box<dyn Syncing> {
+        Box::new(Self)
+    }
+
+    fn finish_sync(&mut self, _: Result<Head, AppendError>) -> Result<Position, AppendError> {
+        Err(AppendError::Stopped)
+    }
+
+    fn next_sequence(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn appended(&self) -> Head {
+        Head { position: Position::default(), hash: [0; 32] }
+    }
+
+    fn reader(&self) -> Arc<dyn ReadLog> {
+        Arc::new(MemoryLog::new(Identity { journal: [0; 16], key: [0; 16] }).reader())
+    }
+}
+
+impl Syncing for Ended {
+    fn run(self: Box<Self>) -> Result<Head, AppendError> {
+        Err(AppendError::Stopped)
+    }
 }

@@ -117,6 +117,10 @@ impl Look {
         };
         let salvaged = salvage(&loaded, &bytes, self.identity, u64::MAX);
         let Ok(Some(header)) = salvaged else {
+            if loaded.tail.is_none() && salvaged.is_ok() {
+                // It was just begun. Frames that it had are missed where the next one begins.
+                return Ok(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1));
+            }
             self.note(loaded.path, DamageReason::Header, (1, 0));
             return Ok(0);
         };

@@ -100,6 +100,20 @@ impl Reader {
         Ok(found)
     }
 
+    /// The entries about an id, see [`ReadLog::find_since`].
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    pub fn find_since(&self, id: u128, time: u64) -> Result<Vec<EntryRef>, ReadError> {
+        let mut found = Vec::new();
+        for segment in self.catalog.all() {
+            if segment.times().1 >= time {
+                found.extend(self.catalog.find(&segment, id)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// The newest entries of some events; see [`ReadLog::by_event`].
     ///
     /// # Errors
@@ -150,12 +164,24 @@ impl ReadLog for Reader {
         Box::new(self.frames(from))
     }
 
+    fn damage(&self) -> Result<Vec<Damage>, ReadError> {
+        self.damage()
+    }
+
     fn body(&self, body: &BodyRef) -> Result<Vec<u8>, ReadError> {
         self.body(body)
     }
 
     fn find(&self, id: u128) -> Result<Vec<EntryRef>, ReadError> {
         self.find(id)
+    }
+
+    fn find_since(&self, id: u128, time: u64) -> Result<Vec<EntryRef>, ReadError> {
+        self.find_since(id, time)
+    }
+
+    fn frame(&self, sequence: u64) -> Result<Frame, ReadError> {
+        self.frame(sequence)
     }
 
     fn by_event(

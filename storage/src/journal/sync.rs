@@ -1,4 +1,4 @@
-//! The one place where the journal forces bytes to the disk, each call named by its guarantee.
+//! The one place where the store forces bytes to the disk, each call named by its guarantee.
 //!
 //! It decides nothing about when to sync and never repeats a failed one (JOURNAL rule 4).
 
@@ -39,10 +39,44 @@ pub enum SyncPoint {
     Removed,
     /// The journal's own directory outlives a power cut.
     Directory,
+    /// A manifest names only chunks that are on the disk.
+    CheckpointChunks,
+    /// A checkpoint under its final name is whole.
+    Checkpoint,
+    /// A checkpoint keeps its name before an older one is removed.
+    CheckpointName,
+    /// Rows are on the disk before the word that they can be trusted.
+    Rows,
+    /// That word, and with it the rows of a clean stop, are on the disk.
+    RowsTrusted,
+}
+
+impl SyncPoint {
+    /// Every point.
+    pub const ALL: [Self; 18] = [
+        Self::Commit,
+        Self::Rotate,
+        Self::SpareBlocks,
+        Self::SpareName,
+        Self::Seal,
+        Self::CleanStop,
+        Self::Recovered,
+        Self::RecoveredName,
+        Self::Quarantine,
+        Self::QuarantineName,
+        Self::Epoch,
+        Self::Removed,
+        Self::Directory,
+        Self::CheckpointChunks,
+        Self::Checkpoint,
+        Self::CheckpointName,
+        Self::Rows,
+        Self::RowsTrusted,
+    ];
 }
 
 /// How many points there are.
-const POINTS: usize = SyncPoint::Directory as usize + 1;
+const POINTS: usize = SyncPoint::ALL.len();
 
 /// What a test makes of one sync point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +106,14 @@ impl Syncer {
     /// The disk's error; it is final.
     pub fn data(&self, file: &File, guarantee: SyncPoint) -> io::Result<()> {
         self.run(guarantee, || file.sync_data())
+    }
+
+    /// The same, with everything that is known of the file: `fsync`.
+    ///
+    /// # Errors
+    /// The disk's error.
+    pub fn all(&self, file: &File, guarantee: SyncPoint) -> io::Result<()> {
+        self.run(guarantee, || file.sync_all())
     }
 
     /// Forces the names in a directory to the disk.

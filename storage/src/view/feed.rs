@@ -157,6 +157,13 @@ impl Feed {
         self.changed.notify_all();
     }
 
+    /// Everything is to be read from the journal again; lists are not complete meanwhile.
+    pub(crate) fn behind(&self) {
+        let mut inner = self.inner.lock();
+        (inner.frames, inner.bytes) = Default::default();
+        (inner.applied, inner.catching_up) = (0, true);
+    }
+
     /// The worker is to end now, whatever it does.
     pub(crate) fn aborted(&self) -> bool {
         self.inner.lock().stop == Some(false)
@@ -205,7 +212,7 @@ fn cost(fact: &Fact) -> usize {
         Fact::Change(change) => ENTRY_BYTES + change.error.len(),
         Fact::Put(write) => ENTRY_BYTES + write.value.as_ref().map_or(0, |value| value.len()),
         Fact::Accept(head) => 2 * ENTRY_BYTES + head.message_id.len(),
-        Fact::Note | Fact::Forget(_) => ENTRY_BYTES,
+        Fact::Note | Fact::Forget(_) | Fact::Evict(_) => ENTRY_BYTES,
     }
 }
 

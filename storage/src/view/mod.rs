@@ -11,12 +11,13 @@ mod tree;
 mod worker;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::journal::ReadLog;
+use crate::journal::{ReadLog, Syncer};
+use crate::messages::Counts;
 use crate::record::{EntryId, Status};
 use crate::store::Published;
 use feed::Feed;
@@ -88,6 +89,18 @@ pub(crate) struct Shared {
     pub(crate) tree: RwLock<Result<Tree, ViewError>>,
     pub(crate) overlay: RwLock<Overlay>,
     pub(crate) feed: Feed,
+    /// Told after each write of rows.
+    pub(crate) progress: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// What the fold says of the messages, for the rows to be compared with (JOURNAL rule 15).
+pub struct Audit {
+    /// The frame of the counts.
+    pub sequence: u64,
+    /// How many messages stand where.
+    pub counts: Counts,
+    /// Told when the rows disagree, with the reason; they are then rebuilt.
+    pub disagree: Box<dyn Fn(&str) + Send>,
 }
 
 /// The view; clones share it.
@@ -106,21 +119,28 @@ impl View {
     pub fn start(
         path: &Path,
         reader: Arc<dyn ReadLog>,
+        audit: Audit,
+        syncer: Arc<Syncer>,
     ) -> Result<(Self, Option<String>), ViewError> {
         let boot = boot_id();
-        let (tree, applied, rebuild) = open(path, &*reader, &boot)?;
+        let (tree, mut applied, rebuild) = open(path, &*reader, &boot)?;
         let published = reader.head().position.sequence;
         let tail = worker::short_tail(&*reader, applied.sequence, published);
-        let catching_up = tail.is_none() && applied.sequence < published;
+        if let Some((overlay, head)) = tail.and_then(|tail| tail.head.map(|head| (tail, head))) {
+            (applied.sequence, applied.hash) = head;
+            tree.write(&overlay.pending, &applied)?;
+        }
+        let catching_up = applied.sequence < published;
         let shared = Arc::new(Shared {
             tree: RwLock::new(Ok(tree.clone())),
-            overlay: RwLock::new(tail.unwrap_or_default()),
+            overlay: RwLock::default(),
             feed: Feed::new(applied.sequence, published, catching_up),
+            progress: OnceLock::new(),
         });
-        let worker = Worker { shared: Arc::clone(&shared), tree, reader, applied };
+        let worker = Worker { shared: Arc::clone(&shared), tree, reader, applied, syncer };
         let thread = std::thread::Builder::new()
             .name("view".into())
-            .spawn(move || worker.run())
+            .spawn(move || worker.run(&audit))
             .map_err(|source| ViewError::io(path, source))?;
         let thread = Arc::new(Mutex::new(Some(thread)));
         Ok((Self { shared, thread }, rebuild))
@@ -138,6 +158,11 @@ impl View {
     /// How far the view is behind; above the bound whoever admits messages slows down.
     pub fn lag(&self) -> Lag {
         self.shared.feed.lag()
+    }
+
+    /// Calls `told` after each write of rows; there is one such call.
+    pub fn on_progress(&self, told: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.shared.progress.set(told);
     }
 
     /// The messages that a filter asks for, the newest first, with everything that is published.

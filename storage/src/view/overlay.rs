@@ -47,7 +47,7 @@ impl Overlay {
                 self.pending.insert(entry, Patch::Row(Box::new(row)));
             }
             Fact::Change(change) => self.change(change),
-            Fact::Note | Fact::Put(_) | Fact::Forget(_) => {}
+            Fact::Note | Fact::Put(_) | Fact::Forget(_) | Fact::Evict(_) => {}
         }
     }
 

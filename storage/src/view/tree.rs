@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::codec::{self, CodecError};
+use crate::journal::{SyncPoint, Syncer};
+use crate::messages::Counts;
 use crate::record::{EntryId, Status};
 use crate::view::ViewError;
 use crate::view::overlay::{Patch, Patches};
@@ -20,8 +23,29 @@ const CACHE_BYTES: u64 = 32 << 20;
 /// One sled tree and where it lies.
 #[derive(Clone)]
 pub(crate) struct Tree {
-    db: sled::Db,
+    db: Arc<Handle>,
     path: PathBuf,
+}
+
+/// The last handle of sled. When that is dropped and the disk refuses, sled panics, or waits for
+/// ever for a write that will not come. By then the rows are of no use, and the journal has
+/// everything: so it is dropped where nobody waits for it, see [`wait_released`].
+struct Handle(Option<sled::Db>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let gone = move || drop(catch_unwind(AssertUnwindSafe(|| drop(db))));
+        if let Err(error) = std::thread::Builder::new().name("sled-drop".into()).spawn(gone) {
+            tracing::warn!(error.text = %error, "no thread to let go of the message view");
+        }
+    }
+}
+
+impl Tree {
+    fn db(&self) -> Result<&sled::Db, ViewError> {
+        self.db.0.as_ref().ok_or(ViewError::Closed)
+    }
 }
 
 impl Tree {
@@ -35,7 +59,8 @@ impl Tree {
         // sled panics on some damage instead of returning an error.
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let db = opened.map_err(|_| ViewError::Panicked { path: path.into() })?;
-        Ok(Self { db: db.map_err(|error| ViewError::sled(path, &error))?, path: path.into() })
+        let db = db.map_err(|error| ViewError::sled(path, &error))?;
+        Ok(Self { db: Arc::new(Handle(Some(db))), path: path.into() })
     }
 
     /// Removes everything and begins anew.
@@ -48,13 +73,13 @@ impl Tree {
 
     /// How far the rows go; `None` when that is not written or cannot be read.
     pub(crate) fn applied(&self) -> Option<Applied> {
-        let value = self.db.get(APPLIED_KEY).ok()??;
+        let value = self.db().ok()?.get(APPLIED_KEY).ok()??;
         codec::decode(&value).ok()
     }
 
     /// Nothing was ever written here.
     pub(crate) fn is_new(&self) -> bool {
-        self.db.is_empty()
+        self.db().is_ok_and(|db| db.is_empty())
     }
 
     /// The row of an entry.
@@ -66,7 +91,7 @@ impl Tree {
     /// The block that has an entry, or would have it.
     fn block_of(&self, entry: EntryId) -> Result<Option<(EntryId, Vec<Row>)>, ViewError> {
         let last = with_entry(ROWS, entry);
-        let found = self.db.range(ROWS.to_vec()..=last).next_back().transpose();
+        let found = self.db()?.range(ROWS.to_vec()..=last).next_back().transpose();
         let Some((key, value)) = found.map_err(|error| self.failed(&error))? else {
             return Ok(None);
         };
@@ -96,7 +121,7 @@ impl Tree {
             self.put(&mut batch, *first, block)?;
         }
         batch.insert(APPLIED_KEY, self.encode(applied)?);
-        self.db.apply_batch(batch).map_err(|error| self.failed(&error))
+        self.db()?.apply_batch(batch).map_err(|error| self.failed(&error))
     }
 
     fn put(&self, batch: &mut sled::Batch, first: EntryId, block: &Block) -> Result<(), ViewError> {
@@ -115,22 +140,39 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes everything durable and says so, in this order: the word must not reach the disk
-    /// before what it speaks of. sled's own flush does not reach the disk's cache.
-    pub(crate) fn mark_clean(&self, applied: &Applied) -> Result<(), ViewError> {
-        self.sync()?;
-        let value = self.encode(&Applied { clean: true, ..applied.clone() })?;
-        self.db.insert(APPLIED_KEY, value).map_err(|error| self.failed(&error))?;
-        self.sync()
+    /// How many rows stand where; reads all of them.
+    pub(crate) fn counts(&self) -> Result<Counts, ViewError> {
+        let mut counts = Counts::new();
+        for item in self.db()?.scan_prefix(ROWS) {
+            let (_, value) = item.map_err(|error| self.failed(&error))?;
+            for row in self.decode(&value)? {
+                *counts.entry((row.destination.into(), row.direction, row.status)).or_default() +=
+                    1;
+            }
+        }
+        Ok(counts)
     }
 
-    fn sync(&self) -> Result<(), ViewError> {
-        self.db.flush().map_err(|error| self.failed(&error))?;
+    /// Removes all rows.
+    pub(crate) fn clear(&self) -> Result<(), ViewError> {
+        self.db()?.clear().map_err(|error| self.failed(&error))
+    }
+
+    /// Makes everything durable and says so, in this order: the word must not reach the disk
+    /// before what it speaks of. sled's own flush does not reach the disk's cache.
+    pub(crate) fn mark_clean(&self, applied: &Applied, syncer: &Syncer) -> Result<(), ViewError> {
+        self.sync(syncer, SyncPoint::Rows)?;
+        let value = self.encode(&Applied { clean: true, ..applied.clone() })?;
+        self.db()?.insert(APPLIED_KEY, value).map_err(|error| self.failed(&error))?;
+        self.sync(syncer, SyncPoint::RowsTrusted)
+    }
+
+    fn sync(&self, syncer: &Syncer, guarantee: SyncPoint) -> Result<(), ViewError> {
+        self.db()?.flush().map_err(|error| self.failed(&error))?;
         let entries = fs::read_dir(&self.path).map_err(|error| ViewError::io(&self.path, error))?;
         for entry in entries {
             let path = entry.map_err(|error| ViewError::io(&self.path, error))?.path();
-            // Guarantee: rows of a clean stop are there after a power cut.
-            match File::open(&path).and_then(|file| file.sync_all()) {
+            match File::open(&path).and_then(|file| syncer.all(&file, guarantee)) {
                 // A snapshot is renamed while sled goes on.
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(ViewError::io(&path, error));
@@ -138,9 +180,7 @@ impl Tree {
                 _ => {}
             }
         }
-        File::open(&self.path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| ViewError::io(&self.path, error))
+        syncer.dir(&self.path, guarantee).map_err(|error| ViewError::io(&self.path, error))
     }
 
     /// The rows older than `after`, the newest first; with a status, those of the blocks that have
@@ -153,13 +193,15 @@ impl Tree {
         let prefix = status.map_or_else(|| ROWS.to_vec(), status_prefix);
         let newest = EntryId { sequence: u64::MAX, index: u32::MAX };
         let end = with_entry(&prefix, after.unwrap_or(newest));
-        self.db.range(prefix..end).rev().flat_map(move |item| {
-            let rows = item.map_err(|error| self.failed(&error)).and_then(|(key, value)| {
-                match (status, entry_of(&key)) {
-                    (None, _) => self.decode(&value),
-                    (Some(_), Some(first)) => self.block(first),
-                    (Some(_), None) => Ok(Vec::new()),
-                }
+        let range = self.db().map(|db| db.range(prefix..end).rev());
+        let (range, closed) = range.map_or_else(|error| (None, Some(error)), |it| (Some(it), None));
+        let items =
+            range.into_iter().flatten().map(|item| item.map_err(|error| self.failed(&error)));
+        closed.map(Err).into_iter().chain(items).flat_map(move |item| {
+            let rows = item.and_then(|(key, value)| match (status, entry_of(&key)) {
+                (None, _) => self.decode(&value),
+                (Some(_), Some(first)) => self.block(first),
+                (Some(_), None) => Ok(Vec::new()),
             });
             let (rows, error) =
                 rows.map_or_else(|error| (Vec::new(), Some(error)), |rows| (rows, None));
@@ -169,7 +211,7 @@ impl Tree {
     }
 
     fn block(&self, first: EntryId) -> Result<Vec<Row>, ViewError> {
-        let value = self.db.get(with_entry(ROWS, first)).map_err(|error| self.failed(&error))?;
+        let value = self.db()?.get(with_entry(ROWS, first)).map_err(|error| self.failed(&error))?;
         value.map_or_else(|| Ok(Vec::new()), |value| self.decode(&value))
     }
 
@@ -177,7 +219,7 @@ impl Tree {
     pub(crate) fn by_id(&self, message_id: &str) -> Result<Vec<EntryId>, ViewError> {
         let wanted = id_hash(message_id);
         let mut found = Vec::new();
-        for item in self.db.scan_prefix(IDS) {
+        for item in self.db()?.scan_prefix(IDS) {
             let (key, hashes) = item.map_err(|error| self.failed(&error))?;
             let Some(first) = entry_of(&key) else { continue };
             if hashes.chunks_exact(2).any(|hash| hash == wanted) {

@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::codec;
-use crate::journal::{Frame, ReadLog};
-use crate::messages::BodyPlace;
+use crate::journal::{Frame, ReadLog, Syncer};
+use crate::messages::{BodyPlace, Counts};
 use crate::record::{EntryId, Record};
 use crate::view::feed::Order;
 use crate::view::overlay::Overlay;
 use crate::view::row::Applied;
 use crate::view::tree::Tree;
-use crate::view::{Shared, ViewError};
+use crate::view::{Audit, Shared, ViewError};
 
 /// Frames that opening reads at once, so that lists are complete from the beginning.
 const SHORT_TAIL_FRAMES: u64 = 4_096;
@@ -25,12 +25,16 @@ pub(crate) struct Worker {
     pub(crate) tree: Tree,
     pub(crate) reader: Arc<dyn ReadLog>,
     pub(crate) applied: Applied,
+    pub(crate) syncer: Arc<Syncer>,
 }
 
 impl Worker {
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(mut self, audit: &Audit) {
         // sled panics on some damage; whoever waits for the rows must not wait for ever.
-        let worked = catch_unwind(AssertUnwindSafe(|| self.work()));
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            self.audit(audit)?;
+            self.work()
+        }));
         let path = self.tree.path().to_path_buf();
         if let Err(error) = worked.unwrap_or(Err(ViewError::Panicked { path })) {
             tracing::warn!(error.text = %error, "message view stopped");
@@ -39,10 +43,30 @@ impl Worker {
         self.shared.feed.end();
     }
 
+    /// Brings the rows to the position of the fold's counts and compares. Rows that disagree are
+    /// made again from the journal.
+    fn audit(&mut self, audit: &Audit) -> Result<(), ViewError> {
+        if self.applied.sequence < audit.sequence {
+            self.catch_up(audit.sequence)?;
+        }
+        let damaged = || self.reader.damage().map_or(true, |damage| !damage.is_empty());
+        // What damage took is missing from the rows and perhaps not from a checkpoint.
+        if self.applied.sequence != audit.sequence || self.shared.feed.aborted() || damaged() {
+            return Ok(());
+        }
+        let Some(why) = disagreement(&self.tree.counts()?, &audit.counts) else { return Ok(()) };
+        (audit.disagree)(&why);
+        tracing::warn!(reason = %why, "the rows of messages are rebuilt");
+        self.shared.feed.behind();
+        self.tree.clear()?;
+        self.applied = Applied { sequence: 0, hash: [0; 32], ..self.applied.clone() };
+        Ok(())
+    }
+
     fn work(&mut self) -> Result<(), ViewError> {
         loop {
             match self.shared.feed.wait() {
-                Order::CatchUp => self.catch_up()?,
+                Order::CatchUp => self.catch_up(u64::MAX)?,
                 Order::Flush => {
                     self.shared.feed.drain(&mut self.shared.overlay.write());
                     self.flush()?;
@@ -51,16 +75,17 @@ impl Worker {
                 Order::Stop(true) => {
                     self.shared.feed.drain(&mut self.shared.overlay.write());
                     self.flush()?;
-                    return self.tree.mark_clean(&self.applied);
+                    return self.tree.mark_clean(&self.applied, &self.syncer);
                 }
             }
         }
     }
 
-    /// Reads the journal from the last frame that sled has until nothing newer is published.
-    fn catch_up(&mut self) -> Result<(), ViewError> {
+    /// Reads the journal from the last frame that sled has, through `last` or until nothing newer
+    /// is published.
+    fn catch_up(&mut self, last: u64) -> Result<(), ViewError> {
         let reader = Arc::clone(&self.reader);
-        let target = reader.head().position.sequence;
+        let target = reader.head().position.sequence.min(last);
         {
             let mut overlay = self.shared.overlay.write();
             (overlay.pending, overlay.bytes) = Default::default();
@@ -71,6 +96,9 @@ impl Worker {
             }
             // Damage is reported by whoever opens the journal; rows go on behind it.
             let Ok(frame) = frame else { continue };
+            if frame.position.sequence > target {
+                break;
+            }
             let full = {
                 let mut overlay = self.shared.overlay.write();
                 add(&mut overlay, &frame);
@@ -103,8 +131,29 @@ impl Worker {
         self.tree.write(&patches, &self.applied)?;
         self.shared.overlay.write().flushing = Arc::default();
         self.shared.feed.applied(sequence);
+        if let Some(told) = self.shared.progress.get() {
+            told();
+        }
         Ok(())
     }
+}
+
+/// Where the rows differ from the fold, in words.
+fn disagreement(rows: &Counts, fold: &Counts) -> Option<String> {
+    let keys = rows.keys().chain(fold.keys());
+    let of = |counts: &Counts, key| counts.get(key).copied().unwrap_or(0);
+    let mut differing = keys.filter(|key| of(rows, key) != of(fold, key));
+    differing.next().map(|key| {
+        let (destination, direction, status) = key;
+        let link = if destination.is_empty() { "no link" } else { destination };
+        format!(
+            "rows of {} {} messages with the status {} for {link}, and the journal has {}",
+            of(rows, key),
+            direction.as_str(),
+            status.as_str(),
+            of(fold, key),
+        )
+    })
 }
 
 /// What the journal has and sled has not, unless it is much: that is read in the background.

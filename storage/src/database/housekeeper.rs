@@ -1,0 +1,213 @@
+//! What is done beside the decisions, on a thread of its own: checkpoints, after some bytes of
+//! journal and at a clean stop, and letting go of finished message ids. A checkpoint that fails
+//! costs time at the next start and nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::checkpoint::Writer;
+use crate::event::Event;
+use crate::journal::Reader;
+use crate::messages::Messages;
+use crate::record::{EntryId, Fact, Level, Millis};
+use crate::store::{CommitError, Published, Store};
+use crate::transaction::Act;
+
+/// A checkpoint is due after this many bytes of journal. With what is written meanwhile the tail
+/// that opening replays stays below [`TAIL_BYTES_MAX`].
+const DUE_BYTES: usize = 24 << 20;
+
+/// Above this many bytes after the newest checkpoint admission slows down.
+const TAIL_BYTES_MAX: usize = 64 << 20;
+
+/// How often ids are let go of.
+const INTERVAL: Duration = Duration::from_mins(1);
+
+/// How long ids of finished messages are remembered unless the owner says otherwise: longer than
+/// any sender of ours tries again, which is seven days.
+const DEDUP_WINDOW: Millis = 8 * 24 * 60 * 60 * 1_000;
+
+/// Ids of finished messages in memory, each of about 150 bytes; the others are found through the
+/// footers of the journal.
+const RESIDENT_MAX: usize = 1_000_000;
+
+/// What is evicted at once, so that it is not done again with the next message: one part in
+const EVICTED_PART: usize = 8;
+
+/// How far behind the window ids that were evicted may be forgotten: one part in
+const FORGET_PART: Millis = 100;
+
+/// Bytes of an entry in the journal besides its body and its long texts.
+const ENTRY_BYTES: usize = 320;
+
+/// Frames of a replay that make a checkpoint due at once.
+const REPLAYED_DUE: u64 = 50_000;
+
+enum Job {
+    Write,
+    Stop,
+}
+
+/// The thread that does it.
+pub(super) struct Housekeeper {
+    jobs: SyncSender<Job>,
+    tail: Arc<AtomicUsize>,
+    window: Arc<AtomicU64>,
+    thread: Option<JoinHandle<Work>>,
+}
+
+impl Housekeeper {
+    pub(super) fn start(
+        writer: Writer,
+        store: &Store,
+        reader: &Reader,
+        replayed: u64,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = sync_channel(1);
+        let tail = Arc::new(AtomicUsize::new(if replayed > REPLAYED_DUE { DUE_BYTES } else { 0 }));
+        let (store_here, reader) = (store.clone(), reader.clone());
+        let window = Arc::new(AtomicU64::new(DEDUP_WINDOW));
+        let (tail_here, window_here) = (Arc::clone(&tail), Arc::clone(&window));
+        let work = Work { writer, store: store_here, reader, tail: tail_here, window: window_here };
+        let thread = std::thread::Builder::new()
+            .name("housekeeper".into())
+            .spawn(move || work.run(&queue))?;
+        let (due, grown) = (jobs.clone(), Arc::clone(&tail));
+        store.listen(Box::new(move |published| {
+            let bytes = size(published);
+            if grown.fetch_add(bytes, Ordering::Relaxed) + bytes >= DUE_BYTES {
+                // A full queue means that one is due already.
+                let _ = due.try_send(Job::Write);
+            }
+            true
+        }));
+        Ok(Self { jobs, tail, window, thread: Some(thread) })
+    }
+
+    /// Whether so much lies after the newest checkpoint that admission is to slow down.
+    pub(super) fn is_behind(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let tail = Arc::clone(&self.tail);
+        move || tail.load(Ordering::Relaxed) > TAIL_BYTES_MAX
+    }
+
+    pub(super) fn set_dedup_window(&self, window: Millis) {
+        self.window.store(window, Ordering::Relaxed);
+    }
+
+    pub(super) fn dedup_window(&self) -> Millis {
+        self.window.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.end();
+    }
+
+    /// The last checkpoint of a clean stop.
+    pub(super) fn finish(&mut self) {
+        if let Some(mut work) = self.end() {
+            work.write();
+        }
+    }
+
+    fn end(&mut self) -> Option<Work> {
+        let _ = self.jobs.send(Job::Stop);
+        self.thread.take()?.join().ok()
+    }
+}
+
+struct Work {
+    writer: Writer,
+    store: Store,
+    reader: Reader,
+    /// Bytes of journal after the newest checkpoint.
+    tail: Arc<AtomicUsize>,
+    window: Arc<AtomicU64>,
+}
+
+impl Work {
+    fn run(mut self, queue: &Receiver<Job>) -> Self {
+        loop {
+            match queue.recv_timeout(INTERVAL) {
+                Ok(Job::Write) => {
+                    if self.tail.load(Ordering::Relaxed) >= DUE_BYTES {
+                        self.write();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let window = self.window.load(Ordering::Relaxed);
+                    if let Err(error) = tidy(&self.store, window, RESIDENT_MAX) {
+                        tracing::warn!(error.text = %error, "old message ids are not let go of");
+                    }
+                }
+                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return self,
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        let covered = self.tail.load(Ordering::Relaxed);
+        let reader = &self.reader;
+        let hash_of = |sequence| match sequence {
+            0 => None,
+            _ => reader.frame(sequence).ok().map(|frame| frame.hash),
+        };
+        let written = self.writer.write(self.store.shared_state(), &hash_of);
+        // One that failed is tried again after as many bytes: the disk may have room by then.
+        self.tail.fetch_sub(covered, Ordering::Relaxed);
+        self.store.relieve();
+        if let Err(error) = written {
+            tracing::warn!(error.text = %error, "checkpoint not written; the next start is slower");
+        }
+    }
+}
+
+/// Forgets the ids beyond the window, and evicts the oldest of too many (JOURNAL rule 17). By the
+/// time of records: a clock that jumped ahead is followed only once something was recorded then.
+pub(super) fn tidy(store: &Store, window: Millis, resident_max: usize) -> Result<(), CommitError> {
+    let before = store.state(|state| state.time).saturating_sub(window);
+    let (forgets, evicts) = store.messages(|messages| {
+        let oldest = messages.finished().next();
+        let resident = oldest.is_some_and(|(_, one)| one.accepted_at < before);
+        // Those that were evicted have no date here: from time to time the mark follows.
+        let evicted = messages.evicted_through() > EntryId::default()
+            && before > messages.forgotten_before() + window / FORGET_PART;
+        (resident || evicted, surplus(messages, resident_max))
+    });
+    if !forgets && evicts.is_none() {
+        return Ok(());
+    }
+    let done = store.commit(move |transaction| -> Result<(), std::convert::Infallible> {
+        let act = Act::new(Event::StoreForget, "store", "", "ids").level(Level::Debug);
+        if forgets {
+            let details = format!(r#"{{"accepted_before":{before}}}"#);
+            transaction.forget(act.clone().details(details), before);
+        }
+        if let Some(through) = evicts {
+            let details = format!(r#"{{"from_memory_through":"{through}"}}"#);
+            transaction.evict(act.details(details), through);
+        }
+        Ok(())
+    });
+    done.wait().map(|_| ())
+}
+
+/// Through which entry ids leave the memory, if there are too many.
+fn surplus(messages: &Messages, resident_max: usize) -> Option<EntryId> {
+    let surplus = messages.finished_len().checked_sub(resident_max).filter(|more| *more > 0)?;
+    let goes = surplus + resident_max / EVICTED_PART;
+    messages.finished().take(goes).last().map(|(_, finished)| finished.entry)
+}
+
+fn size(published: &Published) -> usize {
+    let entry = |fact: &Fact, body: u32| {
+        let value = match fact {
+            Fact::Put(write) => write.value.as_ref().map_or(0, |value: &Arc<[u8]>| value.len()),
+            _ => 0,
+        };
+        ENTRY_BYTES + value + body as usize
+    };
+    published.entries.iter().map(|(_, record, body)| entry(&record.fact, body.length)).sum()
+}

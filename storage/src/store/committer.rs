@@ -1,0 +1,260 @@
+//! The committer thread: runs decisions one after the other, gathers them into a frame, and writes
+//! it. While a frame is being synced the next one is decided and encoded (JOURNAL rule 3); it is
+//! written when the disk is free again, so that a batch is as large as the disk is slow.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::publisher::{Publisher, Written};
+use super::{CommitError, Done, Fatal, Inner, Job, Now, Run, place, record_keys};
+use crate::journal::{AppendError, Entry, Log};
+use crate::messages::fingerprint;
+use crate::record::{EntryId, Millis};
+use crate::transaction::{Ahead, Batch, Transaction};
+
+/// Decisions that go into one frame at the most: a later one waits for the next sync.
+const BATCH_DECISIONS_MAX: usize = 4_096;
+
+/// Bytes after which a frame is closed; the journal's frame limit lies above it with room for one
+/// more message of the largest size.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Every handle that is dropped without a stop leaves the loop at its next wake-up.
+const WAKE_UP: Duration = Duration::from_secs(1);
+
+pub(super) struct Committer {
+    shared: Arc<Inner>,
+    log: Arc<Mutex<Box<dyn Log>>>,
+    queue: Receiver<Job>,
+    now: Now,
+    publisher: Arc<Publisher>,
+    /// To the thread that syncs; it has one frame at a time.
+    syncs: Option<SyncSender<Written>>,
+    synced: Receiver<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    /// What is in the frame that is being synced.
+    before: Option<Arc<Ahead>>,
+    time: Millis,
+}
+
+/// A frame that takes decisions.
+struct Open {
+    batch: Batch,
+    time: Millis,
+    decisions: usize,
+    dones: Vec<Done>,
+}
+
+impl Open {
+    fn is_full(&self) -> bool {
+        self.decisions >= BATCH_DECISIONS_MAX || self.batch.bytes() >= BATCH_BYTES_MAX
+    }
+}
+
+/// Why the loop goes on or ends.
+enum Next {
+    Decide(Run),
+    Idle,
+    Stop,
+    Failed,
+}
+
+impl Committer {
+    pub(super) fn new(
+        shared: Arc<Inner>,
+        log: Box<dyn Log>,
+        queue: Receiver<Job>,
+        now: Now,
+        fatal: Fatal,
+    ) -> std::io::Result<Self> {
+        let log = Arc::new(Mutex::new(log));
+        let publisher = Publisher { shared: Arc::clone(&shared), log: Arc::clone(&log), fatal };
+        let publisher = Arc::new(publisher);
+        let (syncs, frames) = sync_channel::<Written>(1);
+        let (told, synced) = sync_channel(1);
+        let (finisher, wake) = (Arc::clone(&publisher), shared.jobs.clone());
+        let thread = std::thread::Builder::new().name("syncer".into()).spawn(move || {
+            while let Ok(written) = frames.recv() {
+                let ok = finisher.complete(written);
+                // The committer may have ended.
+                let _ = told.send(ok);
+                let _ = wake.send(Job::Synced);
+            }
+        })?;
+        let time = shared.state.read().time;
+        let (syncs, thread, before) = (Some(syncs), Some(thread), None);
+        Ok(Self { shared, log, queue, now, publisher, syncs, synced, thread, before, time })
+    }
+
+    pub(super) fn run(mut self) -> Box<dyn Log> {
+        let mut open: Option<Open> = None;
+        loop {
+            let next = match self.next(&mut open) {
+                Next::Decide(run) => {
+                    let mut batch = open.take().unwrap_or_else(|| self.open());
+                    self.decide(run, &mut batch);
+                    open = Some(batch);
+                    continue;
+                }
+                other => other,
+            };
+            let ok = match (next, open.take()) {
+                (Next::Failed, _) => false,
+                (Next::Stop, batch) => {
+                    // What is being synced comes first, as it was decided first.
+                    let _ = self.wait_synced() && batch.is_none_or(|batch| self.write(batch, true));
+                    false
+                }
+                (_, batch) => batch.is_none_or(|batch| self.write(batch, false)),
+            };
+            if !ok {
+                return self.end();
+            }
+        }
+    }
+
+    /// What to do now. With an open frame it is `Idle` when that is to be written: the disk is
+    /// free, and there is nobody left to wait for or no room.
+    fn next(&mut self, open: &mut Option<Open>) -> Next {
+        loop {
+            if open.as_ref().is_some_and(Open::is_full) {
+                return if self.wait_synced() { Next::Idle } else { Next::Failed };
+            }
+            let may_write = open.is_some() && self.before.is_none();
+            let job = if may_write {
+                self.queue.try_recv().map_err(|error| match error {
+                    TryRecvError::Empty => RecvTimeoutError::Timeout,
+                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+                })
+            } else {
+                self.queue.recv_timeout(WAKE_UP)
+            };
+            match job {
+                Ok(Job::Decide(run)) => return Next::Decide(run),
+                Ok(Job::Synced) => match self.synced.try_recv() {
+                    Ok(false) => return Next::Failed,
+                    Ok(true) => self.before = None,
+                    // The answer was taken already, when the frame was full.
+                    Err(_) => {}
+                },
+                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return Next::Stop,
+                Err(RecvTimeoutError::Timeout) if may_write => return Next::Idle,
+                Err(RecvTimeoutError::Timeout) => {
+                    // This thread and the one that syncs hold one each.
+                    if Arc::strong_count(&self.shared) == 2 {
+                        return Next::Stop;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until no frame is being synced; `false` when the store has failed.
+    fn wait_synced(&mut self) -> bool {
+        if self.before.is_none() {
+            return true;
+        }
+        let ok = self.synced.recv().unwrap_or(false);
+        self.before = None;
+        ok
+    }
+
+    fn open(&mut self) -> Open {
+        self.time = (self.now)().max(self.time);
+        let sequence = self.log.lock().next_sequence();
+        let state = self.shared.state.read();
+        // `before` may have been published just now; what it adds is then in both.
+        let batch = Batch::new(sequence, &state.ledger, self.before.clone());
+        Open { batch, time: self.time, decisions: 0, dones: Vec::new() }
+    }
+
+    fn decide(&self, run: Run, open: &mut Open) {
+        let state = self.shared.state.read();
+        let reader = &*self.shared.reader;
+        let mut transaction = Transaction::new(&state, reader, &mut open.batch, open.time);
+        open.decisions += 1;
+        // A decision that panics takes nothing with it: its answer says that it failed.
+        match catch_unwind(AssertUnwindSafe(|| run(&mut transaction))) {
+            Ok(verdict) if verdict.keep => match transaction.keep() {
+                Ok(()) => open.dones.push(verdict.done),
+                Err(reason) => (verdict.done)(Err(CommitError::Refused(reason))),
+            },
+            Ok(verdict) => {
+                transaction.discard();
+                open.dones.push(verdict.done);
+            }
+            Err(_) => transaction.discard(),
+        }
+    }
+
+    /// Writes a frame and has it synced; `false` when the store cannot go on.
+    fn write(&mut self, open: Open, here: bool) -> bool {
+        let Open { batch, time, decisions, dones } = open;
+        if batch.staged.is_empty() {
+            // It saw nothing that is not durable: a frame that is being synced was waited for.
+            for done in dones {
+                done(Ok(()));
+            }
+            return true;
+        }
+        let appended = {
+            let key_of_hash = self.shared.reader.identity().key;
+            let entry = |one: &'_ crate::transaction::Staged| {
+                record_keys(&one.record, |key| fingerprint(&key_of_hash, key))
+            };
+            let entries: Vec<Entry<'_>> = batch
+                .staged
+                .iter()
+                .map(|one| Entry { head: &one.head, body: one.body.as_deref(), index: entry(one) })
+                .collect();
+            let mut log = self.log.lock();
+            log.append(time, &entries).map(|appended| (appended, log.begin_sync()))
+        };
+        let (appended, sync) = match appended {
+            Ok(appended) => appended,
+            Err(error) => return self.refuse(&error, dones),
+        };
+        let (ahead, records) = batch.close();
+        let sequence = appended.position.sequence;
+        let entries = (0..)
+            .zip(records.into_iter().zip(appended.bodies))
+            .map(|(index, (record, body))| (EntryId { sequence, index }, record, place(body)))
+            .collect();
+        let published = super::Published { sequence, time, hash: appended.hash, entries };
+        let written = Written { sync, published, dones };
+        // Nobody else is there to be decided meanwhile: a hand-over would only cost time.
+        if here || decisions == 1 {
+            return self.publisher.complete(written);
+        }
+        self.before = Some(Arc::new(ahead));
+        self.syncs.as_ref().is_some_and(|syncs| syncs.send(written).is_ok())
+    }
+
+    fn refuse(&self, error: &AppendError, dones: Vec<Done>) -> bool {
+        let (answer, goes_on) = if error.is_final() {
+            (CommitError::Stopped, false)
+        } else {
+            (CommitError::Refused(error.to_string()), true)
+        };
+        for done in dones {
+            done(Err(answer.clone()));
+        }
+        if !goes_on {
+            (self.publisher.fatal)(&error.to_string());
+        }
+        goes_on
+    }
+
+    /// Ends the thread that syncs and gives the log back.
+    fn end(mut self) -> Box<dyn Log> {
+        self.syncs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        std::mem::replace(&mut *self.log.lock(), Box::new(crate::journal::Ended))
+    }
+}

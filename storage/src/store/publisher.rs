@@ -1,0 +1,53 @@
+//! Makes a written frame durable, and only then visible: state, listeners, answers, in this order
+//! (JOURNAL rule 1). It decides nothing.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{CommitError, Done, Fatal, Inner, Published};
+use crate::journal::{Log, Syncing};
+
+/// A frame that is written and not known to be durable.
+pub(super) struct Written {
+    pub(super) sync: Box<dyn Syncing>,
+    pub(super) published: Published,
+    pub(super) dones: Vec<Done>,
+}
+
+pub(super) struct Publisher {
+    pub(super) shared: Arc<Inner>,
+    pub(super) log: Arc<Mutex<Box<dyn Log>>>,
+    pub(super) fatal: Fatal,
+}
+
+impl Publisher {
+    /// Waits for the disk, publishes and answers; `false` when the store cannot go on.
+    pub(super) fn complete(&self, written: Written) -> bool {
+        let Written { sync, published, dones } = written;
+        let done = sync.run();
+        let finished = self.log.lock().finish_sync(done);
+        if let Err(error) = finished {
+            // It is final: what was written may or may not be there (JOURNAL rule 4).
+            for done in dones {
+                done(Err(CommitError::Stopped));
+            }
+            (self.fatal)(&error.to_string());
+            return false;
+        }
+        self.publish(&published);
+        for done in dones {
+            done(Ok(()));
+        }
+        true
+    }
+
+    fn publish(&self, published: &Published) {
+        let mut state = self.shared.state.write();
+        for (entry, record, body) in published.entries.iter() {
+            state.apply(*entry, published.time, record, *body);
+        }
+        drop(state);
+        self.shared.listeners.lock().retain_mut(|listener| listener(published));
+    }
+}
