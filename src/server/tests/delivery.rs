@@ -254,7 +254,7 @@ async fn an_offer_that_is_refused_for_good_goes_back_to_nobody() {
     let error = json!({"code": "forbidden", "retryable": false});
     world.ok("b", "nack", json!({"message_id": offer, "error": error})).await;
     assert!(world.letters("b").is_empty() && world.letters("a").is_empty());
-    assert_eq!(world.core.store.messages(|messages| messages.live_len()), 0);
+    assert_eq!(world.core.store.messages(storage::messages::Messages::live_len), 0);
 }
 
 #[tokio::test]
