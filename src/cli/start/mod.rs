@@ -234,6 +234,9 @@ fn report(global: &Global, bridge: &Bridge, ids: &[String]) -> ExitCode {
         output_of(global).list(&rows, &columns);
     }
     let good = tasks.iter().all(|task| task.status == TaskStatus::Completed);
+    if !ids.is_empty() {
+        bridge.conclude(good);
+    }
     if bridge.is_replaced() {
         output::say("another program registered with this agent id, so this one has stopped");
     }
