@@ -34,11 +34,11 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::config::{Audit, AuditLevel};
 use crate::executor::{CancelHandle, Executor};
-use crate::inbox;
 use crate::metrics::Exporter;
-use crate::outbox::{self, Gate};
+use crate::outbox::Gate;
 use crate::protocol::{Envelope, Refusal};
 use crate::shutdown::Shutdown;
+use crate::{inbox, outbox};
 
 use mail::{Author, DESTINATION};
 use settings::Settings;
@@ -214,10 +214,11 @@ impl Bridge {
         meter::durable(commit).await.map(|_| ())
     }
 
-    /// Accepts a message for sending; it is durable when this returns.
+    /// Accepts a message for sending; it is durable when this returns. Sent again it is accepted
+    /// again, and on its way once.
     ///
     /// # Errors
-    /// When it is not valid, or not known to be durable.
+    /// When it is not valid, its id is that of another message, or it is not known to be durable.
     pub async fn send(&self, envelope: Envelope) -> Result<(), SendError> {
         queue(&self.0.store, envelope).await
     }
@@ -230,6 +231,13 @@ impl Bridge {
             (Event::SessionFail, Level::Warning)
         };
         self.0.tell(self.0.act(event, &self.0.settings.agent_id).level(level));
+    }
+
+    /// Records that something was given to the API that is not a message. Nobody waits for it.
+    fn note_rejected(&self, refusal: &Refusal) {
+        let details = serde_json::json!({"code": refusal.code.as_str(), "field": refusal.field});
+        let act = self.0.act(Event::MessageRejected, "").level(Level::Warning);
+        self.0.tell(act.details(details.to_string()));
     }
 
     /// Stops as the first signal does: what runs may end, and nothing new is taken.

@@ -273,6 +273,7 @@ fn connected(shared: &Shared, ack: &RegisterAck, transport: &'static str) {
 }
 
 fn disconnected(shared: &Shared, ended: Ended) {
+    let by_request = matches!(ended, Ended::Stopped);
     let (reason, replaced) = match ended {
         Ended::Closed(CLOSE_REPLACED, reason) => (reason, true),
         Ended::Closed(code, reason) => (format!("closed with {code}: {reason}"), false),
@@ -296,7 +297,11 @@ fn disconnected(shared: &Shared, ended: Ended) {
         link.last_error = Some(reason.clone());
         link.replaced |= replaced;
     }
-    warn!(%reason, "disconnected");
+    if by_request {
+        info!(%reason, "disconnected");
+    } else {
+        warn!(%reason, "disconnected");
+    }
     note(shared, shared.act(Event::Disconnect, DESTINATION), &reason);
     shared.changed.notify_waiters();
 }

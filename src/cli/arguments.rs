@@ -9,7 +9,7 @@ use crate::config::Overrides;
 
 /// Runs the tasks of a PRD with the agents of this machine, alone or through OpenClaw.
 #[derive(Debug, Parser)]
-#[command(name = "loki", version, max_term_width = 100)]
+#[command(name = "loki", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Arguments {
     /// What holds for every command.
     #[command(flatten)]
@@ -19,20 +19,27 @@ pub struct Arguments {
     pub command: Command,
 }
 
+/// Under the help of the program, section 9 of the protocol.
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 not so (a task failed, not connected, no such id); \
+                          2 usage, configuration, port taken; 3 store; 4 nobody answers; 5 refused";
+
+/// Over the options that every command has.
+const HEADING: &str = "Options of every command";
+
 /// What holds for every command.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Global {
     /// The configuration file, instead of .loki/config.yaml
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = HEADING)]
     pub config: Option<PathBuf>,
     /// The folder of the store, instead of .loki/openclaw
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = HEADING)]
     pub data_dir: Option<PathBuf>,
     /// Data as JSON, lists as a line each
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     pub json: bool,
     /// Say more; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = HEADING, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
@@ -52,9 +59,9 @@ impl Global {
 pub enum Command {
     /// Do the tasks of a PRD, or take tasks from the server
     Start(start::Arguments),
-    /// Ask the running bridge to drain and stop
+    /// Have the running bridge drain and stop, and wait for its end
     Stop,
-    /// Look at the running bridge and steer it
+    /// Look at the bridge, running or not, and steer it
     #[command(subcommand)]
     Openclaw(openclaw::Command),
     /// Look at the audit log

@@ -5,11 +5,13 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::header::DATE;
 use reqwest::{Client as Http, Method, RequestBuilder};
 use serde_json::Value;
 
 use super::failure::{Code, Failure};
 use super::store;
+use crate::clock::Millis;
 use crate::config::{BridgeConfig, Secret};
 use crate::protocol::Refusal;
 use crate::transport::connect::Way;
@@ -23,11 +25,19 @@ pub const ENDPOINT_FILE: &str = "endpoint";
 /// A page that every bridge has and no server.
 const BRIDGE_PAGE: &str = "/api/openclaw/capabilities";
 
+/// What gives the token of the bridge's own API.
+const DASHBOARD_TOKEN: &str = "LOKI_DASHBOARD_TOKEN";
+
+/// What gives the token of the server.
+const SERVER_TOKEN: &str = "LOKI_OPENCLAW_AUTH_TOKEN";
+
 /// Somebody who can be called.
 pub struct Client {
     http: Http,
     base: String,
     token: Option<Secret>,
+    /// The variable that gives the token.
+    variable: &'static str,
     name: String,
 }
 
@@ -45,7 +55,8 @@ impl Client {
         let base = address(dir)?;
         let token = config.dashboard.token.clone();
         let name = format!("the program that has {} open", dir.display());
-        Ok(Some(Self { http: client(&Way::default())?, base, token, name }))
+        let (http, variable) = (client(&Way::default())?, DASHBOARD_TOKEN);
+        Ok(Some(Self { http, base, token, variable, name }))
     }
 
     /// The running bridge of this configuration.
@@ -79,7 +90,8 @@ impl Client {
         let way = Way::find(&base, &bridge.tls);
         let way = way.map_err(|text| Failure::new(Code::Usage, text))?;
         let token = bridge.auth_token.clone();
-        Ok(Self { http: client(&way)?, base, token, name: "the server".to_owned() })
+        let (variable, name) = (SERVER_TOKEN, "the server".to_owned());
+        Ok(Self { http: client(&way)?, base, token, variable, name })
     }
 
     /// Asks for something.
@@ -87,16 +99,15 @@ impl Client {
     /// # Errors
     /// When nobody answers, or the answer is a refusal.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
-        let (_, value) = self.any(path, query).await?;
-        Ok(value)
+        Ok(self.call(self.http.request(Method::GET, self.url(path, query))).await?.0)
     }
 
-    /// As [`Client::get`], and also gives the body of a `503`, which says why.
+    /// As [`Client::get`], and also gives the time that the answer carries.
     ///
     /// # Errors
     /// When nobody answers, or the answer is another refusal.
-    pub async fn any(&self, path: &str, query: &[(&str, String)]) -> Result<(u16, Value), Failure> {
-        self.call(self.http.request(Method::GET, self.url(path, query))).await
+    pub async fn dated(&self, path: &str) -> Result<(Value, Option<Millis>), Failure> {
+        self.call(self.http.request(Method::GET, self.url(path, &[]))).await
     }
 
     /// Asks for a change.
@@ -105,7 +116,7 @@ impl Client {
     /// When nobody answers, or the answer is a refusal.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.http.request(Method::POST, self.url(path, &[])).json(body);
-        Ok(self.call(request).await?.1)
+        Ok(self.call(request).await?.0)
     }
 
     /// Where it is.
@@ -117,7 +128,7 @@ impl Client {
         format!("{}{}", self.base.trim_end_matches('/'), target(path, query))
     }
 
-    async fn call(&self, request: RequestBuilder) -> Result<(u16, Value), Failure> {
+    async fn call(&self, request: RequestBuilder) -> Result<(Value, Option<Millis>), Failure> {
         let request = match &self.token {
             Some(token) => request.bearer_auth(token.reveal()),
             None => request,
@@ -129,13 +140,17 @@ impl Client {
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(http_date);
         let body = response.bytes().await.map_err(unreachable)?;
         if let Some(refusal) = Refusal::from_problem(&body).filter(|_| status >= 400) {
-            return Err(refused(status, &refusal.detail));
+            let advice =
+                if status == 401 { format!("; set {}", self.variable) } else { String::new() };
+            return Err(refused(status, &(refusal.detail + &advice)));
         }
         let value: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status < 400 || (status == 503 && value.is_object()) {
-            return Ok((status, value));
+            return Ok((value, date));
         }
         Err(refused(status, &format!("{} answered with HTTP status {status}", self.name)))
     }
@@ -182,6 +197,12 @@ fn address(dir: &Path) -> Result<String, Failure> {
     Ok(text.trim().to_owned())
 }
 
+/// The time of a `Date` header.
+fn http_date(text: &str) -> Option<Millis> {
+    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    u64::try_from(time.as_millisecond()).ok()
+}
+
 /// A value as it stands in a query.
 fn escaped(text: &str) -> String {
     let byte = |byte: u8| match byte {
@@ -214,5 +235,11 @@ mod tests {
     #[test]
     fn a_value_of_a_query_is_escaped() {
         assert_eq!(escaped("a-1 &é"), "a-1%20%26%C3%A9");
+    }
+
+    #[test]
+    fn the_time_of_an_answer_is_read() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
+        assert_eq!(http_date("yesterday"), None);
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod enterprise;
 mod failure;
+mod moment;
 mod openclaw;
 mod output;
 mod past;
@@ -97,11 +98,12 @@ fn log_to_stderr(verbose: u8) {
         _ => "debug",
     };
     let filter = EnvFilter::new(format!("off,loki_openclaw={level},storage={level}"));
-    let colours = output::is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colours = output::is_terminal() && !plain;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours)
         .with_target(false)
-        .with_writer(std::io::stderr)
+        .with_writer(|| output::Talk)
         .init();
 }

@@ -2,9 +2,11 @@
 //! went away ends the output and is no error.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::LazyLock;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table};
+use indicatif::MultiProgress;
 use serde_json::Value;
 
 /// How a command shows its data.
@@ -34,12 +36,24 @@ impl Output {
         self.list_as(values, columns, Clone::clone);
     }
 
+    /// Shows one of a list that has no end: as a line, with these members in columns that usually
+    /// fit. `false` when nobody reads any more.
+    pub fn line(self, value: &Value, columns: &[(&str, usize)]) -> bool {
+        if self.json {
+            return line(&value.to_string());
+        }
+        let cell = |(name, width): &(&str, usize)| {
+            format!("{:<width$}", plain(value.get(name).unwrap_or(&Value::Null)))
+        };
+        line(columns.iter().map(cell).collect::<Vec<_>>().join("  ").trim_end())
+    }
+
     /// As [`Output::list`], for few rows of long texts: a value too long goes on in the next line.
     pub fn texts(self, values: &[Value], columns: &[&str]) {
         if self.json {
             return self.list(values, columns);
         }
-        table(columns, cells(values.iter().cloned(), columns), false);
+        Self::list_or_none(columns, cells(values.iter().cloned(), columns), false);
     }
 
     /// As [`Output::list`], with a table that shows each value as `shown` has it.
@@ -49,7 +63,15 @@ impl Output {
             let _ = values.iter().all(|value| line(&value.to_string()));
             return;
         }
-        table(columns, cells(values.iter().map(shown), columns), true);
+        Self::list_or_none(columns, cells(values.iter().map(shown), columns), true);
+    }
+
+    fn list_or_none(columns: &[&str], rows: Vec<Vec<String>>, cut: bool) {
+        if rows.is_empty() {
+            say("there is nothing to show");
+        } else {
+            table(columns, rows, cut);
+        }
     }
 }
 
@@ -69,9 +91,29 @@ pub fn raw(bytes: &[u8]) {
     let _ = io::stdout().lock().write_all(bytes);
 }
 
+/// What is drawn again and again at the bottom of a terminal.
+pub fn screen() -> &'static MultiProgress {
+    static SCREEN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+    &SCREEN
+}
+
 /// Says something to the person at the terminal.
 pub fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    // In one piece: the screen is drawn again after each.
+    let _ = Talk.write_all(format!("{text}\n").as_bytes());
+}
+
+/// Standard error, above what is drawn there.
+pub struct Talk;
+
+impl io::Write for Talk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        screen().suspend(|| io::stderr().lock().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Says what went wrong.
@@ -82,6 +124,14 @@ pub fn error(text: &dyn std::fmt::Display) {
 /// Whether a person watches.
 pub fn is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// The columns of the terminal that a person watches.
+pub fn terminal_width() -> usize {
+    /// Of a terminal that does not tell.
+    const USUAL: usize = 80;
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    size.map_or(USUAL, |size| usize::from(size.ws_col)).max(20)
 }
 
 fn table(columns: &[&str], rows: Vec<Vec<String>>, cut: bool) {
@@ -96,6 +146,10 @@ fn table(columns: &[&str], rows: Vec<Vec<String>>, cut: bool) {
                 table.set_header(header);
             }
             table.add_rows(rows);
+            // Names and ids stand first, and are copied.
+            if let Some(first) = table.column_mut(0) {
+                first.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
     }
     for text in table.lines() {

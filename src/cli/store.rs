@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{Access, access, statvfs};
 use serde_json::Value;
 use storage::database::{Database, OpenError};
 use storage::ledger::Ledger;
@@ -39,7 +40,7 @@ pub fn open(dir: &Path, clock: &Clock, shutdown: &Shutdown) -> Result<Database, 
         shutdown.stop();
     };
     let opened = Database::open(dir, Box::new(move || clock.now()), Box::new(fatal));
-    let (database, report) = opened.map_err(|error: OpenError| store_failure(&error))?;
+    let (database, report) = opened.map_err(|error| not_opened(dir, &error))?;
     for unreadable in &report.unreadable {
         output::say(&format!("warning: a part of the store cannot be read: {unreadable}"));
     }
@@ -148,6 +149,61 @@ pub fn close(database: Database) -> Result<(), Failure> {
     database.close().map_err(|error| store_failure(&error))
 }
 
+/// Fails when a program has the store of this directory open.
+pub fn check_free(dir: &Path) -> Result<(), Failure> {
+    if is_held(dir) { Err(in_use(dir)) } else { Ok(()) }
+}
+
+fn in_use(dir: &Path) -> Failure {
+    let text = format!(
+        "the store {} is in use by another process: stop a bridge with `loki stop`, or name \
+         another folder with --data-dir",
+        dir.display()
+    );
+    Failure::new(Code::Store, text)
+}
+
+/// Why a store was not opened, and what to do about it.
+fn not_opened(dir: &Path, error: &OpenError) -> Failure {
+    match (error, folder(dir)) {
+        (OpenError::Locked { .. }, _) => in_use(dir),
+        (OpenError::Io { .. }, Err(advice)) => {
+            Failure::new(Code::Store, format!("{error}; {advice}"))
+        }
+        _ => store_failure(error),
+    }
+}
+
+/// Free bytes below which a start is likely to end soon: the journal takes a segment at a time.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// The folder in which a store is, or would be made, and its free bytes.
+///
+/// # Errors
+/// A sentence that says what to do when a store there cannot be written to.
+pub fn folder(dir: &Path) -> Result<(&Path, u64), String> {
+    let there = dir.ancestors().find(|above| above.exists());
+    let there = there.filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = there.display();
+    if !there.is_dir() {
+        return Err(format!("{name} is no folder: remove it, or name another with --data-dir"));
+    }
+    if access(there, Access::WRITE_OK).is_err() {
+        return Err(format!(
+            "{name} cannot be written to: make it writable, or name another folder with --data-dir"
+        ));
+    }
+    let free = statvfs(there).map_or(u64::MAX, |it| it.f_bavail.saturating_mul(it.f_frsize));
+    if free < FREE_BYTES_MIN {
+        let (free, wanted) = (free >> 20, FREE_BYTES_MIN >> 20);
+        return Err(format!(
+            "{free} MiB are free in {name}: make room for {wanted} MiB or more, or name another \
+             folder with --data-dir"
+        ));
+    }
+    Ok((there, free))
+}
+
 fn store_failure(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Code::Store, error.to_string())
 }
@@ -155,7 +211,8 @@ fn store_failure(error: &dyn std::fmt::Display) -> Failure {
 /// Makes the data directory if need be.
 pub fn make(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir).map_err(|error| {
-        Failure::new(Code::Store, format!("cannot make {}: {error}", dir.display()))
+        let advice = folder(dir).err().map_or_else(String::new, |advice| format!("; {advice}"));
+        Failure::new(Code::Store, format!("cannot make {}: {error}{advice}", dir.display()))
     })
 }
 

@@ -146,6 +146,8 @@ pub fn act_of(live: &Live, change: &Change) -> Act {
         "attempts": change.attempts,
         "error": change.error,
         "next_attempt_at": change.next_attempt_at,
+        // The lane goes on without it.
+        "gap": change.status == Status::Failed && !live.head.lane.is_empty(),
     });
     let head = &live.head;
     let act = Act::new(event, &head.sender, &head.namespace, &head.message_id);

@@ -25,6 +25,10 @@ pub enum ErrorCode {
     Forbidden,
     /// The task was never granted to this agent.
     NotOwner,
+    /// There is no such page, message or agent.
+    NotFound,
+    /// The page does not take this method.
+    MethodNotAllowed,
     /// There is no such task.
     UnknownTask,
     /// The recipient never registered, so far.
@@ -64,7 +68,7 @@ pub enum ErrorCode {
 /// Code, name, HTTP status, whether it is worth trying again, and a title for people.
 type Row = (ErrorCode, &'static str, u16, bool, &'static str);
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 28] = [
     (ErrorCode::Malformed, "malformed", 400, false, "Malformed message"),
     (ErrorCode::MissingField, "missing_field", 400, false, "Missing field"),
     (ErrorCode::InvalidField, "invalid_field", 400, false, "Invalid field"),
@@ -74,6 +78,8 @@ const ROWS: [Row; 26] = [
     (ErrorCode::Unauthorized, "unauthorized", 401, false, "Unauthorized"),
     (ErrorCode::Forbidden, "forbidden", 403, false, "Forbidden"),
     (ErrorCode::NotOwner, "not_owner", 403, false, "Not the owner of the task"),
+    (ErrorCode::NotFound, "not_found", 404, false, "Not found"),
+    (ErrorCode::MethodNotAllowed, "method_not_allowed", 405, false, "Method not allowed"),
     (ErrorCode::UnknownTask, "unknown_task", 404, false, "Unknown task"),
     (ErrorCode::UnknownAgent, "unknown_agent", 404, true, "Unknown agent"),
     (ErrorCode::WrongState, "wrong_state", 409, false, "Wrong state"),

@@ -60,6 +60,8 @@ pub struct Source {
     pub namespace: Option<String>,
     /// The session that the sender claims to have.
     pub session_id: Option<String>,
+    /// Messages that one frame may have, as none of them is acknowledged before all are taken.
+    pub window: Option<u32>,
     /// Lanes in which a message was refused that will come again.
     pub blocked: Arc<Mutex<Lanes>>,
 }
@@ -96,6 +98,14 @@ pub async fn take(
     }
     measure::operation("messages", begun);
     taken
+}
+
+/// What matters of a message's place in its frame.
+#[derive(Clone, Copy)]
+struct Place {
+    has_own_id: bool,
+    /// It lies within the window.
+    has_room: bool,
 }
 
 /// The fate of a message when the store did not write: a duplicate needs no writing.
@@ -168,7 +178,11 @@ fn begin(
         fate: Fate::Accepted(None),
         registered: is_register.then(|| (arrival.namespace.clone(), arrival.sender.clone())),
     };
-    let commit = decide(core, source, Arc::clone(&arrival), taken.index.is_none());
+    let place = Place {
+        has_own_id: taken.index.is_none(),
+        has_room: source.window.is_none_or(|window| index < window),
+    };
+    let commit = decide(core, source, Arc::clone(&arrival), place);
     (taken, Some(arrival), Some(commit))
 }
 
@@ -201,7 +215,7 @@ fn arrive(core: &Core, source: &Source, envelope: &Envelope) -> Result<Arrival, 
     Ok(Arrival { envelope, namespace, sender, dedup_window: millis(core.rules.dedup_window) })
 }
 
-fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: bool) -> Deciding {
+fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, place: Place) -> Deciding {
     let session_id = source.session_id.clone();
     let blocked = Arc::clone(&source.blocked);
     let window = core.rules.dedup_window.as_secs();
@@ -227,12 +241,15 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, has_own_id: 
         if is_surplus(desk, &arrival) {
             return Ok(Fate::Accepted(None));
         }
-        let lane = lane(&arrival).map(|lane| (lane, identity(&arrival, has_own_id)));
+        let lane = lane(&arrival).map(|lane| (lane, identity(&arrival, place.has_own_id)));
         let is_blocked =
             lane.as_ref().is_some_and(|(lane, message)| !blocked.lock().is_open(lane, message));
         let result = if is_blocked {
             let detail = "an earlier message of this ordering key was refused; send it first";
             Err(Refusal::new(ErrorCode::LaneBlocked, detail))
+        } else if !place.has_room {
+            let detail = "send it again when earlier ones are acknowledged; the window is full";
+            Err(Refusal::new(ErrorCode::WindowExceeded, detail))
         } else {
             let (clock, life, rules, store) = (desk.clock, desk.life, desk.rules, desk.store);
             inbox::admit(desk.tx, store, &arrival, body, |tx| {

@@ -79,7 +79,10 @@ pub fn refused(
     let change = judge(&live, &outcome, &policy, desk.now(), drawn);
     let has_failed = change.status == Status::Failed;
     let event = if has_failed { Event::MessageFailed } else { Event::MessageRetry };
+    let gap = has_failed && !live.head.lane.is_empty();
+    let details = json!({"error": change.error, "gap": gap}).to_string();
     let act = Act::new(event, agent_id, namespace, message_id).level(Level::Warning);
+    let act = act.details(details);
     let error = change.error.clone();
     desk.tx.change(act, &live, change);
     if has_failed {
@@ -109,7 +112,9 @@ pub fn give_up(desk: &mut Desk<'_, '_>, overdue: &[EntryId]) {
         let event =
             if status == Status::Failed { Event::MessageFailed } else { Event::MessageExpired };
         let act = Act::new(event, &head.sender, &head.namespace, &head.message_id);
-        let details = json!({"reason": reason.as_str(), "lane": head.lane}).to_string();
+        // The lane goes on without it, which is a gap in its order.
+        let gap = !head.lane.is_empty();
+        let details = json!({"reason": reason.as_str(), "gap": gap}).to_string();
         let change =
             Change { status, reason, next_attempt_at: 0, error: why.into(), ..Change::of(&live) };
         desk.tx.change(act.level(Level::Warning).details(details), &live, change);
@@ -141,10 +146,16 @@ pub fn returns(store: &Store, clock: &Clock) -> GivenUp {
 fn give_back(tx: &mut Transaction<'_>, store: &Store, clock: &Clock, live: &Live, why: &str) {
     let head = &live.head;
     if head.sender == SERVER_AGENT_ID {
+        // Nobody would repeat it, so that it must not wait for a person among the failed ones.
+        if let Some(failed) = tx.live(live.entry).filter(|it| it.status == Status::Failed) {
+            let act = Act::new(Event::MessageExpired, &head.sender, &head.namespace, &head.peer);
+            tx.change(act, &failed, Change { status: Status::Expired, ..Change::of(&failed) });
+        }
         return;
     }
     let original = own_id(tx, store, live);
-    let detail = format!("agent {} did not take the message: {why}", head.peer);
+    // It may have got it all the same: a message can be read and its receipt be lost.
+    let detail = format!("agent {} did not acknowledge the message: {why}", head.peer);
     let nack = Nack::of(Some(original.clone()), &Refusal::new(ErrorCode::Undeliverable, detail));
     let fresh = clock.message_id();
     let fields = Fields {

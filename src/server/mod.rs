@@ -30,11 +30,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt as _;
 use storage::event::Event;
 use storage::store::Store;
 use storage::transaction::Act;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::core::Core;
@@ -82,7 +83,7 @@ pub struct Running {
     pub address: SocketAddr,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
-    sockets: Arc<Semaphore>,
+    core: Arc<Core>,
 }
 
 /// The coordination server.
@@ -106,11 +107,10 @@ impl Server {
         })
         .await
         .map_err(|refusal| StartError::Store(refusal.detail))?;
-        let sockets = Arc::clone(&core.sockets);
         let mut tasks = JoinSet::new();
         tasks.spawn(scheduler::run(Arc::clone(&core)));
-        tasks.spawn(serve(listener, core));
-        Ok(Running { address, stop, tasks, sockets })
+        tasks.spawn(serve(listener, Arc::clone(&core)));
+        Ok(Running { address, stop, tasks, core })
     }
 }
 
@@ -120,9 +120,18 @@ async fn serve(listener: TcpListener, core: Arc<Core>) {
         // An error says that the owner is gone, which ends the server as well.
         let _ = stopping.wait_for(|stop| *stop).await;
     };
+    let listener = listener.tap_io(no_delay);
     let served = axum::serve(listener, routes::router(core)).with_graceful_shutdown(stopped);
     if let Err(error) = served.await {
         tracing::error!(%error, "the server stopped to listen");
+    }
+}
+
+/// Sends what is written at once: an answer that waits for the acknowledgement of an earlier one
+/// comes 40 ms late.
+fn no_delay(stream: &mut TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection may be slow");
     }
 }
 
@@ -143,9 +152,16 @@ impl Running {
         }
         // The conversations are told by the same channel; each gives its permit back at its end.
         let all = u32::try_from(core::SOCKETS_MAX).unwrap_or(u32::MAX);
-        let ended = tokio::time::timeout(DRAIN_TIMEOUT, self.sockets.acquire_many(all)).await;
+        let ended = tokio::time::timeout(DRAIN_TIMEOUT, self.core.sockets.acquire_many(all)).await;
         if ended.is_err() {
             tracing::warn!("connections did not end in time");
+        }
+        let noted = self.core.decided(|desk| {
+            desk.tx.note(Act::new(Event::SessionStop, SERVER_AGENT_ID, "", SERVER_AGENT_ID));
+            Ok(())
+        });
+        if let Err(refusal) = noted.await {
+            tracing::warn!(%refusal, "the stop could not be recorded");
         }
     }
 }

@@ -25,6 +25,9 @@ use crate::protocol::{Envelope, MessageType, RELAYED_BYTES_MAX, Refusal, parse_o
 
 /// A server that does not open a connection in this time is away, however patient an attempt is.
 const CONNECT_MAX: Duration = Duration::from_secs(30);
+/// What is written leaves at once: an answer that waits for the acknowledgement of an earlier one
+/// comes 40 ms late.
+const NO_DELAY: bool = true;
 
 /// Where and how to connect.
 #[derive(Clone, Debug)]
@@ -259,7 +262,7 @@ async fn open(settings: &TransportSettings) -> Result<Socket, ConnectError> {
     };
     // The library's futures are large, and few of them are alive.
     let opened = match stream {
-        None => Box::pin(connect_async_tls_with_config(request, None, false, connector)).await,
+        None => Box::pin(connect_async_tls_with_config(request, None, NO_DELAY, connector)).await,
         Some(stream) => {
             Box::pin(client_async_tls_with_config(request, stream, None, connector)).await
         }

@@ -1,11 +1,21 @@
 //! The promise, through the real programs: each test starts `loki` and `openclaw-server` as a user
 //! would, on loopback and free ports, in a temporary folder.
 
+mod audit;
+mod carriers;
+mod checks;
+mod clients;
+mod commands;
 mod crash;
 mod delivery;
+mod disk;
+mod durable;
 mod ending;
+mod garbage;
+mod hostile;
 mod link;
 mod observed;
+mod outage;
 mod proxy;
 mod refusals;
 mod rows;
@@ -13,4 +23,6 @@ mod seed;
 mod stopped;
 mod support;
 mod tasks;
+mod terminal;
+mod traffic;
 mod way;

@@ -1,6 +1,9 @@
 //! Bad input: one clear sentence, the exit code or status of the protocol, and nothing changes.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
 
 use crate::support::{World, output};
 
@@ -41,7 +44,82 @@ fn a_bad_start_says_what_to_do() {
     world.write("one/prd.md", "- [ ] One task\n");
     with(config, &["start", "--openclaw", "prd.md"]);
     with(config, &["openclaw", "messages"]);
+    world.write("one/prd.md", "- [ ] Test <!-- typ: testing -->\n");
+    with("agents: [eng-qa]\n", &["start", "prd.md"]);
+    with("agents: [eng-qa]\n", &["start"]);
+    with("agents: [eng-qa]\n", &["start", "."]);
     insta::assert_snapshot!(text);
+    assert!(!world.path("one/.loki/openclaw").exists(), "nothing is left behind");
+}
+
+/// A file system of its own, so small that a test can fill it.
+struct Small(PathBuf);
+
+impl Small {
+    /// `None` where one cannot be mounted: only root may.
+    fn mount(folder: PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let mut mount = Command::new("mount");
+        let done = mount.args(["-t", "tmpfs", "-o", "size=8m", "none"]).arg(&folder).output();
+        done.ok()?.status.success().then_some(Self(folder))
+    }
+
+    fn read_only(&self) {
+        let mut mount = Command::new("mount");
+        let done = mount.args(["-o", "remount,ro"]).arg(&self.0).status().expect("mount runs");
+        assert!(done.success());
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_and_a_read_only_folder_say_what_to_do() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", "agents:\n  - type: eng-qa\n    command: [\"true\"]\n");
+    world.write("one/prd.md", "- [ ] Test <!-- type: testing -->\n");
+    let Some(small) = Small::mount(world.path("one/small")) else {
+        let text = b"skipped a_full_and_a_read_only_folder_say_what_to_do: only root may mount\n";
+        let _ = std::io::stderr().write_all(text);
+        return;
+    };
+    let start = ["start", "--data-dir", "small/data", "prd.md"];
+    let full = said(&world, &[], &start);
+    small.read_only();
+    let read_only = said(&world, &[], &start);
+    std::fs::write(world.path("one/file"), "").expect("a file");
+    let file = said(&world, &[], &["start", "--data-dir", "file", "prd.md"]);
+    insta::assert_snapshot!(format!("{full}\n{read_only}\n{file}"));
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_left_alone() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", "agents:\n  - type: eng-qa\n    command: [\"true\"]\n");
+    world.write("one/prd.md", "- [ ] Test <!-- type: testing -->\n");
+    let (code, ..) = output(world.loki("one", "http://127.0.0.1:9").args(["start", "prd.md"]));
+    assert_eq!(code, Some(0));
+    // Format and checksum stand where storage/FORMAT.md has them.
+    let segment = world.path("one/.loki/openclaw/journal/segment-0000000001.log");
+    let mut bytes = std::fs::read(&segment).expect("a segment");
+    bytes[8..12].copy_from_slice(&7_u32.to_le_bytes());
+    let sum = crc32c::crc32c(&bytes[..124]);
+    bytes[124..128].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(&segment, &bytes).expect("written");
+    world.write("one/.loki/openclaw/endpoint", "http://127.0.0.1:9");
+    let mut text = String::new();
+    for line in ["start prd.md", "openclaw status", "openclaw messages", "openclaw retry"] {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let _ = writeln!(text, "{}", said(&world, &[], &arguments));
+    }
+    insta::assert_snapshot!(text);
+    assert_eq!(std::fs::read(&segment).expect("a segment"), bytes);
+    let left = world.path("one/.loki/openclaw/endpoint");
+    assert!(!left.exists(), "nobody is sent to where a killed bridge was");
 }
 
 #[test]
@@ -51,9 +129,11 @@ fn a_taken_port_and_a_locked_store_say_so() {
     let bridge = world.bridge("one", "http://127.0.0.1:9", "loki-one");
     let start = ["start", "--openclaw"];
     let endpoint = ("LOKI_OPENCLAW_ENDPOINT", "http://127.0.0.1:9");
-    let locked = said(&world, &[endpoint], &start);
     let port = bridge.port().to_string();
-    let taken = said(&world, &[endpoint, ("LOKI_DASHBOARD_PORT", &port)], &start);
+    let locked = said(&world, &[endpoint, ("LOKI_DASHBOARD_PORT", &port)], &start);
+    let other = ["start", "--openclaw", "--data-dir", "other"];
+    let taken = said(&world, &[endpoint, ("LOKI_DASHBOARD_PORT", &port)], &other);
+    assert!(!world.path("one/other").exists(), "a start that is refused leaves nothing behind");
     insta::assert_snapshot!(format!("{locked}\n{}", taken.replace(&port, "PORT")));
     assert_eq!(bridge.stop(), Some(0));
 }

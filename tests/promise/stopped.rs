@@ -162,7 +162,8 @@ fn a_servers_folder_is_looked_at_running_and_stopped_and_not_written_to() {
         asked(&world, "", &[&["--data-dir", folder.as_str(), "openclaw"], command].concat())
     };
     let check = |running: bool| {
-        assert_eq!(look(&["status"]).0, Some(i32::from(!running)));
+        let (code, status, _) = look(&["status"]);
+        assert_eq!((code, &status[0]["tasks"]["pending"]), (Some(i32::from(!running)), &1.into()));
         let (code, tasks, talk) = look(&["tasks"]);
         assert_eq!(
             (code, tasks.len(), &tasks[0]["task_id"]),
@@ -179,4 +180,22 @@ fn a_servers_folder_is_looked_at_running_and_stopped_and_not_written_to() {
     check(true);
     assert_eq!(server.stop(), Some(0));
     check(false);
+}
+
+#[test]
+fn a_bridge_with_a_token_answers_only_to_it() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", COUNT);
+    let mut start = world.loki("one", "http://127.0.0.1:9");
+    start.args(["start", "--openclaw"]).env("LOKI_DASHBOARD_TOKEN", "right");
+    let bridge = world.start(start, &world.path("one/.loki/openclaw"));
+    let status = |token: &str| {
+        let mut command = world.loki("one", "http://127.0.0.1:9");
+        output(command.args(["openclaw", "retry"]).env("LOKI_DASHBOARD_TOKEN", token))
+    };
+    assert_eq!(status("right").0, Some(0));
+    let (code, data, talk) = status("wrong");
+    assert_eq!((code, data.as_str()), (Some(5), ""));
+    assert!(talk.trim().ends_with("set LOKI_DASHBOARD_TOKEN") && !talk.contains("right"), "{talk}");
+    assert_eq!(bridge.stop(), Some(0));
 }

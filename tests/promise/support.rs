@@ -1,6 +1,6 @@
 //! Starts and kills the real programs, and asks their APIs. It knows nothing of their inside.
 
-use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use loki_openclaw::clock::Clock;
+use parking_lot::Mutex;
 use serde_json::Value;
+use storage::inspect::{AuditFilter, Inspect};
 use tempfile::TempDir;
 
 /// How long anything in these tests may take: far above what it takes on a busy machine.
@@ -19,7 +21,7 @@ pub struct World {
     folder: TempDir,
     client: reqwest::blocking::Client,
     clock: Clock,
-    logs: RefCell<Vec<PathBuf>>,
+    logs: Mutex<Vec<PathBuf>>,
 }
 
 impl World {
@@ -29,7 +31,7 @@ impl World {
         let client = reqwest::blocking::Client::builder().no_proxy().timeout(PATIENCE);
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = client.build().expect("a client");
-        Self { folder, client, clock: Clock::system(), logs: RefCell::default() }
+        Self { folder, client, clock: Clock::system(), logs: Mutex::default() }
     }
 
     /// A path in it.
@@ -68,12 +70,24 @@ impl World {
 
     /// Starts a bridge that runs until it is stopped.
     pub fn bridge(&self, project: &str, endpoint: &str, agent_id: &str) -> Program {
+        self.bridge_with(project, endpoint, agent_id, &[])
+    }
+
+    /// Starts a bridge with more in its environment.
+    pub fn bridge_with(
+        &self,
+        project: &str,
+        endpoint: &str,
+        agent_id: &str,
+        more: &[(&str, &str)],
+    ) -> Program {
         let mut command = self.loki(project, endpoint);
         command.args(["start", "--openclaw"]).env("LOKI_OPENCLAW_AGENT_ID", agent_id);
+        command.envs(more.iter().copied());
         self.start(command, &self.path(project).join(".loki/openclaw"))
     }
 
-    /// Starts a program that keeps its data in `data`.
+    /// Starts a program that writes its address into the folder `data`.
     pub fn start(&self, mut command: Command, data: &Path) -> Program {
         let endpoint = data.join("endpoint");
         let _ = fs::remove_file(&endpoint);
@@ -83,7 +97,7 @@ impl World {
             .append(true)
             .open(data.with_extension("log"))
             .expect("a log");
-        self.logs.borrow_mut().push(data.with_extension("log"));
+        self.logs.lock().push(data.with_extension("log"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().expect("the program starts");
         let address = self.wait("the program's address", || {
@@ -126,6 +140,11 @@ impl World {
         Some((status, response.json().unwrap_or(Value::Null)))
     }
 
+    /// What the programs said so far.
+    pub fn logs(&self) -> String {
+        self.logs.lock().iter().filter_map(|log| fs::read_to_string(log).ok()).collect()
+    }
+
     /// Milliseconds that never jump.
     pub fn clock(&self) -> &Clock {
         &self.clock
@@ -139,7 +158,7 @@ impl Drop for World {
             return;
         }
         let mut out = std::io::stderr().lock();
-        for log in self.logs.borrow().iter() {
+        for log in self.logs.lock().iter() {
             let text = fs::read_to_string(log).unwrap_or_default();
             let _ = writeln!(out, "--- {}\n{text}", log.display());
         }
@@ -157,6 +176,11 @@ impl Program {
     /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills it as a crash would.
@@ -178,7 +202,7 @@ impl Program {
 
     /// Asks it to stop.
     pub fn signal(&self) {
-        let pid = i32::try_from(self.child.id()).expect("a pid");
+        let pid = i32::try_from(self.pid()).expect("a pid");
         let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
     }
@@ -200,4 +224,28 @@ pub fn output(command: &mut Command) -> (Option<i32>, String, String) {
         text
     };
     (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Tells whoever runs the tests a seed or a figure.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// How often each id was received, by the audit log.
+pub fn received(folder: &Path) -> BTreeMap<String, usize> {
+    let inspect = Inspect::open(folder).expect("the store");
+    assert!(inspect.damage().is_empty(), "{:?}", inspect.damage());
+    let events = vec!["message.received".to_owned()];
+    let mut filter = AuditFilter { events, ..AuditFilter::default() };
+    let mut times = BTreeMap::new();
+    loop {
+        let page = inspect.audit(&filter).expect("the audit log");
+        for entry in page.entries {
+            *times.entry(entry.record.resource.to_string()).or_default() += 1;
+        }
+        filter.before = page.next;
+        if filter.before.is_none() {
+            return times;
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Tasks from a PRD, by one bridge and by two.
 
+use serde_json::{Value, json};
+
 use crate::support::{World, output};
 
 /// A real task: counts the words of the files that it is given.
@@ -53,7 +55,10 @@ fn what_the_first_bridge_cannot_serve_the_second_does() {
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     let done = stdout.lines().filter(|line| line.contains("completed")).count();
     assert_eq!(done, 2, "{stdout}");
-    assert!(stdout.contains("loki-two"), "{stdout}");
+    let lines = stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let shared: Vec<Value> = lines.filter(|line| line.to_string().contains("loki-two")).collect();
+    let words = COUNT.split_whitespace().count();
+    assert!(shared.iter().any(|line| line["result"] == json!({"words": words})), "{stdout}");
     assert_eq!(second.stop(), Some(0));
     assert_eq!(server.stop(), Some(0));
 }

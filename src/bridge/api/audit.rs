@@ -1,13 +1,15 @@
 //! `GET /api/audit`: the audit log, which is the journal read by event. It changes nothing.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
+use axum::http::Uri;
 use serde_json::{Value, json};
 use storage::inspect::{AuditEntry, AuditFilter, AuditPage, audit};
 use storage::record::Level;
 
 use super::problem::Failed;
-use super::{Shared, limit};
+use super::{Shared, limit, query};
+use crate::audit::{UnknownEvent, check_event};
 use crate::clock::{Millis, parse_rfc3339, rfc3339};
 use crate::protocol::{ErrorCode, Refusal};
 
@@ -15,11 +17,8 @@ use crate::protocol::{ErrorCode, Refusal};
 const LIMIT_USUAL: usize = 100;
 
 /// `GET /api/audit`; `event` may stand more than once.
-pub async fn list(
-    State(api): Shared,
-    Query(asked): Query<Vec<(String, String)>>,
-) -> Result<Json<Value>, Failed> {
-    let filter = filter(asked)?;
+pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Value>, Failed> {
+    let filter = filter(query(&uri)?)?;
     let reader = api.journal.clone();
     // The journal's past is on disk.
     let page = tokio::task::spawn_blocking(move || audit(&reader, &filter)).await;
@@ -41,7 +40,13 @@ pub fn filter(asked: Vec<(String, String)>) -> Result<AuditFilter, Failed> {
     let mut filter = AuditFilter { limit: LIMIT_USUAL, ..AuditFilter::default() };
     for (name, value) in asked {
         match name.as_str() {
-            "event" => filter.events.push(value),
+            "event" => {
+                let unknown = |error: UnknownEvent| {
+                    Refusal::new(ErrorCode::InvalidField, error.to_string()).at("event")
+                };
+                check_event(&value).map_err(unknown)?;
+                filter.events.push(value);
+            }
             "level" => filter.level = Some(level(&value)?),
             "actor" => filter.actor = Some(value),
             "resource" => filter.resource = Some(value),

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use storage::messages::Live;
 use storage::record::{Direction, Reason, Status};
@@ -15,11 +15,11 @@ use storage::store::Store;
 use storage::view::Filter;
 
 use super::problem::Failed;
-use super::{Api, Shared, limit};
+use super::{Api, Shared, limit, query, read};
 use crate::bridge::history::{self, Detail, History, Page};
 use crate::bridge::queue;
 use crate::clock::{Clock, Millis, parse_rfc3339};
-use crate::protocol::{EnvelopeBuilder, ErrorCode, Fields, MessageType, Refusal};
+use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, parse_one};
 
 /// Messages of a page unless the caller asks for another number.
 const LIMIT_USUAL: usize = 50;
@@ -79,12 +79,16 @@ fn time(field: &str, text: Option<String>) -> Result<Option<Millis>, Refusal> {
 }
 
 /// `GET /api/openclaw/messages`
-pub async fn list(State(api): Shared, Query(asked): Query<Asked>) -> Result<Json<Page>, Failed> {
-    Ok(Json(api.history.list(&asked.filter()?)?))
+pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Page>, Failed> {
+    Ok(Json(api.history.list(&query::<Asked>(&uri)?.filter()?)?))
 }
 
 /// `GET /api/openclaw/messages/{id}`
-pub async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<Detail>, Failed> {
+pub async fn show(
+    State(api): Shared,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Detail>, Failed> {
+    let Path(id) = id.map_err(|_| Failed::missing("no message has this id"))?;
     Ok(Json(detail(&*api.history, &id)?))
 }
 
@@ -122,48 +126,51 @@ impl Api {
     }
 }
 
-/// The body of a send.
-#[derive(Debug, Deserialize)]
-struct Sent {
-    message_type: String,
-    payload: Option<Box<RawValue>>,
-    to: Option<String>,
-    expires_at: Option<String>,
-    ordering_key: Option<String>,
-    message_id: Option<String>,
-}
-
-/// `POST /api/openclaw/send`
-pub async fn send(State(api): Shared, body: Bytes) -> Result<(StatusCode, Json<Value>), Failed> {
-    Ok((StatusCode::ACCEPTED, Json(sent(&api.desk(), &body).await?)))
+/// `POST /api/openclaw/send`: an envelope, in which the bridge fills in what is its own.
+pub async fn send(State(api): Shared, body: Body) -> Result<(StatusCode, Json<Value>), Failed> {
+    let accepted = async { sent(&api.desk(), &read(body).await?).await };
+    match accepted.await {
+        Ok(answer) => Ok((StatusCode::ACCEPTED, Json(answer))),
+        Err(Failed(refusal)) => {
+            api.bridge.note_rejected(&refusal);
+            Err(Failed(refusal))
+        }
+    }
 }
 
 /// Accepts the message that the body of a send describes.
 pub async fn sent(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
-    let sent: Sent = read(body)?;
-    let message_type = MessageType::from(sent.message_type.as_str());
+    let envelope = parse_one(body.to_vec()).map_err(|it| it.refusal)?;
+    let envelope = own(desk, &envelope)?;
+    let message_id = envelope.message_id().map(str::to_owned);
+    queue(desk.store, envelope).await?;
+    Ok(json!({ "message_id": message_id, "status": "pending" }))
+}
+
+/// The message as one of this bridge.
+fn own(desk: &Desk<'_>, envelope: &Envelope) -> Result<Envelope, Refusal> {
     let own = [MessageType::Register, MessageType::Heartbeat, MessageType::Ack, MessageType::Nack];
-    if own.contains(&message_type) {
+    if own.contains(envelope.message_type()) {
         let wanted = "another type; this one is sent by the bridge itself";
-        return Err(Refusal::invalid("message_type", wanted).into());
+        return Err(Refusal::invalid("message_type", wanted));
     }
-    let message_id = sent.message_id.unwrap_or_else(|| desk.clock.message_id());
-    let fields = Fields {
-        message_id: Some(&message_id),
+    let fields = [
+        ("agent_id", envelope.agent_id(), desk.agent_id),
+        ("namespace", envelope.given_namespace(), desk.namespace),
+    ];
+    for (field, given, own) in fields {
+        if given.is_some_and(|given| given != own) {
+            let detail = format!("leave out {field}; this bridge has {own}");
+            return Err(Refusal::new(ErrorCode::Forbidden, detail).at(field));
+        }
+    }
+    envelope.fill_missing(&Fields {
+        message_id: Some(&desk.clock.message_id()),
         agent_id: Some(desk.agent_id),
         namespace: Some(desk.namespace),
         timestamp: Some(desk.clock.now()),
-        to: sent.to.as_deref(),
-        expires_at: time("expires_at", sent.expires_at)?,
-        ordering_key: sent.ordering_key.as_deref(),
         ..Fields::default()
-    };
-    let mut builder = EnvelopeBuilder::new(message_type, fields);
-    if let Some(payload) = &sent.payload {
-        builder = builder.payload(payload);
-    }
-    queue(desk.store, builder.build()?).await?;
-    Ok(json!({ "message_id": message_id, "status": "pending" }))
+    })
 }
 
 /// The body of a retry. Of nothing it names, every failed message is sent again. An unknown name is
@@ -182,14 +189,14 @@ struct Again {
 }
 
 /// `POST /api/openclaw/retry`
-pub async fn retry(State(api): Shared, body: Bytes) -> Result<Json<Value>, Failed> {
-    Ok(Json(retried(&api.desk(), &body).await?))
+pub async fn retry(State(api): Shared, body: Body) -> Result<Json<Value>, Failed> {
+    Ok(Json(retried(&api.desk(), &read(body).await?).await?))
 }
 
 /// Sends again what the body of a retry asks for. Named messages that cannot be sent again are
 /// told, and then nothing is.
 pub async fn retried(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
-    let again: Again = if body.is_empty() { Again::default() } else { read(body)? };
+    let again: Again = if body.is_empty() { Again::default() } else { parsed(body)? };
     if again.status.as_deref().is_some_and(|status| status != Status::Failed.as_str()) {
         let wanted = "failed: other messages need nobody to send them again";
         return Err(Refusal::invalid("status", wanted).into());
@@ -235,7 +242,7 @@ fn check_failed(desk: &Desk<'_>, id: &str) -> Result<(), Failed> {
     }
 }
 
-fn read<'body, T: Deserialize<'body>>(body: &'body [u8]) -> Result<T, Refusal> {
+fn parsed<'body, T: Deserialize<'body>>(body: &'body [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         Refusal::new(ErrorCode::Malformed, format!("send one json object; {error}"))
     })

@@ -13,12 +13,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::HeaderMap;
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use storage::journal::Reader;
 use storage::view::View;
 use tokio::net::TcpListener;
@@ -79,10 +82,29 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/openclaw/retry", post(messages::retry))
         .route("/api/audit", get(audit::list))
         .route("/metrics", get(exported))
-        .fallback(async || Failed::missing("there is no such page here"))
+        .fallback(async || Failed::missing("check the path; there is no such page here"))
+        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&api), guard))
-        .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
         .with_state(api)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Failed {
+    let detail = format!("{} does not take {method}", uri.path());
+    Failed(Refusal::new(ErrorCode::MethodNotAllowed, detail))
+}
+
+/// The whole body, if it is not too large.
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    axum::body::to_bytes(body, MESSAGE_BYTES_MAX).await.map_err(|_| {
+        let detail = format!("send at most {MESSAGE_BYTES_MAX} bytes at once, and all of them");
+        Refusal::new(ErrorCode::TooLarge, detail)
+    })
+}
+
+/// What a query asks for.
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
+    let read = Query::try_from_uri(uri).map(|Query(asked)| asked);
+    read.map_err(|error| Refusal::new(ErrorCode::Malformed, error.body_text()))
 }
 
 async fn exported(State(api): Shared) -> Response {

@@ -1,15 +1,13 @@
 //! The same answers without a bridge: messages and the audit log from a journal on disk. It takes
 //! no lock and changes nothing.
 
-use axum::extract::Query;
 use axum::http::Uri;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use storage::inspect::Inspect;
 
 use super::problem::Failed;
-use super::{audit, messages};
+use super::{audit, messages, query};
 use crate::bridge::history::{History as _, Past};
 use crate::protocol::{ErrorCode, Refusal};
 
@@ -38,11 +36,6 @@ fn found(inspect: Inspect, target: &str) -> Result<Value, Failed> {
             value(messages::detail(&Past(inspect), id)?)
         }
     }
-}
-
-fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
-    let read = Query::try_from_uri(uri).map(|Query(asked)| asked);
-    read.map_err(|error| Refusal::new(ErrorCode::Malformed, error.body_text()))
 }
 
 fn value(answer: impl Serialize) -> Result<Value, Failed> {

@@ -15,7 +15,7 @@ pub struct Failed(pub Refusal);
 impl Failed {
     /// What was asked for is not here.
     pub fn missing(detail: &str) -> Self {
-        Self(Refusal::new(ErrorCode::UnknownTask, detail))
+        Self(Refusal::new(ErrorCode::NotFound, detail))
     }
 }
 

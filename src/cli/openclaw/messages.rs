@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use storage::record::Status;
 
 use crate::cli::arguments::Global;
-use crate::cli::{Done, look, output, output_of, past};
+use crate::cli::{Done, look, moment, output, output_of, past};
 use crate::clock::{Clock, Millis, parse_rfc3339};
 
 /// Which messages.
@@ -34,17 +34,16 @@ pub struct Arguments {
     /// About this task
     #[arg(long)]
     task_id: Option<String>,
-    /// Written at this time or later, as 2026-02-15T14:30:00Z
-    #[arg(long)]
+    /// Written at this time or later: 2026-02-15T14:30:00Z, or 15m for the last 15 minutes
+    #[arg(long, value_name = "TIME", value_parser = moment::read)]
     since: Option<String>,
     /// Written before this time
-    #[arg(long)]
+    #[arg(long, value_name = "TIME", value_parser = moment::read)]
     until: Option<String>,
 }
 
 /// The columns, the most important first.
-const COLUMNS: [&str; 8] =
-    ["message_id", "status", "next", "type", "way", "tries", "peer", "reason"];
+const COLUMNS: [&str; 7] = ["message_id", "status", "detail", "type", "way", "tries", "peer"];
 
 /// Runs the command.
 pub async fn run(global: &Global, arguments: Arguments) -> Done {
@@ -78,22 +77,21 @@ fn shown(message: &Value, now: Millis) -> Value {
     json!({
         "message_id": message["message_id"],
         "status": message["status"],
-        "next": due.map(|due| until(due, now)),
+        "detail": due.map_or(message["reason"].clone(), |due| until(due, now).into()),
         "type": message["message_type"],
         "way": way,
         "tries": message["attempts"],
         "peer": message["peer"],
-        "reason": message["reason"],
     })
 }
 
 /// How long it is until a time, in its largest unit.
 fn until(due: Millis, now: Millis) -> String {
     match due.saturating_sub(now).div_ceil(1_000) {
-        0 => "now".to_owned(),
-        seconds @ 1..60 => format!("in {seconds}s"),
-        seconds @ 60..3_600 => format!("in {}m", seconds / 60),
-        seconds => format!("in {}h", seconds / 3_600),
+        0 => "due now".to_owned(),
+        seconds @ 1..60 => format!("due in {seconds}s"),
+        seconds @ 60..3_600 => format!("due in {}m", seconds / 60),
+        seconds => format!("due in {}h", seconds / 3_600),
     }
 }
 
@@ -104,11 +102,11 @@ mod tests {
     #[test]
     fn the_time_until_the_next_attempt_is_told_in_its_largest_unit() {
         let cases = [
-            (5, "now"),
-            (11, "in 1s"),
-            (59_010, "in 59s"),
-            (90_010, "in 1m"),
-            (7_200_010, "in 2h"),
+            (5, "due now"),
+            (11, "due in 1s"),
+            (59_010, "due in 59s"),
+            (90_010, "due in 1m"),
+            (7_200_010, "due in 2h"),
         ];
         for (due, told) in cases {
             assert_eq!(until(due, 10), told);

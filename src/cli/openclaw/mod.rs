@@ -1,6 +1,7 @@
 //! `loki openclaw`: looks at the bridge, running or not, and its server, and steers the bridge.
 
 mod agents;
+mod cancel;
 mod messages;
 mod retry;
 mod send;
@@ -21,7 +22,7 @@ use super::arguments::Global;
 pub enum Command {
     /// Whether the bridge is connected, and what waits
     Status,
-    /// Whether the server answers
+    /// Send the server a test message, and tell how long it took
     Test,
     /// List messages, newest first
     Messages(messages::Arguments),
@@ -44,6 +45,15 @@ pub enum Command {
     Tasks,
     /// Submit a task to the server
     Submit(submit::Arguments),
+    /// Ask the server to cancel a task
+    Cancel {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
+    },
 }
 
 /// Runs the command.
@@ -59,6 +69,7 @@ pub async fn run(global: &Global, command: Command) -> Done {
         Command::Disconnect => steer::run(global, "disconnect").await,
         Command::Reconnect => steer::run(global, "reconnect").await,
         Command::Tasks => tasks::run(global).await,
+        Command::Cancel { id, reason } => cancel::run(global, &id, reason).await,
         Command::Submit(arguments) => submit::run(global, arguments).await,
     }
 }

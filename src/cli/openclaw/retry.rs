@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::arguments::Global;
-use crate::cli::{Done, look, output, output_of, store};
+use crate::cli::{Done, look, moment, output, output_of, store};
 
 /// Which messages; without any of these, all that failed.
 #[derive(Args, Debug)]
@@ -27,11 +27,11 @@ pub struct Arguments {
     /// For this agent
     #[arg(long, visible_alias = "to")]
     peer: Option<String>,
-    /// Written at this time or later, as 2026-02-15T14:30:00Z
-    #[arg(long)]
+    /// Written at this time or later: 2026-02-15T14:30:00Z, or 15m for the last 15 minutes
+    #[arg(long, value_name = "TIME", value_parser = moment::read)]
     since: Option<String>,
     /// Written before this time
-    #[arg(long)]
+    #[arg(long, value_name = "TIME", value_parser = moment::read)]
     until: Option<String>,
 }
 

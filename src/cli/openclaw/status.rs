@@ -1,12 +1,14 @@
 //! `loki openclaw status`: 0 when the bridge is connected, 1 when it is not, also when it is
 //! stopped: then its journal tells what waits and when it was connected last.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use storage::event::Event;
 use storage::fold::State;
 use storage::inspect::{AuditEntry, AuditFilter, Inspect};
+use storage::record::Kind;
 
 use crate::bridge::status::{LinkState, Owner, shown};
 use crate::cli::arguments::Global;
@@ -15,6 +17,7 @@ use crate::cli::failure::{Code, Failure};
 use crate::cli::{Done, look, output, output_of, past, store};
 use crate::clock::{Clock, rfc3339};
 use crate::config::BridgeConfig;
+use crate::server::model::{Agent, Task, decode};
 
 /// The members in the order in which a person needs them.
 const MEMBERS: [&str; 14] = [
@@ -45,6 +48,10 @@ pub async fn run(global: &Global) -> Done {
         },
     };
     output_of(global).object(&status, &MEMBERS);
+    if let Some(count @ 1..) = status["messages"]["failed"].as_u64() {
+        let (list, again) = ("loki openclaw messages --status failed", "loki openclaw retry");
+        output::say(&format!("failed for good: {count}; see `{list}`, send again with `{again}`"));
+    }
     let connected = status["connected"] == json!(true);
     Ok(if connected { ExitCode::SUCCESS } else { Code::NotSo.into() })
 }
@@ -67,9 +74,11 @@ async fn stopped(config: &BridgeConfig) -> Result<Value, Failure> {
     });
     let read = read.await.map_err(|error| unreadable(&error))?;
     let (connect, disconnect) = read.map_err(|error| unreadable(&error))?;
-    let dir = &config.openclaw.data_dir;
-    output::say(&format!("the bridge is stopped; this is what {} tells", dir.display()));
-    told(config, &state, connect.as_ref(), disconnect.as_ref())
+    let status = told(config, &state, connect.as_ref(), disconnect.as_ref())?;
+    let (of_server, dir) = (store::is_of_server(&state.ledger), config.openclaw.data_dir.display());
+    let program = if of_server { "server" } else { "bridge" };
+    output::say(&format!("the {program} is stopped; this is what {dir} tells"));
+    Ok(if of_server { told_of_server(&state, &status) } else { status })
 }
 
 fn told(
@@ -83,7 +92,7 @@ fn told(
     let owner = Owner {
         agent_id: &agent_id,
         namespace: &bridge.namespace,
-        server: bridge.endpoint.as_deref().filter(|_| bridge.enabled),
+        server: bridge.endpoint.as_deref(),
     };
     // A bridge that was killed had no time to say that it is gone.
     let (since, last_error) = match (connect, disconnect) {
@@ -101,6 +110,32 @@ fn told(
     status["circuit"] = "stopped".into();
     status["last_connected_at"] = connect.map(|entry| rfc3339(entry.time)).into();
     Ok(status)
+}
+
+/// The same for the store of a server, which has agents and no link.
+fn told_of_server(state: &State, status: &Value) -> Value {
+    let (mut tasks, mut agents) = (BTreeMap::new(), BTreeMap::new());
+    for (_, entity) in state.ledger.scan(Kind::Task, "") {
+        if let Some(task) = decode::<Task>(&entity.value) {
+            *tasks.entry(task.status.as_str()).or_insert(0_u64) += 1;
+        }
+    }
+    for (_, entity) in state.ledger.scan(Kind::Agent, "") {
+        if let Some(agent) = decode::<Agent>(&entity.value) {
+            *agents.entry(agent.status.as_str()).or_insert(0_u64) += 1;
+        }
+    }
+    json!({
+        "connected": false,
+        "running": false,
+        "since": rfc3339(state.time),
+        "messages": status["messages"],
+        "messages_pending": status["messages_pending"],
+        "oldest_pending_seconds": status["oldest_pending_seconds"],
+        "tasks": tasks,
+        "agents": agents,
+        "version": status["version"],
+    })
 }
 
 /// The newest entry of an event.

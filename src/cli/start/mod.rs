@@ -5,25 +5,27 @@ mod embedded;
 mod progress;
 mod serve;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::arguments::Global;
 use super::failure::{Code, Failure};
 use super::{Done, output, output_of, store};
-use crate::bridge::Bridge;
 use crate::bridge::prd::{self, PrdError, Task};
 use crate::bridge::settings::{Agents, Settings};
 use crate::bridge::task::{LocalTask, Origin, TaskStatus};
-use crate::clock::Clock;
+use crate::bridge::{Bridge, Running};
+use crate::clock::{Clock, Millis};
 use crate::config::{BridgeConfig, Overrides, process_environment};
 use crate::executor::{Executor, agents};
-use crate::shutdown::{Phase, Shutdown};
+use crate::shutdown::Shutdown;
 use crate::transport::connect::Way;
 
 use embedded::Embedded;
@@ -71,13 +73,15 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         return Err(Failure::new(Code::Usage, text));
     }
     let data_dir = config.openclaw.data_dir.clone();
-    let agent_id =
-        store::agent_id(&data_dir, config.openclaw.agent_id.as_deref(), !arguments.dry_run)?;
+    // It is kept when the store is open, so that a start that is refused leaves nothing behind.
+    let agent_id = store::agent_id(&data_dir, config.openclaw.agent_id.as_deref(), false)?;
     let tasks = match &arguments.prd {
         None => Vec::new(),
         Some(path) => prd::read(path, &agent_id).map_err(|error| {
             let text = match &error {
-                PrdError::Unreadable { .. } => error.to_string(),
+                PrdError::Unreadable { .. } => {
+                    format!("{error}: name a Markdown file with the tasks")
+                }
                 _ => format!("{}: {error}", path.display()),
             };
             Failure::new(Code::Usage, text)
@@ -88,14 +92,15 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         return Ok(plan(global, &agents, &config, &tasks));
     }
     check_agents(&agents)?;
-    store::make(&data_dir)?;
+    store::check_free(&data_dir)?;
+    let listener = serve::listen(&config.dashboard).await?;
     if !arguments.embedded {
-        return started(global, &arguments, &config, &agent_id, tasks).await;
+        return started(global, &arguments, &config, listener, tasks).await;
     }
     let embedded = Embedded::start(&data_dir).await?;
     config.openclaw.enabled = true;
     config.openclaw.endpoint = Some(embedded.url());
-    let done = started(global, &arguments, &config, &agent_id, tasks).await;
+    let done = started(global, &arguments, &config, listener, tasks).await;
     embedded.stop().await?;
     done
 }
@@ -141,21 +146,24 @@ async fn started(
     global: &Global,
     arguments: &Arguments,
     config: &BridgeConfig,
-    agent_id: &str,
+    listener: TcpListener,
     tasks: Vec<Task>,
 ) -> Done {
     let (clock, shutdown) = (Clock::system(), Shutdown::default());
     let endpoint = config.openclaw.endpoint.as_deref().unwrap_or_default();
     let way = Way::find(endpoint, &config.openclaw.tls);
     let way = way.map_err(|text| Failure::new(Code::Usage, text))?;
-    let listener = serve::listen(&config.dashboard).await?;
     let data_dir = &config.openclaw.data_dir;
+    serve::forget(data_dir);
     let database = store::open(data_dir, &clock, &shutdown)?;
+    let agent_id = store::agent_id(data_dir, config.openclaw.agent_id.as_deref(), true)?;
     let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];
     let executor =
         Executor::new(data_dir.join("runs"), supervisor, std::env::current_dir()?, clock.clone());
-    let settings = Settings { way, ..Settings::of_config(config, agent_id, clock.message_id()) };
-    let ids: Vec<String> = tasks.iter().map(|task| task.task_id.clone()).collect();
+    let settings = Settings::of_config(config, &agent_id, clock.message_id());
+    let settings = Settings { way, ..settings };
+    let prd = tasks.iter().map(|task| task.task_id.clone()).collect();
+    let watch = Watch { prd, since: clock.now() };
     let running =
         Bridge::start(settings, database.store().clone(), clock, executor, shutdown.clone());
     let bridge = running.bridge.clone();
@@ -164,10 +172,9 @@ async fn started(
     let endpoint = serve::spawn(&mut services, listener, (&bridge, &database), config, &shutdown)?;
     bridge.add(tasks).await?;
     let stays = arguments.prd.is_none() || arguments.keep_running;
-    follow(&bridge, &ids, &shutdown, stays).await;
-    running.finished().await;
+    follow(running, &watch, &shutdown, stays).await;
     endpoint.remove();
-    let code = report(global, &bridge, &ids);
+    let code = report(global, &bridge, &watch);
     // A caller that keeps its connection open does not keep the program.
     let ended = async { while services.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(GRACE, ended).await;
@@ -177,31 +184,55 @@ async fn started(
     Ok(code)
 }
 
-/// Shows progress until every task of the PRD has ended and nothing keeps the bridge running, or
-/// somebody stops it.
-async fn follow(bridge: &Bridge, ids: &[String], shutdown: &Shutdown, stays: bool) {
-    let mut progress = Progress::new(ids.len());
-    loop {
-        progress.show(&of_prd(bridge, ids));
-        let open = of_prd(bridge, ids).iter().any(|task| !task.status.is_terminal());
-        if !open && !stays {
-            shutdown.drain();
-        }
-        if shutdown.phase() > Phase::Running {
-            break;
-        }
-        tokio::select! {
-            () = bridge.changed() => {}
-            () = tokio::time::sleep(progress::REFRESH) => {}
-            () = shutdown.draining() => {}
-        }
-    }
-    progress.finish();
+/// The tasks that this start is about.
+struct Watch {
+    /// The ids of those of the PRD.
+    prd: HashSet<String>,
+    /// When it began.
+    since: Millis,
 }
 
-fn of_prd(bridge: &Bridge, ids: &[String]) -> Vec<LocalTask> {
-    let tasks = bridge.tasks().into_iter();
-    tasks.filter(|task| task.origin != Origin::Offered && ids.contains(&task.task_id)).collect()
+impl Watch {
+    fn is_of_prd(&self, task: &LocalTask) -> bool {
+        task.origin != Origin::Offered && self.prd.contains(&task.task_id)
+    }
+
+    /// Those of the PRD, and those that were under way since the start.
+    fn tasks(&self, bridge: &Bridge) -> Vec<LocalTask> {
+        let mut tasks = bridge.tasks();
+        tasks.retain(|task| {
+            let is_new = task.finished_at.is_none_or(|at| at >= self.since);
+            self.is_of_prd(task) || (task.origin == Origin::Offered && is_new)
+        });
+        tasks
+    }
+}
+
+/// Shows progress until the bridge has ended, which it does when every task of the PRD has and
+/// nothing keeps it running, or somebody stops it.
+async fn follow(running: Running, watch: &Watch, shutdown: &Shutdown, stays: bool) {
+    let bridge = running.bridge.clone();
+    let mut progress = Progress::new(watch.prd.len());
+    let finished = running.finished();
+    tokio::pin!(finished);
+    loop {
+        let tasks = watch.tasks(&bridge);
+        progress.show(&tasks, &bridge.snapshot(), shutdown.phase());
+        let mut of_prd = tasks.iter().filter(|task| watch.is_of_prd(task));
+        if !stays && of_prd.all(|task| task.status.is_terminal()) {
+            shutdown.drain();
+        }
+        let changed = async {
+            let _ = tokio::time::timeout(progress::REFRESH, bridge.changed()).await;
+            tokio::time::sleep(progress::SETTLE).await;
+        };
+        tokio::select! {
+            () = &mut finished => break,
+            () = changed => {}
+        }
+    }
+    progress.show(&watch.tasks(&bridge), &bridge.snapshot(), shutdown.phase());
+    progress.finish();
 }
 
 /// What of a result fits a table: its own summary, if it has one.
@@ -213,8 +244,8 @@ fn summary(result: serde_json::Value) -> serde_json::Value {
 }
 
 /// The table at the end, and the exit code that follows from it.
-fn report(global: &Global, bridge: &Bridge, ids: &[String]) -> ExitCode {
-    let tasks = of_prd(bridge, ids);
+fn report(global: &Global, bridge: &Bridge, watch: &Watch) -> ExitCode {
+    let tasks = watch.tasks(bridge);
     let row = |task: &LocalTask| {
         let error = task.error.as_ref().and_then(|error| error.message.clone());
         let result = task.result.as_ref().and_then(|raw| serde_json::from_str(raw.get()).ok());
@@ -231,10 +262,16 @@ fn report(global: &Global, bridge: &Bridge, ids: &[String]) -> ExitCode {
     let rows: Vec<_> = tasks.iter().map(row).collect();
     if !rows.is_empty() {
         let columns = ["task_id", "status", "agent", "seconds", "result"];
-        output_of(global).list(&rows, &columns);
+        output_of(global).texts(&rows, &columns);
     }
-    let good = tasks.iter().all(|task| task.status == TaskStatus::Completed);
-    if !ids.is_empty() {
+    let mut of_prd = tasks.iter().filter(|task| watch.is_of_prd(task));
+    let good = of_prd.all(|task| task.status == TaskStatus::Completed);
+    match bridge.health().messages_pending {
+        0 => {}
+        1 => output::say("1 message waits; the next start delivers it"),
+        count => output::say(&format!("{count} messages wait; the next start delivers them")),
+    }
+    if tasks.iter().any(|task| watch.is_of_prd(task)) {
         bridge.conclude(good);
     }
     if bridge.is_replaced() {

@@ -1,7 +1,7 @@
 //! Opens the bridge's own server and tells where it listens. Its routes are elsewhere.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage::database::Database;
@@ -27,6 +27,13 @@ impl EndpointFile {
         // One that is gone already says the same.
         let _ = std::fs::remove_file(self.0);
     }
+}
+
+/// Removes the address that a bridge left behind when it was killed, so that nobody is asked there
+/// while this one opens its store.
+pub fn forget(data_dir: &Path) {
+    // Most often there is none.
+    let _ = std::fs::remove_file(data_dir.join(ENDPOINT_FILE));
 }
 
 /// Takes the configured port.

@@ -2,6 +2,7 @@
 //! decided by [`crate::server::intake`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use storage::record::EntryId;
+use tokio::time::Instant;
 
 use super::problem::Failure;
 use super::{Parameters, read, wait_for};
@@ -26,6 +28,9 @@ use crate::server::{mail, registry};
 
 /// The header of a session over HTTP.
 const SESSION: &str = "openclaw-session";
+
+/// A reader that waits looks again after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 fn session(headers: &HeaderMap) -> Option<String> {
     headers.get(SESSION).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -101,12 +106,20 @@ pub(super) async fn fetch(
     let (wait, after) = (parameters.wait()?, cursor(parameters.get("after"))?);
     alive(&core, &namespace, agent_id, session(&headers)).await?;
     let mailbox = mail::mailbox(&namespace, agent_id);
-    let found = wait_for(&core, &mailbox, wait, || {
-        let found = mail::unacknowledged(&core, &mailbox, after, limit);
-        (!found.is_empty()).then_some(found)
-    })
-    .await
-    .unwrap_or_default();
+    let deadline = Instant::now() + wait;
+    let found = loop {
+        // What was refused for now becomes due without a bell.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let found = wait_for(&core, &mailbox, left.min(LOOK_AGAIN), || {
+            let found = mail::unacknowledged(&core, &mailbox, after, limit);
+            (!found.is_empty()).then_some(found)
+        });
+        match found.await {
+            Some(found) => break found,
+            None if left.is_zero() || *core.stopping.borrow() => break Vec::new(),
+            None => {}
+        }
+    };
     let next = found.last().map(|last| last.entry.to_string());
     let next = next.or_else(|| parameters.get("after").map(str::to_owned));
     let messages: Vec<Box<RawValue>> = found

@@ -203,6 +203,7 @@ async fn welcome(core: &Core, socket: &mut Socket, taken: &Taken) -> Option<Regi
         agent_id: Some(agent_id),
         namespace: Some(namespace),
         session_id: Some(session_id.clone()),
+        window: Some(WINDOW),
         ..Source::default()
     };
     Some(Registered { source, settings, session_id })
@@ -253,13 +254,7 @@ fn answers(taken: &[Taken]) -> Answers {
         .iter()
         .any(|one| matches!(&one.fate, Fate::Refused(it) if it.code == ErrorCode::SessionReplaced));
     let close = replaced.then(|| (CLOSE_REPLACED, "session_replaced".to_owned()));
-    let is_fleeting = |one: &Taken| {
-        one.message_type == Some(MessageType::Heartbeat)
-            && matches!(one.fate, Fate::Accepted(_))
-            && one.index.is_some()
-    };
-    let answers = taken.iter().filter(|one| !is_fleeting(one)).map(answer).collect();
-    Answers { answers, close }
+    Answers { answers: taken.iter().map(answer).collect(), close }
 }
 
 fn answer(taken: &Taken) -> Answer {

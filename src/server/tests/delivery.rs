@@ -254,6 +254,7 @@ async fn an_offer_that_is_refused_for_good_goes_back_to_nobody() {
     let error = json!({"code": "forbidden", "retryable": false});
     world.ok("b", "nack", json!({"message_id": offer, "error": error})).await;
     assert!(world.letters("b").is_empty() && world.letters("a").is_empty());
+    assert_eq!(world.core.store.messages(storage::messages::Messages::live_len), 0);
 }
 
 #[tokio::test]
@@ -290,4 +291,20 @@ async fn what_is_refused_for_now_comes_again_when_it_is_due_and_its_lane_waits()
     }
     assert!(delays.len() == 3 && delays.iter().all(|delay| *delay < 4_000), "{delays:?}");
     assert!(!delays.contains(&1_000) && !delays.contains(&2_000), "{delays:?}");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumped_back_holds_up_no_delivery() {
+    use crate::outbox::Pump;
+    use crate::transport::Feed as _;
+
+    let world = World::new();
+    world.register("b").await;
+    let Core { store, clock, .. } = &*world.core;
+    let pump = Pump::new(store.clone(), clock.clone(), mail::policy(), "default/b");
+    world.send(note("a", "m-1", "b", "one")).await;
+    clock.jump(-24 * 60 * 60 * 1_000);
+    let patience = std::time::Duration::from_secs(1);
+    let batch = tokio::time::timeout(patience, pump.next(9)).await.expect("it is due");
+    assert_eq!(batch[0].message_id, "m-1");
 }

@@ -79,21 +79,32 @@ impl Web {
     }
 }
 
+/// Nothing that a test waits for takes longer than this.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// The next message of this type on a connection.
 pub(super) async fn hear(socket: &mut Socket, message_type: &str) -> Envelope {
-    loop {
-        match socket.receive().await {
-            Some(Ok(Wire::Text(text))) => {
-                let frame = parse_frame_within(text, 2 << 20).unwrap();
-                let mut found = frame.messages.into_iter().filter_map(Result::ok);
-                if let Some(it) = found.find(|it| it.message_type().as_str() == message_type) {
-                    return it;
+    let heard = async {
+        loop {
+            match receive(socket).await {
+                Some(Ok(Wire::Text(text))) => {
+                    let frame = parse_frame_within(text, 2 << 20).unwrap();
+                    let mut found = frame.messages.into_iter().filter_map(Result::ok);
+                    if let Some(it) = found.find(|it| it.message_type().as_str() == message_type) {
+                        return it;
+                    }
                 }
+                Some(Ok(Wire::Ping | Wire::Pong)) => {}
+                other => panic!("{message_type}: {other:?}"),
             }
-            Some(Ok(Wire::Ping | Wire::Pong)) => {}
-            other => panic!("{message_type}: {other:?}"),
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("the message arrives")
+}
+
+/// What arrives next on a connection.
+pub(super) async fn receive(socket: &mut Socket) -> Option<Result<Wire, String>> {
+    tokio::time::timeout(PATIENCE, socket.receive()).await.expect("something arrives")
 }
 
 #[tokio::test]
@@ -249,7 +260,7 @@ async fn a_websocket_brings_offers_and_another_instance_closes_it() {
     assert_eq!(web.get("/tasks/t").await["status"], "accepted");
     let _second = web.ws("b", "two").await;
     let closed = loop {
-        match first.receive().await {
+        match receive(&mut first).await {
             Some(Ok(Wire::Close(code, _))) => break code,
             Some(Ok(_)) => {}
             other => panic!("{other:?}"),

@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
 use serde_json::json;
+use storage::database::Database;
+use storage::event::Event;
 
 use super::http::Web;
+use crate::clock::Clock;
+use crate::server::{Disk, Rules, Server, ServerSettings};
 
 const ROUTER: &str = include_str!("../routes/mod.rs");
 
@@ -101,4 +105,35 @@ async fn the_metrics_have_the_names_of_the_protocol() {
     }
     assert!(!text.contains("invented"));
     web.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_on_a_disk_measures_it_and_records_its_start_and_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let wall = clock.clone();
+    let now = Box::new(move || wall.now());
+    let (database, _) = Database::open(folder.path(), now, Box::new(|_| {})).unwrap();
+    let running = Server::start(ServerSettings {
+        listen: std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0)),
+        store: database.store().clone(),
+        clock,
+        rules: Rules::default(),
+        disk: Some(Disk::of(&database)),
+    });
+    let running = running.await.unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("{}/metrics", running.url());
+    let text = client.get(url).send().await.unwrap().text().await.unwrap();
+    let value = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!(value("openclaw_journal_bytes") > 0.0);
+    assert!(value("openclaw_view_lag_records") >= 0.0);
+    running.stop().await;
+    let events = [Event::SessionStart, Event::SessionStop].map(Event::code);
+    assert_eq!(database.reader().by_event(&events, None, 9).unwrap().len(), 2);
+    database.close().unwrap();
 }

@@ -1,5 +1,6 @@
 //! Decisions of the server over a store in memory, with a clock that stands still.
 
+mod calls;
 mod delivery;
 mod http;
 mod interface;

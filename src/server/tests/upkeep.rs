@@ -6,6 +6,7 @@ use storage::record::Kind;
 
 use super::*;
 use crate::server::heads;
+use crate::server::model::{Remembered, encode};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -152,4 +153,21 @@ async fn the_heads_of_both_journals_are_exchanged_and_a_step_back_is_audited() {
     assert_eq!(world.agent("b").journal_head.as_deref(), Some("j:3:11:ef"));
     world.ok("b", "register", head("k:1:1:ef")).await;
     assert_eq!(world.audited(Event::StoreRollback), 1);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_forgotten_after_a_day() {
+    let world = World::new();
+    let stored = world.core.decided(|desk| {
+        let remembered = Remembered { digest: vec![1], task_id: "t".to_owned(), at: desk.now() };
+        let key = storage::record::EntityKey::new(Kind::Idempotency, &["default", "k"]);
+        let act = storage::transaction::Act::new(Event::TaskCreate, "a", "default", "t");
+        desk.tx.put(act, key, encode(&remembered));
+        Ok(())
+    });
+    stored.await.unwrap();
+    world.advance(DAY - 1).await;
+    assert_eq!(world.count(Kind::Idempotency), 1);
+    world.advance(1).await;
+    assert_eq!(world.count(Kind::Idempotency), 0);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::http::{Web, hear};
+use super::http::{Web, hear, receive};
 use crate::transport::Wire;
 
 fn note(from: &str, id: &str, to: &str) -> Value {
@@ -45,7 +45,7 @@ async fn one_id_of_two_senders_reaches_a_websocket_twice() {
     assert_eq!(taken["results"][1]["status"], "accepted");
     let mut heard = Vec::new();
     while heard.len() < 2 {
-        let Some(Ok(Wire::Text(text))) = b.receive().await else { continue };
+        let Some(Ok(Wire::Text(text))) = receive(&mut b).await else { continue };
         let frame = crate::protocol::parse_frame_within(text, 1 << 20).unwrap();
         heard.extend(frame.messages.into_iter().filter_map(Result::ok));
     }
@@ -72,7 +72,7 @@ async fn status_of(web: &Web, agent_id: &str) -> Value {
 /// Reads until the other side closes; its code.
 async fn closed(socket: &mut crate::transport::Socket) -> u16 {
     loop {
-        match socket.receive().await {
+        match receive(socket).await {
             Some(Ok(Wire::Close(code, _))) => return code,
             Some(Ok(_)) => {}
             other => panic!("{other:?}"),
@@ -134,7 +134,9 @@ async fn the_same_instance_replaces_its_connection_silently_and_closing_is_a_goo
 
 /// Asks until the answer is as wanted.
 async fn until(web: &Web, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let begun = tokio::time::Instant::now();
     loop {
+        assert!(begun.elapsed().as_secs() < 20, "{path} is never as wanted");
         let found = web.get(path).await;
         if wanted(&found) {
             return found;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::codec::{self, CodecError};
 use crate::journal::{SyncPoint, Syncer};
@@ -22,19 +23,22 @@ const CACHE_BYTES: u64 = 32 << 20;
 /// One sled tree and where it lies.
 #[derive(Clone)]
 pub(crate) struct Tree {
-    db: Handle,
+    db: Arc<Handle>,
     path: PathBuf,
 }
 
-/// A handle of sled, which panics when the last one is dropped and the disk refuses. By then the
-/// rows are of no use, and the journal has everything.
-#[derive(Clone)]
+/// The last handle of sled. When that is dropped and the disk refuses, sled panics, or waits for
+/// ever for a write that will not come. By then the rows are of no use, and the journal has
+/// everything: so it is dropped where nobody waits for it, see [`wait_released`].
 struct Handle(Option<sled::Db>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
         let db = self.0.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+        let gone = move || drop(catch_unwind(AssertUnwindSafe(|| drop(db))));
+        if let Err(error) = std::thread::Builder::new().name("sled-drop".into()).spawn(gone) {
+            tracing::warn!(error.text = %error, "no thread to let go of the message view");
+        }
     }
 }
 
@@ -56,7 +60,7 @@ impl Tree {
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let db = opened.map_err(|_| ViewError::Panicked { path: path.into() })?;
         let db = db.map_err(|error| ViewError::sled(path, &error))?;
-        Ok(Self { db: Handle(Some(db)), path: path.into() })
+        Ok(Self { db: Arc::new(Handle(Some(db))), path: path.into() })
     }
 
     /// Removes everything and begins anew.
