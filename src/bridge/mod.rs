@@ -124,6 +124,7 @@ impl Bridge {
             runs: Mutex::default(),
             shutdown,
         });
+        shared.tell(shared.act(Event::SessionStart, &shared.settings.agent_id));
         let mut work = JoinSet::new();
         work.spawn(work::run(Arc::clone(&shared)));
         work.spawn(outbox::sweep::run(
@@ -222,15 +223,21 @@ impl Bridge {
         queue(&self.0.store, envelope).await
     }
 
+    /// Records how the work that the bridge was started with has ended.
+    pub fn conclude(&self, is_done: bool) {
+        let (event, level) = if is_done {
+            (Event::SessionComplete, Level::Info)
+        } else {
+            (Event::SessionFail, Level::Warning)
+        };
+        self.0.tell(self.0.act(event, &self.0.settings.agent_id).level(level));
+    }
+
     /// Records that something was given to the API that is not a message. Nobody waits for it.
     fn note_rejected(&self, refusal: &Refusal) {
         let details = serde_json::json!({"code": refusal.code.as_str(), "field": refusal.field});
         let act = self.0.act(Event::MessageRejected, "").level(Level::Warning);
-        let act = act.details(details.to_string());
-        drop(self.0.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
-            tx.note(act);
-            Ok(())
-        }));
+        self.0.tell(act.details(details.to_string()));
     }
 
     /// Stops as the first signal does: what runs may end, and nothing new is taken.
@@ -307,6 +314,17 @@ impl Drop for Running {
 impl Shared {
     fn act(&self, event: Event, resource: &str) -> Act {
         Act::new(event, &self.settings.agent_id, &self.settings.namespace, resource)
+    }
+
+    /// Records an informative event by itself, if such events are written. Nobody waits for it.
+    fn tell(&self, act: Act) {
+        if !is_written(&self.settings.audit, act.event, act.level) {
+            return;
+        }
+        drop(self.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
+            tx.note(act);
+            Ok(())
+        }));
     }
 
     /// Records what is informative only, if such events are written.

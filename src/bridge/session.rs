@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::mail::DESTINATION;
 use super::receive::{Receiver, busy};
 use super::task::{self, Origin, TaskStatus};
-use super::{LinkState, Shared, dial, is_written, meter, work};
+use super::{LinkState, Shared, dial, meter, work};
 use crate::clock::Millis;
 use crate::outbox::Pump;
 use crate::outbox::circuit::Sign;
@@ -266,7 +266,9 @@ fn connected(shared: &Shared, ack: &RegisterAck, transport: &'static str) {
     }
     shared.gate.sign(Sign::Linked, "");
     info!(server = shared.settings.server, session = ack.session_id, "connected");
-    note(shared, shared.act(Event::Connect, DESTINATION), "connected");
+    note(shared, shared.act(Event::Connect, DESTINATION), transport);
+    let session = ack.session_id.as_deref().unwrap_or_default();
+    note(shared, shared.act(Event::Register, DESTINATION), session);
     shared.changed.notify_waiters();
 }
 
@@ -304,14 +306,7 @@ fn disconnected(shared: &Shared, ended: Ended) {
     shared.changed.notify_waiters();
 }
 
-/// Records an event of the link. It is informative: nobody waits for it.
+/// Records an event of the link.
 fn note(shared: &Shared, act: Act, detail: &str) {
-    let details = serde_json::json!({ "detail": detail }).to_string();
-    if !is_written(&shared.settings.audit, act.event, act.level) {
-        return;
-    }
-    drop(shared.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
-        tx.note(act.details(details));
-        Ok(())
-    }));
+    shared.tell(act.details(serde_json::json!({ "detail": detail }).to_string()));
 }

@@ -52,6 +52,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         () = drain(&shared, &mut runs) => {}
         () = shared.shutdown.stopping() => {}
     }
+    shared.tell(shared.act(Event::SessionStop, &shared.settings.agent_id));
     shared.shutdown.stop();
 }
 

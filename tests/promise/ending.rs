@@ -174,6 +174,18 @@ fn a_task_of_its_own_waits_for_the_next_start() {
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("gone on"), "{stdout}");
     assert_eq!(runs(&world, "one").len(), 2);
+    let mut audit = world.loki("one", "");
+    audit.args(["enterprise", "audit", "tail", "--event", "session.*", "--json"]);
+    let (_, rows, said) = output(&mut audit);
+    let mut events: Vec<String> = rows
+        .lines()
+        .filter_map(|line| {
+            serde_json::from_str::<Value>(line).ok()?["event"].as_str().map(str::to_owned)
+        })
+        .collect();
+    events.sort_unstable();
+    let wanted = ["complete", "fail", "start", "start", "stop", "stop"];
+    assert_eq!(events, wanted.map(|word| format!("session.{word}")), "{said}");
 }
 
 #[test]

@@ -271,6 +271,9 @@ fn report(global: &Global, bridge: &Bridge, watch: &Watch) -> ExitCode {
         1 => output::say("1 message waits; the next start delivers it"),
         count => output::say(&format!("{count} messages wait; the next start delivers them")),
     }
+    if tasks.iter().any(|task| watch.is_of_prd(task)) {
+        bridge.conclude(good);
+    }
     if bridge.is_replaced() {
         output::say("another program registered with this agent id, so this one has stopped");
     }
