@@ -169,8 +169,16 @@ fn a_start_that_is_interrupted_shows_its_table_and_its_code() {
     let rows = objects(&String::from_utf8_lossy(&ended.stdout));
     let statuses: Vec<&Value> = rows.iter().map(|row| &row["status"]).collect();
     assert_eq!(statuses, ["in_progress", "pending"]);
-    // The supervisor has the task until its command ends.
+    // The supervisor has the task until its command ends, and its folder until it has told so.
     drop(fs::OpenOptions::new().write(true).open(&pipe).expect("opened"));
+    world.wait("the supervisor to end", || {
+        let mut runs = fs::read_dir(world.path("one/.loki/openclaw/runs")).expect("the runs");
+        let is_free = |run: &fs::DirEntry| {
+            let lock = fs::File::open(run.path().join("lock"));
+            lock.is_ok_and(|lock| lock.try_lock().is_ok())
+        };
+        runs.all(|run| is_free(&run.expect("a run"))).then_some(())
+    });
 }
 
 #[test]
