@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table};
 use indicatif::MultiProgress;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde_json::Value;
 
 /// How a command shows its data.
@@ -132,6 +133,27 @@ pub fn terminal_width() -> usize {
     const USUAL: usize = 80;
     let size = rustix::termios::tcgetwinsize(io::stderr());
     size.map_or(USUAL, |size| usize::from(size.ws_col)).max(20)
+}
+
+/// A terminal that does not show the control characters that are typed: a `^C` in the last line
+/// would shift what is drawn there. Dropped, it shows them again.
+pub struct Silent(Termios);
+
+impl Silent {
+    /// `None` when standard error is no terminal.
+    pub fn terminal() -> Option<Self> {
+        let usual = tcgetattr(io::stderr()).ok()?;
+        let mut silent = usual.clone();
+        silent.local_modes.remove(LocalModes::ECHOCTL);
+        tcsetattr(io::stderr(), OptionalActions::Now, &silent).ok()?;
+        Some(Self(usual))
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stderr(), OptionalActions::Now, &self.0);
+    }
 }
 
 fn table(columns: &[&str], rows: Vec<Vec<String>>, cut: bool) {

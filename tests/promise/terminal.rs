@@ -15,6 +15,7 @@ const WORK: &str = "import json, time\nprint(json.dumps({'progress': 0.5}), flus
 /// Runs its arguments on a terminal of 100 columns and passes on what it shows.
 const TERMINAL: &str = "
 import fcntl, os, pty, struct, sys, termios
+interrupt = os.environ.get('INTERRUPT_AT', '').encode()
 pid, terminal = pty.fork()
 if pid == 0:
     fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 100, 0, 0))
@@ -27,6 +28,9 @@ while True:
     if not shown:
         break
     os.write(1, shown)
+    if interrupt and interrupt in shown:
+        os.write(terminal, b'\x03')
+        interrupt = b''
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 ";
 
@@ -66,6 +70,16 @@ fn a_terminal_shows_what_is_under_way_and_a_table_at_the_end() {
     let bad = ["openclaw", "send"];
     assert!(!colours(&on_terminal(&world, &[("NO_COLOR", "1")], &help).1));
     assert!(!colours(&on_terminal(&world, &[("NO_COLOR", "1")], &bad).1));
+}
+
+#[test]
+fn an_interrupt_at_the_terminal_lets_the_task_end_and_does_not_shift_the_picture() {
+    let world = world();
+    let interrupt = [("INTERRUPT_AT", "50 %")];
+    let (code, shown) = on_terminal(&world, &interrupt, &["start", "prd.md"]);
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("stopping: what runs may end"), "{shown}");
+    assert!(shown.contains("well done") && !shown.contains("^C"), "{shown}");
 }
 
 #[test]

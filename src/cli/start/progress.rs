@@ -26,6 +26,8 @@ const ACTIVE_MAX: usize = 8;
 /// What was shown.
 pub struct Progress {
     bar: Option<ProgressBar>,
+    /// As long as the bar is there.
+    _silent: Option<output::Silent>,
     shown: HashMap<String, TaskStatus>,
     connected: bool,
 }
@@ -44,7 +46,8 @@ impl Progress {
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             output::screen().add(bar)
         });
-        Self { bar, shown: HashMap::new(), connected: false }
+        let silent = bar.as_ref().and_then(|_| output::Silent::terminal());
+        Self { bar, _silent: silent, shown: HashMap::new(), connected: false }
     }
 
     /// Shows what has changed.
