@@ -404,3 +404,22 @@ print("{\"result\": 1}")'"#;
         assert!((1..=limit).contains(&length), "{name}: {length}");
     }
 }
+
+#[tokio::test]
+async fn a_supervisor_whose_folder_is_gone_ends() {
+    let bench = Bench::new();
+    let run = bench.run(r#"echo "$PPID" > supervisor; rm -rf ../runs/*; exit 0"#).await;
+    let told = bench.project().join("supervisor");
+    let ended = async {
+        loop {
+            let pid = std::fs::read_to_string(&told).unwrap_or_default();
+            if pid.ends_with('\n') && !runs(&pid) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(ended).await;
+    drop(run);
+    assert!(bench.run_folders().is_empty());
+}

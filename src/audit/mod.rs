@@ -1,5 +1,7 @@
 //! What is asked of the audit log, which is the journal read by event. It reads nothing.
 
+pub mod heads;
+
 use storage::event::Event;
 
 /// A name of an event, or a beginning of some with a `*`, that fits no event; the sentence says

@@ -92,6 +92,7 @@ fn run(config: &ServerConfig) -> Result<(), Exit> {
     });
     let (database, _) =
         Database::open(&config.data_dir, now, failed).map_err(|error| store(error.to_string()))?;
+    database.set_dedup_window(config.dedup_window);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

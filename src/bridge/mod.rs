@@ -263,6 +263,9 @@ impl Bridge {
 /// the same message again, or is refused.
 async fn queue(store: &Store, envelope: Envelope) -> Result<(), SendError> {
     crate::protocol::validate(&envelope)?;
+    if let Some(room) = store.room() {
+        room.await?;
+    }
     let bodies = store.clone();
     let commit = store.commit(move |tx| -> Result<(), Refusal> {
         let peer = envelope.to().unwrap_or(DESTINATION).to_owned();

@@ -16,6 +16,7 @@ use super::mail::DESTINATION;
 use super::receive::{Receiver, busy};
 use super::task::{self, Origin, TaskStatus};
 use super::{LinkState, Shared, dial, meter, work};
+use crate::audit::heads;
 use crate::clock::Millis;
 use crate::outbox::Pump;
 use crate::outbox::circuit::Sign;
@@ -89,6 +90,7 @@ fn register(shared: &Shared) -> Result<Envelope, Refusal> {
     let payload = Register {
         running: Some(running(shared)),
         settled_before: Some(settled_before(shared)),
+        journal_head: Some(heads::head(shared.store.reader()).into()),
         ..shared.settings.profile()
     };
     shared.author.write(&shared.clock.message_id(), None, None, &payload)

@@ -90,7 +90,8 @@ fn supervise(folder: &Folder) -> io::Result<()> {
     let outcome = ended.outcome(&clock, &times);
     let mut tries = 1;
     while let Err(error) = folder.write_outcome(&outcome) {
-        if tries == OUTCOME_TRIES_MAX {
+        // A folder that somebody removed does not come back: nobody waits for this outcome.
+        if tries == OUTCOME_TRIES_MAX || error.kind() == io::ErrorKind::NotFound {
             return Err(error);
         }
         tries += 1;

@@ -3,7 +3,7 @@
 
 use storage::event::Event;
 use storage::record::{Direction, MessageHead, MessageKey, Reason, Status};
-use storage::store::Store;
+use storage::store::{CommitError, Store};
 use storage::transaction::{Act, Body, Transaction};
 
 use crate::clock::Millis;
@@ -84,6 +84,20 @@ pub fn admit(
     transaction.accept(act, head(arrival, now), body);
     effect(transaction)?;
     Ok(Admitted::Accepted)
+}
+
+/// The refusal when the store could not write: try again, and when it has no room, after making
+/// some.
+pub fn unwritten(error: &CommitError) -> Refusal {
+    match error {
+        CommitError::Full(_) => {
+            let detail = format!("make room or try again later; {error}");
+            Refusal::new(ErrorCode::StorageFull, detail)
+        }
+        CommitError::Refused(_) | CommitError::Stopped | CommitError::Decision => {
+            Refusal::new(ErrorCode::Unavailable, format!("try again later; {error}"))
+        }
+    }
 }
 
 /// Whether the id of a message is known, so that it is judged as a duplicate.

@@ -9,11 +9,17 @@
 //!                                      └── it fails: open again, for longer
 //! ```
 
+use std::time::Duration;
+
 use crate::clock::Millis;
 use crate::retry::Policy;
 
 /// Failures in a row that open the circuit, section 3 of the protocol.
 const FAILURES_MAX: u32 = 10;
+
+/// The longest bound of the wait before a destination that cannot be reached is tried again. All
+/// messages wait for that one try, which costs nobody anything while nobody is there.
+const LINK_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 /// What was learned of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,11 +67,19 @@ pub struct Circuit {
 }
 
 impl Circuit {
-    /// The bound of the wait that begins when the next sign is a failure. `after` wants a delay
+    /// The bound of the wait that begins when the next sign is this failure. `after` wants a delay
     /// drawn from zero to it.
-    pub fn bound(&self, policy: &Policy) -> Millis {
+    pub fn bound(&self, sign: Sign, policy: &Policy) -> Millis {
         let step = self.trips.max(self.connects).saturating_add(1);
-        u64::try_from(policy.bound(step).as_millis()).unwrap_or(u64::MAX)
+        let bound = policy.bound(step);
+        let bound = if sign == Sign::Unreachable { bound.min(LINK_INTERVAL_MAX) } else { bound };
+        u64::try_from(bound.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The bound of the wait before a link is tried again while the circuit is closed.
+    pub fn link_bound(&self, policy: &Policy) -> Millis {
+        let bound = policy.bound(self.connects).min(LINK_INTERVAL_MAX);
+        u64::try_from(bound.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The circuit after a sign at `now`; `delay` is how long it stays open if that opens it.
@@ -120,11 +134,6 @@ impl Circuit {
             Some(_) if in_flight == 0 => Admission::Probe,
             Some(_) => Admission::Nothing,
         }
-    }
-
-    /// Times in a row that no link could be opened.
-    pub fn connects(&self) -> u32 {
-        self.connects
     }
 
     /// Until when it is open; `None` when it is closed.
@@ -203,12 +212,23 @@ mod tests {
         let mut circuit = after(&[(Failed, 9, 0)]);
         let mut bounds = Vec::new();
         for probe in 0..4_u64 {
-            bounds.push(circuit.bound(&policy));
+            bounds.push(circuit.bound(Failed, &policy));
             circuit = circuit.after(Failed, probe * 1_000, 100);
         }
         assert_eq!(bounds, [500, 1_000, 2_000, 4_000]);
-        assert_eq!(circuit.after(Answered, 9_000, 0).bound(&policy), 500);
-        assert_eq!(after(&[(Unreachable, 3, 0)]).bound(&policy), 4_000);
+        assert_eq!(circuit.after(Answered, 9_000, 0).bound(Failed, &policy), 500);
+        assert_eq!(after(&[(Unreachable, 3, 0)]).bound(Unreachable, &policy), 4_000);
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_looked_for_again_within_seconds() {
+        let policy = Policy::default();
+        let away = after(&[(Unreachable, 40, 100)]);
+        assert_eq!((away.bound(Unreachable, &policy), away.link_bound(&policy)), (10_000, 10_000));
+        // One that is there and does not want us is left in peace.
+        assert_eq!(away.bound(Unwelcome, &policy), 300_000);
+        let hasty = Policy { max_interval: Duration::from_secs(2), ..policy };
+        assert_eq!(away.bound(Unreachable, &hasty), 2_000);
     }
 
     #[test]

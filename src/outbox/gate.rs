@@ -48,7 +48,7 @@ impl Gate {
         let Shared { clock, policy, inner } = &*self.0;
         let mut inner = inner.lock();
         let was_open = inner.circuit.until().is_some();
-        let delay = clock.draw(inner.circuit.bound(policy));
+        let delay = clock.draw(inner.circuit.bound(sign, policy));
         inner.circuit = std::mem::take(&mut inner.circuit).after(sign, clock.now(), delay);
         let is_open = inner.circuit.until().is_some();
         match (was_open, is_open, sign) {
@@ -78,10 +78,7 @@ impl Gate {
         let circuit = inner.lock().circuit.clone();
         match circuit.admits(clock.now(), 0, policy) {
             Admission::NothingUntil(until) => until.saturating_sub(clock.now()),
-            Admission::All => {
-                let bound = policy.bound(circuit.connects());
-                clock.draw(u64::try_from(bound.as_millis()).unwrap_or(u64::MAX))
-            }
+            Admission::All => clock.draw(circuit.link_bound(policy)),
             Admission::Probe | Admission::Nothing => 0,
         }
     }

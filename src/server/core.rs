@@ -16,8 +16,9 @@ use super::life::{Bells, Life};
 use super::mailboxes::Mailboxes;
 use super::measure::{self, Disk};
 use crate::clock::{Clock, Millis};
+use crate::inbox;
 use crate::metrics::Exporter;
-use crate::protocol::{ErrorCode, Refusal};
+use crate::protocol::Refusal;
 
 /// WebSockets at once: each costs a few buffers and a file descriptor, of which a process has
 /// often 65,536.
@@ -155,10 +156,5 @@ pub fn task_bell(name: &str) -> String {
 
 /// The refusal when the store cannot write.
 pub fn unavailable(error: &CommitError) -> Refusal {
-    let code = match error {
-        // Nothing was written: the journal has no room for more.
-        CommitError::Refused(_) => ErrorCode::StorageFull,
-        CommitError::Stopped | CommitError::Decision => ErrorCode::Unavailable,
-    };
-    Refusal::new(code, format!("try again later; {error}")).retry_after(RETRY_AFTER_SECONDS)
+    inbox::unwritten(error).retry_after(RETRY_AFTER_SECONDS)
 }

@@ -15,7 +15,8 @@ use super::core::{Core, unavailable};
 use super::desk::{Desk, millis};
 use super::lanes::Lanes;
 use super::model::Session;
-use super::{apply, heads, mail, measure, progress, registry};
+use super::{apply, mail, measure, progress, registry};
+use crate::audit::heads;
 use crate::inbox::{self, Arrival};
 use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck, TaskUpdate};
 use crate::protocol::{
@@ -72,6 +73,15 @@ pub async fn take(
     source: &Source,
     messages: Vec<Result<Envelope, Rejected>>,
 ) -> Vec<Taken> {
+    let is_new = |message: &Result<Envelope, Rejected>| {
+        message.as_ref().is_ok_and(|envelope| envelope.message_type().is_durable())
+    };
+    if messages.iter().any(is_new)
+        && let Some(room) = core.store.room()
+    {
+        // A store that stopped meanwhile says so to each message.
+        let _ = room.await;
+    }
     let begun = Instant::now();
     let mut commits = Vec::with_capacity(messages.len());
     for (position, message) in messages.into_iter().enumerate() {

@@ -5,7 +5,6 @@ pub mod apply;
 pub mod census;
 pub mod core;
 pub mod desk;
-pub mod heads;
 pub mod intake;
 pub mod lanes;
 pub mod life;

@@ -9,7 +9,8 @@ use storage::transaction::Act;
 use super::desk::Desk;
 use super::life::{Ending, name};
 use super::model::{Agent, Presence, Session, TaskStatus, encode};
-use super::{heads, matching, tasks, view};
+use super::{matching, tasks, view};
+use crate::audit::heads;
 use crate::protocol::payload::{
     AgentStatus, CapabilityQuery, CapabilityResponse, Heartbeat, QueryType, Register, RunningTask,
 };

@@ -13,6 +13,7 @@ mod shared_log;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::codec;
 use crate::fold::State;
@@ -190,9 +191,9 @@ impl Database {
         &self.view
     }
 
-    /// For how long finished message ids are remembered, milliseconds; 8 days unless this is
-    /// called.
-    pub fn set_dedup_window(&self, window: Millis) {
+    /// For how long finished message ids are remembered; 8 days unless this is called.
+    pub fn set_dedup_window(&self, window: Duration) {
+        let window = Millis::try_from(window.as_millis()).unwrap_or(Millis::MAX);
         self.housekeeper.set_dedup_window(window);
     }
 

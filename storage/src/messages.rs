@@ -356,8 +356,11 @@ impl Messages {
 
     fn count(&mut self, head: &MessageHead, status: Status, up: bool) {
         let key = (head.destination.as_str().into(), head.direction, status);
-        let count = self.counts.entry(key).or_default();
+        let count = self.counts.entry(key.clone()).or_default();
         *count = if up { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            self.counts.remove(&key);
+        }
     }
 }
 

@@ -28,6 +28,9 @@ pub enum CommitError {
     /// The journal refused the frame; nothing of it was written.
     #[error("the store refused the write: {0}")]
     Refused(String),
+    /// The disk has no room for the frame; nothing of it was written.
+    #[error("the store has no room: {0}")]
+    Full(String),
     /// The decision itself panicked; nothing of it was written.
     #[error("a decision failed inside the store")]
     Decision,

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use storage::database::{Database, Report};
 use storage::event::Event;
@@ -75,7 +76,7 @@ fn an_id_that_left_the_memory_is_found_in_the_journal_until_the_window_ends() {
     let dir = tempfile::tempdir().expect("folder");
     let clock = Arc::new(AtomicU64::new(1_000));
     let (database, _) = open(dir.path(), &clock);
-    database.set_dedup_window(50_000);
+    database.set_dedup_window(Duration::from_secs(50));
     for number in 0..40_u64 {
         clock.store(1_000 + number * 1_000, Ordering::SeqCst);
         let status = if number == 3 { Status::Rejected } else { Status::Processed };
@@ -104,7 +105,7 @@ fn an_id_that_left_the_memory_is_found_in_the_journal_until_the_window_ends() {
     assert_eq!((report.replayed, resident(&database)), (0, 14));
     check(&database);
     // The window ends for the first ten, which nobody finds any more, wherever they were.
-    database.set_dedup_window(50_000);
+    database.set_dedup_window(Duration::from_secs(50));
     clock.store(60_500, Ordering::SeqCst);
     receive(&database, "late", Status::Processed);
     database.tidy(16).expect("tidies");

@@ -7,6 +7,7 @@ use storage::store::CommitError;
 use storage::view::ViewError;
 
 use crate::bridge::SendError;
+use crate::inbox;
 use crate::protocol::{ErrorCode, Refusal};
 
 /// A refusal on its way out.
@@ -27,7 +28,7 @@ impl From<Refusal> for Failed {
 
 impl From<CommitError> for Failed {
     fn from(error: CommitError) -> Self {
-        Self(Refusal::new(ErrorCode::Unavailable, error.to_string()))
+        Self(inbox::unwritten(&error))
     }
 }
 

@@ -156,6 +156,7 @@ async fn started(
     let data_dir = &config.openclaw.data_dir;
     serve::forget(data_dir);
     let database = store::open(data_dir, &clock, &shutdown)?;
+    database.set_dedup_window(config.openclaw.dedup_window);
     let agent_id = store::agent_id(data_dir, config.openclaw.agent_id.as_deref(), true)?;
     let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];
     let executor =

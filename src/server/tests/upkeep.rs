@@ -5,7 +5,7 @@ use storage::event::Event;
 use storage::record::Kind;
 
 use super::*;
-use crate::server::heads;
+use crate::audit::heads;
 use crate::server::model::{Remembered, encode};
 
 const DAY: u64 = 24 * 60 * 60;

@@ -235,10 +235,10 @@ impl Committer {
     }
 
     fn refuse(&self, error: &AppendError, dones: Vec<Done>) -> bool {
-        let (answer, goes_on) = if error.is_final() {
-            (CommitError::Stopped, false)
-        } else {
-            (CommitError::Refused(error.to_string()), true)
+        let (answer, goes_on) = match error {
+            error if error.is_final() => (CommitError::Stopped, false),
+            AppendError::Full { .. } => (CommitError::Full(error.to_string()), true),
+            _ => (CommitError::Refused(error.to_string()), true),
         };
         for done in dones {
             done(Err(answer.clone()));
