@@ -98,6 +98,25 @@ pub struct Report {
     pub rebuild: Option<String>,
 }
 
+/// How a store is opened.
+pub struct Setup {
+    /// How its journal is opened.
+    pub journal: Options,
+    /// Which start of the machine this is; empty when that is not known. Rows that another one left
+    /// are trusted only after a clean stop.
+    pub boot: String,
+    /// The wall clock.
+    pub now: Now,
+    /// Told when the store stops for good.
+    pub fatal: Fatal,
+}
+
+/// Which start of the machine this is; empty when it is not known.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 /// An open store. Dropped without [`Database::close`] it leaves what a crash would.
 pub struct Database {
     store: Store,
@@ -116,20 +135,16 @@ impl Database {
     /// When another process has it, a newer program wrote it, it is not a store, or the file
     /// system refuses.
     pub fn open(dir: &Path, now: Now, fatal: Fatal) -> Result<(Self, Report), OpenError> {
-        let options = Options::new(now());
-        Self::open_with(dir, options, now, fatal)
+        let journal = Options::new(now());
+        Self::open_with(dir, Setup { journal, boot: boot_id(), now, fatal })
     }
 
-    /// The same with another size of segments, or with syncs that a test disturbs.
+    /// The same, with everything that a test may want otherwise.
     ///
     /// # Errors
     /// As [`Database::open`].
-    pub fn open_with(
-        dir: &Path,
-        options: Options,
-        now: Now,
-        fatal: Fatal,
-    ) -> Result<(Self, Report), OpenError> {
+    pub fn open_with(dir: &Path, setup: Setup) -> Result<(Self, Report), OpenError> {
+        let Setup { journal: options, boot, now, fatal } = setup;
         let io = |what: String| OpenError::Io { path: dir.into(), what };
         let (log, recovery) = FileLog::open(&dir.join("journal"), &options, index_of)
             .map_err(|error| journal_error(dir, error))?;
@@ -157,7 +172,7 @@ impl Database {
             &dir.join("messages"),
             Arc::new(reader.clone()),
             audit,
-            Arc::clone(&syncer),
+            (Arc::clone(&syncer), boot),
         );
         let (view, rebuild) = started.map_err(|error| {
             store.stop();

@@ -107,7 +107,11 @@ impl Writer {
         state: &impl Access,
         hash_of: HashOf<'_>,
     ) -> Result<Written, CheckpointError> {
-        fs::create_dir_all(&self.folder).map_err(io(&self.folder))?;
+        if !self.folder.is_dir() {
+            fs::create_dir_all(&self.folder).map_err(io(&self.folder))?;
+            let above = self.folder.parent().unwrap_or(Path::new("."));
+            self.syncer.dir(above, SyncPoint::CheckpointFolder).map_err(io(above))?;
+        }
         let first = state.with(|state| {
             let messages = &state.messages;
             (state.sequence, messages.forgotten_before(), messages.evicted_through())

@@ -43,6 +43,8 @@ pub enum SyncPoint {
     CheckpointChunks,
     /// A checkpoint under its final name is whole.
     Checkpoint,
+    /// The folder of the checkpoints outlives a power cut.
+    CheckpointFolder,
     /// A checkpoint keeps its name before an older one is removed.
     CheckpointName,
     /// Rows are on the disk before the word that they can be trusted.
@@ -53,7 +55,7 @@ pub enum SyncPoint {
 
 impl SyncPoint {
     /// Every point.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Commit,
         Self::Rotate,
         Self::SpareBlocks,
@@ -69,6 +71,7 @@ impl SyncPoint {
         Self::Directory,
         Self::CheckpointChunks,
         Self::Checkpoint,
+        Self::CheckpointFolder,
         Self::CheckpointName,
         Self::Rows,
         Self::RowsTrusted,

@@ -120,9 +120,8 @@ impl View {
         path: &Path,
         reader: Arc<dyn ReadLog>,
         audit: Audit,
-        syncer: Arc<Syncer>,
+        (syncer, boot): (Arc<Syncer>, String),
     ) -> Result<(Self, Option<String>), ViewError> {
-        let boot = boot_id();
         let (tree, mut applied, rebuild) = open(path, &*reader, &boot)?;
         let published = reader.head().position.sequence;
         let tail = worker::short_tail(&*reader, applied.sequence, published);
@@ -363,10 +362,4 @@ fn distrust(tree: &Tree, reader: &dyn ReadLog, boot: &str) -> Option<String> {
     let frame = reader.frames(applied.sequence).next();
     let matches = applied.sequence == 0 || frame.is_some_and(|one| one.is_ok_and(|one| same(&one)));
     (!matches).then(|| format!("rows up to {} are of another history", applied.sequence))
-}
-
-/// Which start of the machine this is; empty when it is not known.
-fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
 }

@@ -180,7 +180,11 @@ impl Tree {
                 _ => {}
             }
         }
-        syncer.dir(&self.path, guarantee).map_err(|error| ViewError::io(&self.path, error))
+        let above = self.path.parent().unwrap_or(Path::new("."));
+        for folder in [&self.path, above] {
+            syncer.dir(folder, guarantee).map_err(|error| ViewError::io(folder, error))?;
+        }
+        Ok(())
     }
 
     /// The rows older than `after`, the newest first; with a status, those of the blocks that have

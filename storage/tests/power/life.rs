@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use powercut::{Chance, Cut, Disk, Events};
-use storage::database::{Database, Report};
+use storage::database::{Database, Report, Setup};
 use storage::event::Event;
 use storage::journal::{Options, Syncer, check};
 use storage::record::{Direction, MessageHead, Reason, Status};
@@ -41,6 +41,10 @@ pub struct Life {
     /// What a session without a cut did, so that cuts are spread over one.
     usual: Events,
     seen: Seen,
+    /// How often the machine was started.
+    boots: u64,
+    /// The last session stopped cleanly.
+    clean: bool,
 }
 
 impl Life {
@@ -52,6 +56,8 @@ impl Life {
             clock: Arc::new(AtomicU64::new(1_000)),
             usual: Events { syncs: 90, changes: 260 },
             seen: Seen::new(),
+            boots: 1,
+            clean: false,
         }
     }
 
@@ -75,7 +81,9 @@ impl Life {
         let mut options = Options::new(now());
         options.segment_bytes = SEGMENT_BYTES;
         options.syncer = Arc::clone(&self.syncer);
-        let opened = Database::open_with(&dir.join("store"), options, now, Box::new(|_| {}));
+        let (boot, fatal) = (format!("boot-{}", self.boots), Box::new(|_: &str| {}));
+        let setup = Setup { journal: options, boot, now, fatal };
+        let opened = Database::open_with(&dir.join("store"), setup);
         opened.map_err(|error| error.to_string())
     }
 
@@ -103,6 +111,8 @@ impl Life {
             }
         }
         self.note(how, 1);
+        self.clean = how == "stopped cleanly";
+        self.boots += 1;
         disk.cut();
         let image = tempfile::tempdir().map_err(|error| error.to_string())?;
         disk.image(&mut self.chance, image.path()).map_err(|error| error.to_string())?;
@@ -154,6 +164,10 @@ impl Life {
         }
         if !report.checkpoint_errors.is_empty() {
             return Err(format!("a checkpoint of no use: {:?}", report.checkpoint_errors));
+        }
+        let quick = report.recovery.clean && report.replayed == 0 && report.rebuild.is_none();
+        if self.clean && !quick {
+            return Err(format!("a clean stop was not one: {report:?}"));
         }
         let acknowledged = model::check(&database, &mut self.told)?;
         self.note("acknowledged", acknowledged);
