@@ -125,9 +125,6 @@ impl Look {
             self.note(loaded.path, DamageReason::Header, (1, 0));
             return Ok(0);
         };
-        if loaded.header.is_none() {
-            self.note(loaded.path.clone(), DamageReason::Header, (1, 0));
-        }
         if loaded.tail.is_some() {
             self.note(loaded.path.clone(), DamageReason::Footer, (1, 0));
         }
@@ -135,6 +132,9 @@ impl Look {
         let scope = Scope { path: &loaded.path, header: &header, floor, index: self.index };
         let found = scan(frames_of(&loaded, &bytes), &scope)
             .map_err(|format| newer(&loaded.path, u32::from(format)))?;
+        if loaded.header.is_none() && found.was_durable(&header) {
+            self.note(loaded.path.clone(), DamageReason::Header, (1, 0));
+        }
         self.damage.extend(found.index.damage.iter().cloned());
         let state = State::Open(Arc::new(loaded.file), Box::new(found.index));
         self.segments.push(Segment::new(loaded.path, header, state));

@@ -200,9 +200,6 @@ impl Work<'_> {
         let Some(header) = salvage(loaded, &bytes, self.state.identity, expected)? else {
             return self.without_frames(loaded, &bytes, following).map(|()| None);
         };
-        if loaded.header.is_none() {
-            self.note(loaded, DamageReason::Header, (1, 0));
-        }
         if loaded.tail.is_some() {
             self.note(loaded, DamageReason::Footer, (1, 0));
         }
@@ -210,6 +207,9 @@ impl Work<'_> {
         let scope = Scope { path: &loaded.path, header: &header, floor, index: self.index };
         let found = scan(frames_of(loaded, &bytes), &scope)
             .map_err(|format| newer(&loaded.path, u32::from(format)))?;
+        if loaded.header.is_none() && found.was_durable(&header) {
+            self.note(loaded, DamageReason::Header, (1, 0));
+        }
         self.keep(loaded, &bytes, &found)?;
         self.seal_copy(loaded, &bytes, &header, &found).map(Some)
     }

@@ -22,6 +22,16 @@ pub(super) struct Scan {
     pub(super) index: SegmentIndex,
     /// Bytes after the last good frame that are neither zeros, nor a footer, nor damage.
     pub(super) torn: u64,
+    /// Every sequence up to here was durable once, as what follows the segment or a frame says.
+    pub(super) floor: u64,
+}
+
+impl Scan {
+    /// Whether a segment without its header was durable once, so that the header is damage. One
+    /// that was not may have kept a frame in a power cut and lost what was written before it.
+    pub(super) fn was_durable(&self, header: &SegmentHeader) -> bool {
+        self.floor >= header.first_sequence
+    }
 }
 
 /// Reads all frames of a segment; an error is the newer frame format that was met.
@@ -51,7 +61,7 @@ pub(super) fn scan(bytes: &[u8], scope: &Scope<'_>) -> Result<Scan, u16> {
         index.next_sequence = floor.saturating_add(1);
         torn = 0;
     }
-    Ok(Scan { index, torn })
+    Ok(Scan { index, torn, floor })
 }
 
 /// Records what lies between the last good frame and this one, and a chain that is broken.
