@@ -16,6 +16,7 @@ mod hostile;
 mod link;
 mod observed;
 mod outage;
+mod power;
 mod proxy;
 mod refusals;
 mod rows;

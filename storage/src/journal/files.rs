@@ -56,23 +56,23 @@ pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
 }
 
 /// Makes the journal's directory if need be. While it has no segment its name is synced at every
-/// start, because an earlier start may have made it and been cut short.
+/// start, and the names of all folders above it, because whoever made them may not have done so.
 pub(super) fn make_dir(dir: &Path, syncer: &Syncer) -> Result<(), OpenError> {
-    let missing: Vec<&Path> = dir.ancestors().skip(1).take_while(|above| !exists(above)).collect();
     fs::create_dir_all(dir).map_err(io_error("create", dir))?;
     if !list(dir)?.is_empty() {
         return Ok(());
     }
-    for made in std::iter::once(dir).chain(missing) {
-        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        syncer.dir(parent, SyncPoint::Directory).map_err(io_error("sync", parent))?;
+    let whole = fs::canonicalize(dir).map_err(io_error("find", dir))?;
+    for above in whole.ancestors().skip(1) {
+        let done = syncer.dir(above, SyncPoint::Directory);
+        // A folder that this user may not even read is not one that was made for the store.
+        if let Err(source) = done
+            && source.kind() != io::ErrorKind::PermissionDenied
+        {
+            return Err(io_error("sync", above)(source));
+        }
     }
     Ok(())
-}
-
-fn exists(path: &Path) -> bool {
-    path.as_os_str().is_empty() || path.is_dir()
 }
 
 /// Takes the lock that keeps a second writer out; it is held as long as the file is open.

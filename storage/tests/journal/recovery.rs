@@ -10,7 +10,8 @@ fn a_new_journal_is_empty_and_clean() {
     let deep = dir.path().join("very/deep/journal");
     let options = options();
     let (log, recovery) = FileLog::open(&deep, &options, index).unwrap();
-    assert_eq!(options.syncer.count(SyncPoint::Directory), 3, "each new name is synced");
+    let above = std::fs::canonicalize(&deep).unwrap().ancestors().skip(1).count() as u64;
+    assert_eq!(options.syncer.count(SyncPoint::Directory), above, "each name is synced");
     assert!(recovery.clean && recovery.damage.is_empty());
     assert_eq!((recovery.epoch, recovery.head.position.sequence), (1, 0));
     assert_eq!(recovery.head.hash, genesis(&log.identity().journal));
