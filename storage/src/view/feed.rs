@@ -60,7 +60,7 @@ pub(crate) enum Order {
     CatchUp,
     /// Write what is gathered.
     Flush,
-    /// The same for the last time; `true`: and mark it clean.
+    /// End; `true`: everything is written, mark it clean.
     Stop(bool),
 }
 
@@ -121,9 +121,6 @@ impl Feed {
     pub(crate) fn wait(&self) -> Order {
         let mut inner = self.inner.lock();
         loop {
-            if let Some(clean) = inner.stop.filter(|_| !inner.catching_up) {
-                return Order::Stop(clean);
-            }
             if inner.stop == Some(false) {
                 return Order::Stop(false);
             }
@@ -132,6 +129,9 @@ impl Feed {
             }
             if !inner.frames.is_empty() || inner.applied < inner.published {
                 break;
+            }
+            if inner.stop == Some(true) {
+                return Order::Stop(true);
             }
             inner.hurry = false;
             self.changed.wait(&mut inner);

@@ -72,11 +72,7 @@ impl Worker {
                     self.flush()?;
                 }
                 Order::Stop(false) => return Ok(()),
-                Order::Stop(true) => {
-                    self.shared.feed.drain(&mut self.shared.overlay.write());
-                    self.flush()?;
-                    return self.tree.mark_clean(&self.applied, &self.syncer);
-                }
+                Order::Stop(true) => return self.tree.mark_clean(&self.applied, &self.syncer),
             }
         }
     }
