@@ -90,6 +90,8 @@ pub struct Report {
     pub checkpoint_errors: Vec<String>,
     /// Frames that were applied after the checkpoint.
     pub replayed: u64,
+    /// Bytes of their entries.
+    pub replayed_bytes: usize,
     /// Frames that could not be read, and why.
     pub unreadable: Vec<String>,
     /// Messages that were being sent when the store stopped; they wait again.
@@ -181,7 +183,7 @@ impl Database {
         store.listen(Box::new(view.listener()));
         report.rebuild = rebuild;
         let housekeeper =
-            Housekeeper::start(writer.syncer(syncer), &store, &reader, report.replayed);
+            Housekeeper::start(writer.syncer(syncer), &store, &reader, report.replayed_bytes);
         let housekeeper = housekeeper.map_err(|error| {
             store.stop();
             view.abandon();
@@ -234,7 +236,11 @@ impl Database {
         self.closed = true;
         self.store.stop();
         let viewed = self.view.close();
-        self.housekeeper.finish();
+        if self.store.is_whole() {
+            self.housekeeper.finish();
+        } else {
+            self.housekeeper.stop();
+        }
         if let Some(log) = self.log.take() {
             log.close()?;
         }

@@ -298,6 +298,7 @@ impl Messages {
             let (entry, fingerprint) = (*entry, *fingerprint);
             self.checksum.remove(digest::finished(&self.hash_key, fingerprint, oldest));
             self.finished.pop_first();
+            self.touched.touch(&entry);
             self.forget_id(fingerprint, entry);
         }
     }

@@ -134,7 +134,16 @@ impl Queue {
             .then(|| (Arc::from(head.sender.as_str()), Arc::from(head.lane.as_str())));
         let rank = (head.priority, head.deadline.unwrap_or(Millis::MAX), live.entry);
         if let Some(lane) = &lane {
-            self.lanes.entry(lane.clone()).or_default().insert(live.lane_at, live.entry);
+            let lane = self.lanes.entry(lane.clone()).or_default();
+            lane.insert(live.lane_at, live.entry);
+            // Whoever was the head until now is so no longer.
+            let mut first = lane.iter();
+            let is_head = first.next().is_some_and(|(at, _)| *at == live.lane_at);
+            if is_head && let Some(was) = first.next().and_then(|(_, entry)| self.items.get(entry))
+            {
+                self.ready.remove(&was.rank);
+                self.waiting.remove(&(was.due_at, was.rank.2));
+            }
         }
         let is_held = live.status == Status::Held;
         let (lane_at, due_at) = (live.lane_at, live.next_attempt_at);

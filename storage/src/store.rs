@@ -4,7 +4,9 @@
 mod committer;
 mod publisher;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
@@ -85,6 +87,8 @@ struct Inner {
     committer: Mutex<Option<JoinHandle<Box<dyn Log>>>>,
     behind: Mutex<Vec<Behind>>,
     waiting: Mutex<Vec<Answer<()>>>,
+    /// A frame was applied in part only, because that panicked.
+    broken: AtomicBool,
 }
 
 /// A handle of the store. Clones share it.
@@ -107,6 +111,7 @@ impl Store {
             committer: Mutex::default(),
             behind: Mutex::default(),
             waiting: Mutex::default(),
+            broken: AtomicBool::new(false),
         });
         let committer = Committer::new(Arc::clone(&inner), log, queue, now, fatal)?;
         let thread =
@@ -126,7 +131,12 @@ impl Store {
         let (answer, commit) = crate::commit::channel();
         // A send fails only when the committer is gone; the answer is then dropped, and says so.
         let _ = self.0.jobs.send(Job::Decide(Box::new(move |transaction| {
-            let result = decide(transaction);
+            // A decision that panics takes nothing with it, and its answer says so.
+            let decided = catch_unwind(AssertUnwindSafe(|| decide(transaction)));
+            let Ok(result) = decided else {
+                let done = Box::new(move |_| answer.give(Err(CommitError::Decision)));
+                return Verdict { keep: false, done };
+            };
             let keep = result.is_ok();
             Verdict { keep, done: Box::new(move |outcome| give(answer, result, outcome)) }
         })));
@@ -151,6 +161,11 @@ impl Store {
     /// The whole published state.
     pub fn state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.0.state.read())
+    }
+
+    /// Every frame that is published was applied as a whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.0.broken.load(Ordering::SeqCst)
     }
 
     /// The published state itself, for whoever copies it bit by bit.

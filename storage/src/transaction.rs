@@ -1,6 +1,7 @@
 //! One decision: what the committer's caller sees and what it adds. All of it is committed, or
 //! nothing. It sees ahead of what is published, which nobody else does.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -199,6 +200,8 @@ pub struct Transaction<'a> {
     bytes: usize,
     /// A record that cannot be written.
     broken: Option<CodecError>,
+    /// Why the journal could not say whether an id is known.
+    unreadable: RefCell<Option<String>>,
 }
 
 impl<'a> Transaction<'a> {
@@ -210,7 +213,20 @@ impl<'a> Transaction<'a> {
     ) -> Self {
         let (base, ledger) = (batch.staged.len(), batch.ahead.ledger.clone());
         let (accepted, changed) = (Vec::new(), Vec::new());
-        Self { state, reader, batch, now, base, ledger, accepted, changed, bytes: 0, broken: None }
+        let (broken, unreadable) = (None, RefCell::default());
+        Self {
+            state,
+            reader,
+            batch,
+            now,
+            base,
+            ledger,
+            accepted,
+            changed,
+            bytes: 0,
+            broken,
+            unreadable,
+        }
     }
 
     /// The time of the frame that this decision goes into.
@@ -253,7 +269,8 @@ impl<'a> Transaction<'a> {
         let since = messages.forgotten_before();
         let found = remembered(self.reader, fingerprint, since);
         found.unwrap_or_else(|error| {
-            tracing::warn!(error.text = %error, "an index of the journal cannot be read");
+            // Whether it is known cannot be told now, so nothing is decided on it.
+            self.unreadable.replace(Some(error.to_string()));
             None
         })
     }
@@ -350,6 +367,7 @@ impl<'a> Transaction<'a> {
             Some(error) => Some(error.to_string()),
             None => too_large.then(|| "it does not fit into one frame of the journal".to_owned()),
         };
+        let refusal = refusal.or_else(|| self.unreadable.take());
         if let Some(refusal) = refusal {
             self.discard();
             return Err(refusal);
@@ -402,7 +420,8 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// The message with this fingerprint, accepted at `since` or later, as the journal has it.
+/// The message with this fingerprint, accepted at `since` or later, as the journal has it. An index
+/// names it also when its frame is damaged: it is then known, and nothing more is known of it.
 fn remembered(
     reader: &dyn ReadLog,
     fingerprint: Fingerprint,
@@ -410,12 +429,20 @@ fn remembered(
 ) -> Result<Option<Known>, ReadError> {
     let mut known: Option<Known> = None;
     for at in reader.find_since(fingerprint, since)? {
-        let frame = reader.frame(at.sequence)?;
+        let entry = EntryId { sequence: at.sequence, index: at.index };
+        let frame = match reader.frame(at.sequence) {
+            Ok(frame) => frame,
+            Err(ReadError::NoFrame { .. } | ReadError::Damaged { .. }) => {
+                let (body, status) = (BodyPlace::default(), Status::Processed);
+                known.get_or_insert(Known { entry, body, status });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let Some(one) = frame.entries.get(at.index as usize) else { continue };
         let Ok(record) = codec::decode::<Record>(&one.head) else { continue };
         match record.fact {
             Fact::Accept(head) if frame.time >= since => {
-                let entry = EntryId { sequence: at.sequence, index: at.index };
                 let body = crate::store::place(one.body);
                 known = Some(Known { entry, body, status: head.status });
             }

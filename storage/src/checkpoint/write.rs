@@ -177,13 +177,19 @@ impl Writer {
     /// chunks written again next time that alone keep a large file.
     fn remove_old(&self, state: &impl Access, newest: &Manifest) -> Result<(), CheckpointError> {
         let mut needed: BTreeSet<u64> = BTreeSet::new();
-        for (index, path) in manifest::list(&self.folder).into_iter().enumerate() {
+        let mut kept = 0;
+        for path in manifest::list(&self.folder) {
             match Manifest::read(&path) {
-                Ok(kept) if index < KEPT => {
-                    needed.extend(kept.places().map(|place| place.pack));
+                // One that is ahead of this one is of another history.
+                Ok(one) if kept < KEPT && one.last.0 <= newest.last.0 => {
+                    needed.extend(one.places().map(|place| place.pack));
+                    kept += 1;
                 }
                 _ => fs::remove_file(&path).map_err(io(&path))?,
             }
+        }
+        for path in files(&self.folder, "writing") {
+            fs::remove_file(&path).map_err(io(&path))?;
         }
         let mut sizes = BTreeMap::new();
         for path in files(&self.folder, "chunks") {

@@ -23,7 +23,7 @@ const DUE_BYTES: usize = 24 << 20;
 /// Above this many bytes after the newest checkpoint admission slows down.
 const TAIL_BYTES_MAX: usize = 64 << 20;
 
-/// How often ids are let go of.
+/// How often ids are let go of at the least.
 const INTERVAL: Duration = Duration::from_mins(1);
 
 /// How long ids of finished messages are remembered unless the owner says otherwise: longer than
@@ -43,9 +43,6 @@ const FORGET_PART: Millis = 100;
 /// Bytes of an entry in the journal besides its body and its long texts.
 const ENTRY_BYTES: usize = 320;
 
-/// Frames of a replay that make a checkpoint due at once.
-const REPLAYED_DUE: u64 = 50_000;
-
 enum Job {
     Write,
     Stop,
@@ -64,10 +61,10 @@ impl Housekeeper {
         writer: Writer,
         store: &Store,
         reader: &Reader,
-        replayed: u64,
+        replayed_bytes: usize,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(1);
-        let tail = Arc::new(AtomicUsize::new(if replayed > REPLAYED_DUE { DUE_BYTES } else { 0 }));
+        let tail = Arc::new(AtomicUsize::new(replayed_bytes));
         let (store_here, reader) = (store.clone(), reader.clone());
         let window = Arc::new(AtomicU64::new(DEDUP_WINDOW));
         let (tail_here, window_here) = (Arc::clone(&tail), Arc::clone(&window));
@@ -136,13 +133,13 @@ impl Work {
                         self.write();
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    let window = self.window.load(Ordering::Relaxed);
-                    if let Err(error) = tidy(&self.store, window, RESIDENT_MAX) {
-                        tracing::warn!(error.text = %error, "old message ids are not let go of");
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return self,
+            }
+            // After a checkpoint as well: under load no minute passes without one.
+            let window = self.window.load(Ordering::Relaxed);
+            if let Err(error) = tidy(&self.store, window, RESIDENT_MAX) {
+                tracing::warn!(error.text = %error, "old message ids are not let go of");
             }
         }
     }

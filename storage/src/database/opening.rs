@@ -8,7 +8,7 @@ use crate::checkpoint::{self, CheckpointError, Loaded, Writer};
 use crate::database::{Report, apply};
 use crate::event::Event;
 use crate::fold::State;
-use crate::journal::{Damage, Reader, Recovery};
+use crate::journal::{Damage, Frame, FrameEntry, Reader, Recovery};
 use crate::messages::Live;
 use crate::record::{Level, Status};
 use crate::store::{CommitError, Store};
@@ -25,6 +25,7 @@ pub(super) fn fold(folder: &Path, reader: &Reader, recovery: Recovery) -> (State
         checkpoint: None,
         checkpoint_errors: Vec::new(),
         replayed: 0,
+        replayed_bytes: 0,
         unreadable: Vec::new(),
         interrupted: 0,
         rebuild: None,
@@ -41,12 +42,12 @@ pub(super) fn fold(folder: &Path, reader: &Reader, recovery: Recovery) -> (State
     }
     let (state, writer) = found.unwrap_or_else(|| {
         let mut state = State::new(identity.key);
-        (report.replayed, report.unreadable) = (0, Vec::new());
+        report.begin();
         for frame in reader.frames(1) {
             match frame {
                 Ok(frame) => {
                     apply(&mut state, &frame);
-                    report.replayed += 1;
+                    report.count(&frame);
                 }
                 Err(error) => report.unreadable.push(error.to_string()),
             }
@@ -74,7 +75,7 @@ fn from_checkpoint(
         let what = "it is of another journal or another history".to_owned();
         return Err(CheckpointError::Damaged { path: path.into(), what });
     }
-    (report.replayed, report.unreadable) = (0, Vec::new());
+    report.begin();
     for frame in reader.frames(stamp.first.0 + 1) {
         match frame {
             Ok(frame) => {
@@ -82,13 +83,28 @@ fn from_checkpoint(
                     loaded.apply(entry, frame.time, &record, body);
                 }
                 loaded.end_frame(frame.position.sequence)?;
-                report.replayed += 1;
+                report.count(&frame);
             }
             Err(error) => report.unreadable.push(error.to_string()),
         }
     }
+    let whole = loaded.finish(folder)?;
     report.checkpoint = Some(stamp.first.0);
-    loaded.finish(folder)
+    Ok(whole)
+}
+
+impl Report {
+    /// Replaying begins, perhaps once more.
+    fn begin(&mut self) {
+        (self.replayed, self.replayed_bytes, self.unreadable) = (0, 0, Vec::new());
+    }
+
+    fn count(&mut self, frame: &Frame) {
+        let body = |one: &FrameEntry| one.body.map_or(0, |body| body.len as usize);
+        self.replayed += 1;
+        self.replayed_bytes +=
+            frame.entries.iter().map(|one| one.head.len() + body(one)).sum::<usize>();
+    }
 }
 
 /// The first frame of this start: what was found, and that what was being sent waits again.

@@ -81,6 +81,8 @@ impl Helper {
         let mut desk = desk.lock();
         loop {
             if let Some(spare) = desk.spares.pop_front() {
+                // What failed before may work now: it is tried again.
+                desk.failure = None;
                 bell.notify_all();
                 return Ok(spare);
             }

@@ -9,6 +9,7 @@ use super::recover::{floor_of, frames_of, one_identity, salvage};
 use super::scan::{Scope, scan};
 use super::segment::begins_or_blank;
 use super::{Damage, DamageReason, Head, Identity, IndexFn, OpenError, Position, Reader, chain};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,6 +95,10 @@ impl Look {
     /// Loads a segment; one that cannot be read is damage.
     fn load(&mut self, number: u64, path: &Path) -> Result<Option<Loaded>, OpenError> {
         match files::load(number, path.to_path_buf(), false) {
+            // A writer beside this look removed it since it was listed.
+            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
             Err(OpenError::Io { .. }) => {
                 self.note(path.to_path_buf(), DamageReason::Unreadable, (1, 0));
                 Ok(None)

@@ -47,6 +47,8 @@ pub enum SyncPoint {
     CheckpointFolder,
     /// A checkpoint keeps its name before an older one is removed.
     CheckpointName,
+    /// The word that rows can be trusted is gone before rows are written that are not synced.
+    RowsUsed,
     /// Rows are on the disk before the word that they can be trusted.
     Rows,
     /// That word, and with it the rows of a clean stop, are on the disk.
@@ -55,7 +57,7 @@ pub enum SyncPoint {
 
 impl SyncPoint {
     /// Every point.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Commit,
         Self::Rotate,
         Self::SpareBlocks,
@@ -73,6 +75,7 @@ impl SyncPoint {
         Self::Checkpoint,
         Self::CheckpointFolder,
         Self::CheckpointName,
+        Self::RowsUsed,
         Self::Rows,
         Self::RowsTrusted,
     ];

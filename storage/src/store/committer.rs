@@ -2,7 +2,6 @@
 //! it. While a frame is being synced the next one is decided and encoded (JOURNAL rule 3); it is
 //! written when the disk is free again, so that a batch is as large as the disk is slow.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
@@ -177,17 +176,15 @@ impl Committer {
         let reader = &*self.shared.reader;
         let mut transaction = Transaction::new(&state, reader, &mut open.batch, open.time);
         open.decisions += 1;
-        // A decision that panics takes nothing with it: its answer says that it failed.
-        match catch_unwind(AssertUnwindSafe(|| run(&mut transaction))) {
-            Ok(verdict) if verdict.keep => match transaction.keep() {
-                Ok(()) => open.dones.push(verdict.done),
-                Err(reason) => (verdict.done)(Err(CommitError::Refused(reason))),
-            },
-            Ok(verdict) => {
-                transaction.discard();
-                open.dones.push(verdict.done);
-            }
-            Err(_) => transaction.discard(),
+        let verdict = run(&mut transaction);
+        if !verdict.keep {
+            transaction.discard();
+            open.dones.push(verdict.done);
+            return;
+        }
+        match transaction.keep() {
+            Ok(()) => open.dones.push(verdict.done),
+            Err(reason) => (verdict.done)(Err(CommitError::Refused(reason))),
         }
     }
 

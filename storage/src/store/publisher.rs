@@ -1,7 +1,9 @@
 //! Makes a written frame durable, and only then visible: state, listeners, answers, in this order
 //! (JOURNAL rule 1). It decides nothing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
@@ -35,11 +37,16 @@ impl Publisher {
             (self.fatal)(&error.to_string());
             return false;
         }
-        self.publish(&published);
+        // It is durable: whoever decided it is told so, whatever becomes of its listeners.
+        let told = catch_unwind(AssertUnwindSafe(|| self.publish(&published)));
         for done in dones {
             done(Ok(()));
         }
-        true
+        if told.is_err() {
+            self.shared.broken.store(true, Ordering::SeqCst);
+            (self.fatal)("what follows from a commit failed inside the program");
+        }
+        told.is_ok()
     }
 
     fn publish(&self, published: &Published) {

@@ -79,7 +79,7 @@ impl Feed {
     pub(crate) fn push(&self, published: &Published) {
         let mut inner = self.inner.lock();
         inner.published = published.sequence;
-        if inner.catching_up || inner.ended {
+        if inner.catching_up || inner.ended || published.sequence <= inner.applied {
             return;
         }
         let before = inner.bytes;
@@ -174,7 +174,7 @@ impl Feed {
         let mut inner = self.inner.lock();
         inner.ended = true;
         inner.frames = Vec::new();
-        inner.bytes = 0;
+        (inner.bytes, inner.gathered) = (0, 0);
         self.changed.notify_all();
     }
 

@@ -123,6 +123,9 @@ impl View {
         (syncer, boot): (Arc<Syncer>, String),
     ) -> Result<(Self, Option<String>), ViewError> {
         let (tree, mut applied, rebuild) = open(path, &*reader, &boot)?;
+        if tree.applied().is_some_and(|stored| stored.clean) {
+            tree.mark_used(&applied, &syncer)?;
+        }
         let published = reader.head().position.sequence;
         let tail = worker::short_tail(&*reader, applied.sequence, published);
         if let Some((overlay, head)) = tail.and_then(|tail| tail.head.map(|head| (tail, head))) {

@@ -158,6 +158,13 @@ impl Tree {
         self.db()?.clear().map_err(|error| self.failed(&error))
     }
 
+    /// Takes back that everything is durable, and makes that so before anything else is written.
+    pub(crate) fn mark_used(&self, applied: &Applied, syncer: &Syncer) -> Result<(), ViewError> {
+        let value = self.encode(&Applied { clean: false, ..applied.clone() })?;
+        self.db()?.insert(APPLIED_KEY, value).map_err(|error| self.failed(&error))?;
+        self.sync(syncer, SyncPoint::RowsUsed)
+    }
+
     /// Makes everything durable and says so, in this order: the word must not reach the disk
     /// before what it speaks of. sled's own flush does not reach the disk's cache.
     pub(crate) fn mark_clean(&self, applied: &Applied, syncer: &Syncer) -> Result<(), ViewError> {

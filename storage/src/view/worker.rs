@@ -41,6 +41,9 @@ impl Worker {
             *self.shared.tree.write() = Err(error);
         }
         self.shared.feed.end();
+        if let Some(told) = self.shared.progress.get() {
+            told();
+        }
     }
 
     /// Brings the rows to the position of the fold's counts and compares. Rows that disagree are
