@@ -1,5 +1,5 @@
-//! What a store keeps right over restarts, damage and its own failures: lanes, checkpoints, ids, and
-//! the answers that somebody waits for.
+//! What a store keeps right over restarts, damage and its own failures: lanes, checkpoints, ids,
+//! and the answers that somebody waits for.
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
