@@ -131,6 +131,9 @@ async fn serve(
         _ = terminate.recv() => None,
         failure = failures.recv() => failure,
     };
+    if let Some(reason) = &failure {
+        say(&format!("openclaw-server: the store has stopped: {reason}"));
+    }
     tokio::select! {
         () = running.stop() => {}
         _ = interrupt.recv() => {}

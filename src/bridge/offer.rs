@@ -16,6 +16,8 @@ pub struct Situation<'a> {
     pub slots: usize,
     /// The bridge is about to stop.
     pub draining: bool,
+    /// An earlier attempt at this task is still running here.
+    pub still_running: bool,
     /// A task of this id is already here and is not the one on offer.
     pub taken: bool,
     /// Wall time.
@@ -44,6 +46,11 @@ pub fn decide(offer: &TaskOffer, situation: &Situation<'_>) -> Decision {
     let reject = |reason, detail: String| Decision::Reject { reason, detail };
     if situation.draining {
         return reject(RejectReason::ShuttingDown, "the agent is about to stop".to_owned());
+    }
+    if situation.still_running {
+        // The server counts that attempt as lost. When it has ended, the offer comes again.
+        let detail = "an earlier attempt at this task is still running here".to_owned();
+        return reject(RejectReason::Capacity, detail);
     }
     if situation.taken {
         let detail = "a task of the agent's own has this id".to_owned();
@@ -101,6 +108,7 @@ mod tests {
             busy: 0,
             slots: 1,
             draining: false,
+            still_running: false,
             taken: false,
             now: 1_000,
         };
@@ -133,6 +141,8 @@ mod tests {
         let good = offer("general", None, None);
         assert_eq!(outcome(&good, |now| now.busy = 1), "capacity");
         assert_eq!(outcome(&good, |now| now.taken = true), "policy");
+        let running = |now: &mut Situation<'_>| (now.still_running, now.taken) = (true, true);
+        assert_eq!(outcome(&good, running), "capacity");
         let both = |now: &mut Situation<'_>| (now.busy, now.draining) = (1, true);
         assert_eq!(outcome(&good, both), "shutting_down");
         let unsupported = offer("gardening", None, None);

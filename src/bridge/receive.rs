@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use storage::event::Event;
 use storage::record::{EntityKey, Kind, Level};
+use storage::store::CommitError;
 use storage::transaction::{Body, Transaction};
 
 use super::mail::{DESTINATION, unknown_task};
@@ -45,7 +46,11 @@ impl Handler for Receiver {
                 Waiting::Refused(answer) => answers.push(answer),
                 Waiting::Committing { arrival, index, commit } => {
                     // A store that stopped acknowledges nothing: the server sends it again.
-                    let Ok(outcome) = meter::durable(commit).await else { continue };
+                    let outcome = match meter::durable(commit).await {
+                        Ok(outcome) => outcome,
+                        Err(CommitError::Stopped) => continue,
+                        Err(error) => Err(inbox::unwritten(&error)),
+                    };
                     let message_id = arrival.message_id().to_owned();
                     match &outcome {
                         Ok(Admitted::Accepted) => meter::received(arrival.envelope.message_type()),
@@ -189,6 +194,9 @@ fn offered(shared: &Shared, tx: &mut Transaction<'_>, arrival: &Arrival) -> Resu
         busy: busy(&task::list(tx.ledger(), &settings.namespace)),
         slots: settings.slots(),
         draining: shared.shutdown.phase() > Phase::Running,
+        still_running: known
+            .as_ref()
+            .is_some_and(|task| task.origin == Origin::Offered && !task.status.is_terminal()),
         taken: known.as_ref().is_some_and(held),
         now: tx.now(),
     };

@@ -9,7 +9,7 @@ use storage::event::Event;
 use storage::record::{Direction, Level, Status};
 use storage::transaction::Act;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::mail::DESTINATION;
@@ -23,14 +23,15 @@ use crate::outbox::circuit::Sign;
 use crate::protocol::payload::{AgentStatus, Heartbeat, Register, RegisterAck, RunningTask};
 use crate::protocol::{Envelope, MessageType, Refusal};
 use crate::shutdown::Phase;
-use crate::transport::conversation::{Settings as Manners, wire};
+use crate::transport::conversation::{CLOSE_REPLACED, Settings as Manners, wire};
+use crate::transport::feed::Feed as _;
 use crate::transport::{ConnectError, Connection, Ended, Wire};
 
 /// Unacknowledged messages under way, unless the server says otherwise.
 const WINDOW_DEFAULT: usize = 256;
 
-/// The close code of a session that another program took over.
-const CLOSE_REPLACED: u16 = 4_001;
+/// How long a connection may take to end: a peer that takes nothing does not keep the program.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A heartbeat is never asked for more often than this.
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
@@ -104,7 +105,9 @@ fn running(shared: &Shared) -> Vec<RunningTask> {
         let results = messages
             .iter()
             .filter(|live| live.head.direction == Direction::Outbound)
-            .filter(|live| live.head.message_type == complete.as_str());
+            .filter(|live| live.head.message_type == complete.as_str())
+            // One that failed for good tells nobody anything any more.
+            .filter(|live| live.status != Status::Failed);
         results.filter_map(|live| live.head.task_id.clone()).collect()
     });
     task::list(&shared.store.ledger(), &shared.settings.namespace)
@@ -169,7 +172,13 @@ async fn hold(shared: &Arc<Shared>, connection: Connection) -> Option<Connection
         () = beat(shared, interval, control) => Ended::Stopped,
         () = steered(shared) => {
             stop.send_replace(true);
-            conversation.await
+            if let Ok(ended) = timeout(STOP_TIMEOUT, &mut conversation).await {
+                ended
+            } else {
+                // What was out waits again; a store that stopped is told elsewhere.
+                let _ = pump.broken().await;
+                Ended::Stopped
+            }
         }
         socket = dial::better(shared, transport) => {
             // The server fences the old session, so that it has to be over first.

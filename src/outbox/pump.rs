@@ -10,7 +10,7 @@ use storage::commit::Commit;
 use storage::event::Event;
 use storage::messages::Live;
 use storage::record::{EntryId, Level, MessageHead, Status};
-use storage::store::Store;
+use storage::store::{CommitError, Store};
 use storage::transaction::{Act, Change, Transaction};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -299,7 +299,17 @@ impl Pump {
         {
             self.pull_in();
         }
-        commit.await.map_err(|_| StoreStopped)?.map_err(|()| StoreStopped)?;
+        match commit.await {
+            Ok(done) => done.map_err(|()| StoreStopped)?,
+            Err(CommitError::Stopped) => return Err(StoreStopped),
+            Err(_) => {
+                // It could not be written, for want of room perhaps: they go out once more, and
+                // whoever has them already says so.
+                let entries: Vec<EntryId> = sent.iter().map(|one| one.entry).collect();
+                self.store.queues(|queues| queues.release(&self.destination, &entries));
+                return Ok(());
+            }
+        }
         if let Some(observer) = &self.observer {
             for one in &sent {
                 observer(Attempt { head: &one.head, outcome: &outcome, took: one.at.elapsed() });

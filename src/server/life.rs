@@ -178,11 +178,19 @@ impl Life {
         self.0.lock().offers_due.first().map(|(until, _)| *until)
     }
 
-    /// A connection of an agent; an older one of the same session is told to end.
+    /// A connection of an agent; an older one of the same session is told to end. One whose session
+    /// was replaced before it came to this is told so itself: ids of sessions grow.
     pub fn connect(&self, agent: &Name, session_id: &str) -> watch::Receiver<Ending> {
         let (ending, receiver) = watch::channel(Ending::Open);
+        let mut inner = self.0.lock();
+        let newer = inner.connections.get(agent);
+        if newer.is_some_and(|newer| newer.session_id.as_str() > session_id) {
+            let _ = ending.send(Ending::Superseded);
+            return receiver;
+        }
         let connection = Connection { session_id: session_id.to_owned(), ending };
-        let before = self.0.lock().connections.insert(agent.clone(), connection);
+        let before = inner.connections.insert(agent.clone(), connection);
+        drop(inner);
         if let Some(before) = before {
             let same = before.session_id == session_id;
             // The other end may be gone already.

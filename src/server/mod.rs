@@ -144,10 +144,18 @@ impl Running {
     pub async fn stop(mut self) {
         // Nobody listens when everything ended by itself.
         let _ = self.stop.send(true);
-        while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a part of the server failed");
+        let tasks = &mut self.tasks;
+        let joined = tokio::time::timeout(DRAIN_TIMEOUT, async {
+            while let Some(ended) = tasks.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a part of the server failed");
+                }
             }
+        });
+        if joined.await.is_err() {
+            // Somebody began a request and does not finish it.
+            tracing::warn!("requests did not end in time");
+            self.tasks.abort_all();
         }
         // The conversations are told by the same channel; each gives its permit back at its end.
         let all = u32::try_from(core::SOCKETS_MAX).unwrap_or(u32::MAX);

@@ -83,21 +83,27 @@ fn wait(core: &Core) -> Duration {
 /// When the store cannot write.
 pub async fn step(core: &Arc<Core>) -> Result<bool, Refusal> {
     let now = core.clock.monotonic();
-    for (task, attempt) in core.life.overdue_offers(now) {
+    let mut overdue = core.life.overdue_offers(now).into_iter();
+    while let Some((task, attempt)) = overdue.next() {
         let (namespace, task_id) = task.clone();
         let ended =
             core.decided(move |desk| tasks::offer_timed_out(desk, &namespace, &task_id, attempt));
         if let Err(refusal) = ended.await {
-            core.life.offered(task, attempt, now);
+            for (task, attempt) in std::iter::once((task, attempt)).chain(overdue) {
+                core.life.offered(task, attempt, now);
+            }
             return Err(refusal);
         }
     }
     let patience = core.rules.patience();
-    for agent in core.life.silent(now, patience, usize::MAX) {
+    let mut silent = core.life.silent(now, patience, usize::MAX).into_iter();
+    while let Some(agent) = silent.next() {
         let (namespace, agent_id) = agent.clone();
         let ended = core.decided(move |desk| registry::silent(desk, &namespace, &agent_id));
         if let Err(refusal) = ended.await {
-            core.life.expect(&agent, now.saturating_sub(patience));
+            for agent in std::iter::once(agent).chain(silent) {
+                core.life.expect(&agent, now.saturating_sub(patience));
+            }
             return Err(refusal);
         }
     }

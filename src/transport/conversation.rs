@@ -5,14 +5,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout};
 
 use super::feed::{Feed, Outgoing};
 use super::socket::{Socket, Wire};
 use crate::protocol::payload::{Ack, Nack};
 use crate::protocol::{
-    Envelope, EnvelopeBuilder, Fields, MESSAGE_BYTES_MAX, MessageType, RELAYED_BYTES_MAX, Refusal,
-    Rejected, parse_frame_within,
+    Envelope, EnvelopeBuilder, ErrorCode, Fields, MESSAGE_BYTES_MAX, MessageType,
+    RELAYED_BYTES_MAX, Refusal, Rejected, parse_frame_within,
 };
 
 /// Messages taken out for one frame at the most: more only delays the first of them.
@@ -23,6 +23,12 @@ const CLOSE_UNSUPPORTED: u16 = 1_003;
 
 /// The close code of a program that goes away.
 const CLOSE_GOING_AWAY: u16 = 1_001;
+
+/// The close code of a session that another one took over.
+pub const CLOSE_REPLACED: u16 = 4_001;
+
+/// How long a goodbye may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Pings in a row without a sign of life after which the link is given up.
 const PINGS_MISSED_MAX: u32 = 2;
@@ -116,6 +122,7 @@ async fn drive(
     let mut ping = interval(settings.ping_interval);
     ping.reset_at(Instant::now() + settings.ping_interval);
     let mut silent = 0;
+    let limit = 2 * settings.ping_interval;
     loop {
         let room = settings.window.saturating_sub(pump.in_flight()).min(BATCH_MESSAGES_MAX);
         let outcome = tokio::select! {
@@ -123,19 +130,20 @@ async fn drive(
                 silent = 0;
                 take(socket, received, pump, handler, settings).await
             }
-            batch = pump.next(room), if room > 0 => send_batch(socket, batch).await,
+            batch = pump.next(room), if room > 0 => send_batch(socket, batch, limit).await,
             given_up = pump.overdue() => given_up.map_err(|_| Ended::StoreStopped),
-            Some(wire) = control.recv() => send_control(socket, wire).await,
+            Some(wire) = control.recv() => send_control(socket, wire, limit).await,
             _ = ping.tick() => {
                 silent += 1;
                 if silent > PINGS_MISSED_MAX {
                     Err(Ended::Lost("the peer did not answer two pings".into()))
                 } else {
-                    send(socket, Wire::Ping).await
+                    send(socket, Wire::Ping, limit).await
                 }
             }
             () = asked_to_stop(stop) => {
-                let _ = socket.send(Wire::Close(CLOSE_GOING_AWAY, "stopping".into())).await;
+                let close = Wire::Close(CLOSE_GOING_AWAY, "stopping".into());
+                let _ = timeout(CLOSE_TIMEOUT, socket.send(close)).await;
                 Err(Ended::Stopped)
             }
         };
@@ -150,34 +158,41 @@ pub(super) async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn send(socket: &mut Socket, wire: Wire) -> Result<(), Ended> {
-    socket.send(wire).await.map_err(Ended::Lost)
+/// Sends within a time: while it waits for a peer that takes nothing, this side hears nobody.
+async fn send(socket: &mut Socket, wire: Wire, limit: Duration) -> Result<(), Ended> {
+    let sent = timeout(limit, socket.send(wire)).await;
+    sent.unwrap_or_else(|_| Err("the peer takes nothing more".into())).map_err(Ended::Lost)
 }
 
-async fn send_control(socket: &mut Socket, wire: Wire) -> Result<(), Ended> {
+async fn send_control(socket: &mut Socket, wire: Wire, limit: Duration) -> Result<(), Ended> {
     let close = match &wire {
         Wire::Close(code, reason) => Some(Ended::Closed(*code, reason.clone())),
         _ => None,
     };
-    send(socket, wire).await?;
+    send(socket, wire, limit).await?;
     close.map_or(Ok(()), Err)
 }
 
-async fn send_batch(socket: &mut Socket, batch: Vec<Outgoing>) -> Result<(), Ended> {
+async fn send_batch(
+    socket: &mut Socket,
+    batch: Vec<Outgoing>,
+    limit: Duration,
+) -> Result<(), Ended> {
     let mut frame = String::new();
     let mut count = 0;
     for message in batch {
         // What lies in the journal was checked to be UTF-8 when it was accepted.
         let text = String::from_utf8_lossy(&message.bytes).into_owned();
         if count > 0 && frame.len() + text.len() + 2 > MESSAGE_BYTES_MAX {
-            send(socket, Wire::Text(closed(std::mem::take(&mut frame), count))).await?;
+            let whole = closed(std::mem::take(&mut frame), count);
+            send(socket, Wire::Text(whole), limit).await?;
             count = 0;
         }
         frame.push(if count == 0 { '[' } else { ',' });
         frame.push_str(&text);
         count += 1;
     }
-    send(socket, Wire::Text(closed(frame, count))).await
+    send(socket, Wire::Text(closed(frame, count)), limit).await
 }
 
 /// A frame of one message is the message itself: its brackets would count against the limit.
@@ -204,7 +219,7 @@ async fn take(
         Some(Ok(Wire::Ping | Wire::Pong)) => Ok(()),
         Some(Ok(Wire::Binary)) => {
             let reason = "send text frames; binary ones are not part of the protocol".to_owned();
-            send(socket, Wire::Close(CLOSE_UNSUPPORTED, reason.clone())).await?;
+            send(socket, Wire::Close(CLOSE_UNSUPPORTED, reason.clone()), CLOSE_TIMEOUT).await?;
             Err(Ended::Closed(CLOSE_UNSUPPORTED, reason))
         }
         Some(Ok(Wire::Text(text))) => {
@@ -240,6 +255,10 @@ async fn settle(
         };
         let recorded = match refusal {
             None => pump.delivered(&ids).await,
+            // Not the message is refused but whoever sends it: it waits for the next session.
+            Some(refusal) if refusal.code == ErrorCode::SessionReplaced => {
+                return Err(Ended::Closed(CLOSE_REPLACED, refusal.detail));
+            }
             Some(refusal) => {
                 let mut recorded = Ok(());
                 for id in &ids {
@@ -273,12 +292,12 @@ fn receipt(envelope: &Envelope) -> Option<(Vec<String>, Option<Refusal>)> {
 
 async fn answer(socket: &mut Socket, answers: Answers, settings: &Settings) -> Result<(), Ended> {
     for wire in receipts(&answers.answers, settings) {
-        send(socket, wire).await?;
+        send(socket, wire, 2 * settings.ping_interval).await?;
     }
     match answers.close {
         None => Ok(()),
         Some((code, reason)) => {
-            send(socket, Wire::Close(code, reason.clone())).await?;
+            send(socket, Wire::Close(code, reason.clone()), CLOSE_TIMEOUT).await?;
             Err(Ended::Closed(code, reason))
         }
     }

@@ -11,13 +11,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::connect::{Carrier, ConnectError, Connection, TransportSettings};
-use super::conversation::{Answer, Ended, Handler, Settings, asked_to_stop, receipts};
+use super::conversation::{
+    Answer, CLOSE_REPLACED, Ended, Handler, Settings, asked_to_stop, receipts,
+};
 use super::feed::{Failure, Feed, Outgoing};
 use super::response::{self, Verdict};
 use super::socket::Wire;
 use crate::clock::Clock;
 use crate::protocol::payload::{NackError, RegisterAck};
-use crate::protocol::{Envelope, RELAYED_BYTES_MAX, parse_one_within};
+use crate::protocol::{Envelope, ErrorCode, RELAYED_BYTES_MAX, Refusal, parse_one_within};
 
 /// The header that names the session.
 pub const SESSION_HEADER: &str = "OpenClaw-Session";
@@ -31,9 +33,6 @@ const READ_MAX: usize = 100;
 
 /// Messages in one post.
 const POST_MAX: usize = 128;
-
-/// The close code of a session that another program took over, as on a WebSocket.
-const CLOSE_REPLACED: u16 = 4_001;
 
 /// A reading that the server answered at once and empty is not repeated before this time.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -299,7 +298,18 @@ async fn settle(
     for (message, result) in group.iter().zip(accepted.results) {
         let id = result.message_id.unwrap_or_else(|| message.message_id.clone());
         let recorded = match result.error {
-            Some(error) if result.status == "refused" => pump.refused(&id, error.into()).await,
+            Some(error) if result.status == "refused" => {
+                let refusal = Refusal::from(error);
+                if refusal.code == ErrorCode::SessionReplaced {
+                    // Not the messages are refused but whoever sends them.
+                    let ids: Vec<String> =
+                        group.iter().map(|message| message.message_id.clone()).collect();
+                    let waits = pump.failed(&ids, Failure::NotSent).await;
+                    waits.map_err(|_| Ended::StoreStopped)?;
+                    return Err(Ended::Closed(CLOSE_REPLACED, refusal.detail));
+                }
+                pump.refused(&id, refusal).await
+            }
             _ => pump.delivered(std::slice::from_ref(&id)).await,
         };
         recorded.map_err(|_| Ended::StoreStopped)?;

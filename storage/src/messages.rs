@@ -303,6 +303,13 @@ impl Messages {
         }
     }
 
+    /// The newest message of an id counts: a checkpoint may have it beside an older one, whose end
+    /// is replayed after it.
+    fn know(&mut self, fingerprint: Fingerprint, entry: EntryId) {
+        let known = self.known.entry(fingerprint).or_insert(entry);
+        *known = (*known).max(entry);
+    }
+
     fn forget_id(&mut self, fingerprint: Fingerprint, entry: EntryId) {
         if self.known.get(&fingerprint) == Some(&entry) {
             self.known.remove(&fingerprint);
@@ -315,7 +322,7 @@ impl Messages {
         self.touched.touch(&live.entry);
         self.checksum.add(digest::live(&self.hash_key, fingerprint, &live));
         self.queues.insert(&live);
-        self.known.insert(fingerprint, live.entry);
+        self.know(fingerprint, live.entry);
         self.live.insert(live.entry, live);
     }
 
@@ -327,7 +334,7 @@ impl Messages {
             return;
         }
         self.checksum.add(digest::finished(&self.hash_key, fingerprint, &finished));
-        self.known.insert(fingerprint, finished.entry);
+        self.know(fingerprint, finished.entry);
         self.finished.insert(finished.entry, (fingerprint, finished));
     }
 

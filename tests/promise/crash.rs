@@ -189,10 +189,11 @@ fn over_a_bad_link(transport: &'static str) {
     let sent = std::thread::scope(|scope| {
         let sending = traffic.start(scope, &stop);
         pair.kill_in_turns(&chance, Some(&traffic));
+        // Few kills may be over before it does.
+        world.wait("the link to do harm", || (link.harms() > 0).then_some(()));
         sending.finish()
     });
     link.calm();
-    assert!(link.harms() > 0, "the link did no harm");
     let grants = pair.all_complete();
     traffic.settle(&sent);
     assert_eq!(check_runs(&world, |task| grants[task]), grants.len());

@@ -19,12 +19,13 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts it with its data in `<data-dir>/server`.
-    pub async fn start(data_dir: &Path) -> Result<Self, Failure> {
+    /// Starts it with its data in `<data-dir>/server`. When its store stops for good, so does the
+    /// program.
+    pub async fn start(data_dir: &Path, shutdown: &Shutdown) -> Result<Self, Failure> {
         let dir = data_dir.join("server");
         store::make(&dir)?;
         let clock = Clock::system();
-        let database = store::open(&dir, &clock, &Shutdown::default())?;
+        let database = store::open(&dir, &clock, shutdown)?;
         let settings = ServerSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             store: database.store().clone(),

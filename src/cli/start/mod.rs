@@ -94,13 +94,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     check_agents(&agents)?;
     store::check_free(&data_dir)?;
     let listener = serve::listen(&config.dashboard).await?;
+    let shutdown = Shutdown::default();
     if !arguments.embedded {
-        return started(global, &arguments, &config, listener, tasks).await;
+        return started(global, &arguments, &config, (listener, shutdown), tasks).await;
     }
-    let embedded = Embedded::start(&data_dir).await?;
+    let embedded = Embedded::start(&data_dir, &shutdown).await?;
     config.openclaw.enabled = true;
     config.openclaw.endpoint = Some(embedded.url());
-    let done = started(global, &arguments, &config, listener, tasks).await;
+    let done = started(global, &arguments, &config, (listener, shutdown), tasks).await;
     embedded.stop().await?;
     done
 }
@@ -146,10 +147,10 @@ async fn started(
     global: &Global,
     arguments: &Arguments,
     config: &BridgeConfig,
-    listener: TcpListener,
+    (listener, shutdown): (TcpListener, Shutdown),
     tasks: Vec<Task>,
 ) -> Done {
-    let (clock, shutdown) = (Clock::system(), Shutdown::default());
+    let clock = Clock::system();
     let endpoint = config.openclaw.endpoint.as_deref().unwrap_or_default();
     let way = Way::find(endpoint, &config.openclaw.tls);
     let way = way.map_err(|text| Failure::new(Code::Usage, text))?;

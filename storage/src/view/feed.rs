@@ -21,6 +21,9 @@ const FLUSH_BYTES: usize = 4 << 20;
 /// How long rows are gathered, so that a short life is one write.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
+/// A worker that makes no progress for this long at a stop waits for a disk that does not answer.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
 /// Bytes of an entry besides its texts.
 const ENTRY_BYTES: usize = 320;
 
@@ -176,6 +179,20 @@ impl Feed {
         inner.frames = Vec::new();
         (inner.bytes, inner.gathered) = (0, 0);
         self.changed.notify_all();
+    }
+
+    /// Waits until the worker has ended; `false` when it has done nothing for too long. sled waits
+    /// for ever for a write that failed.
+    pub(crate) fn wait_end(&self) -> bool {
+        let mut inner = self.inner.lock();
+        while !inner.ended {
+            let before = inner.applied;
+            let waited = self.changed.wait_for(&mut inner, STUCK_AFTER);
+            if waited.timed_out() && inner.applied == before && !inner.ended {
+                return false;
+            }
+        }
+        true
     }
 
     pub(crate) fn stop(&self, clean: bool) {

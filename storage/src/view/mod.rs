@@ -63,6 +63,9 @@ pub enum ViewError {
         /// The directory.
         path: PathBuf,
     },
+    /// The disk does not answer.
+    #[error("message view: the disk does not answer; it catches up at the next start")]
+    Stuck,
     /// The file system refused.
     #[error("message view {}: {what}", path.display())]
     Io {
@@ -248,6 +251,11 @@ impl View {
     fn end(&self, clean: bool) -> Result<(), ViewError> {
         self.shared.feed.stop(clean);
         let Some(thread) = self.thread.lock().take() else { return Ok(()) };
+        if !self.shared.feed.wait_end() {
+            // The thread is left to its disk: the program can end without it.
+            *self.shared.tree.write() = Err(ViewError::Stuck);
+            return Err(ViewError::Stuck);
+        }
         let joined = thread.join();
         let before = std::mem::replace(&mut *self.shared.tree.write(), Err(ViewError::Closed));
         let path = before?.path().to_path_buf();
