@@ -22,6 +22,7 @@ mod refusals;
 mod rows;
 mod seed;
 mod stopped;
+mod stopping;
 mod support;
 mod tasks;
 mod terminal;
