@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use storage::commit::Commit;
+use storage::event::Event;
 use storage::record::{Fact, Kind};
 use storage::store::{CommitError, Store};
 use storage::transaction::Transaction;
@@ -15,6 +16,7 @@ use super::desk::{Desk, Rules, millis};
 use super::life::{Bells, Life};
 use super::mailboxes::Mailboxes;
 use super::measure::{self, Disk};
+use super::registry;
 use crate::clock::{Clock, Millis};
 use crate::inbox;
 use crate::metrics::Exporter;
@@ -128,6 +130,9 @@ impl Core {
             let mut wakes = false;
             for (_, record, _) in published.entries.iter() {
                 measure::record(record);
+                if record.event == Event::Register {
+                    registry::registered(&core.life, record);
+                }
                 match &record.fact {
                     Fact::Accept(head) if !head.destination.is_empty() => {
                         core.bells.ring(&head.destination);

@@ -88,6 +88,7 @@ pub async fn take(
         commits.push(begin(core, source, position, message));
     }
     let mut taken = Vec::with_capacity(commits.len());
+    let mut notes = Vec::new();
     for (mut one, arrival, commit) in commits {
         if let (Some(commit), Some(arrival)) = (commit, &arrival) {
             measure::received(arrival.envelope.message_type().as_str());
@@ -99,12 +100,15 @@ pub async fn take(
             };
         }
         if let Fate::Refused(refusal) = &one.fate {
-            match arrival {
-                Some(arrival) => note(core, arrival, refusal.clone()).await,
-                None => note_unread(core, source, one.message_id.clone(), refusal.clone()).await,
-            }
+            notes.push(match arrival {
+                Some(arrival) => note(core, arrival, refusal.clone()),
+                None => note_unread(core, source, one.message_id.clone(), refusal.clone()),
+            });
         }
         taken.push(one);
+    }
+    for note in notes {
+        written(note).await;
     }
     measure::operation("messages", begun);
     taken
@@ -339,34 +343,38 @@ fn greeting(desk: &Desk<'_, '_>, envelope: &Envelope, session: &Session, window:
     serde_json::to_value(ack).unwrap_or_default()
 }
 
-async fn note(core: &Arc<Core>, arrival: Arc<Arrival>, refusal: Refusal) {
-    let noted = core.decided(move |desk| {
+/// The entry of a refusal, under way to the journal.
+pub type Note = storage::commit::Commit<Result<(), Refusal>>;
+
+fn note(core: &Arc<Core>, arrival: Arc<Arrival>, refusal: Refusal) -> Note {
+    core.decide(move |desk| {
         inbox::note_refusal(desk.tx, &arrival, &refusal);
         Ok(())
-    });
-    if let Err(refusal) = noted.await {
-        tracing::warn!(%refusal, "a refusal could not be recorded");
+    })
+}
+
+/// Waits until an entry is in the journal; the refusal is given without it if need be.
+pub async fn written(note: Note) {
+    if let Err(error) = note.await {
+        tracing::warn!(%error, "a refusal could not be recorded");
     }
 }
 
 /// Records that something arrived that is not a message. It has no sender but that of its
 /// connection, and nothing of it is kept.
-pub async fn note_unread(
+pub fn note_unread(
     core: &Arc<Core>,
     source: &Source,
     message_id: Option<String>,
     refusal: Refusal,
-) {
+) -> Note {
     let actor = source.agent_id.clone().unwrap_or_else(|| "unknown".to_owned());
     let namespace = source.namespace.clone().unwrap_or_default();
-    let noted = core.decided(move |desk| {
+    core.decide(move |desk| {
         let details = json!({"code": refusal.code.as_str(), "field": refusal.field});
         let resource = message_id.unwrap_or_default();
         let act = Act::new(Event::MessageRejected, &actor, &namespace, &resource);
         desk.tx.note(act.level(Level::Warning).details(details.to_string()));
         Ok(())
-    });
-    if let Err(refusal) = noted.await {
-        tracing::warn!(%refusal, "a refusal could not be recorded");
-    }
+    })
 }

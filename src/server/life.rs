@@ -199,9 +199,14 @@ impl Life {
         receiver
     }
 
-    /// Another session begins: a connection of the old one is told why.
-    pub fn fence(&self, agent: &Name, ending: Ending) {
-        if let Some(connection) = self.0.lock().connections.remove(agent) {
+    /// Another session began: a connection of an earlier one is told why. Ids of sessions grow.
+    pub fn fence(&self, agent: &Name, session_id: &str, ending: Ending) {
+        let mut inner = self.0.lock();
+        let connection = inner.connections.get(agent);
+        if connection.is_some_and(|connection| connection.session_id.as_str() < session_id)
+            && let Some(connection) = inner.connections.remove(agent)
+        {
+            // The other end may be gone already.
             let _ = connection.ending.send(ending);
         }
     }

@@ -1,13 +1,14 @@
 //! Agents and their sessions: who registered, who is there, who can do what. It offers nothing and
 //! closes no connection itself.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use storage::event::Event;
-use storage::record::Level;
+use storage::record::{Level, Record};
 use storage::transaction::Act;
 
 use super::desk::Desk;
-use super::life::{Ending, name};
+use super::life::{Ending, Life, name};
 use super::model::{Agent, Presence, Session, TaskStatus, encode};
 use super::{matching, tasks, view};
 use crate::audit::heads;
@@ -54,19 +55,34 @@ pub fn register(
         journal_head,
         session: Some(session.clone()),
     };
-    let details = json!({"session_id": session.session_id, "replaces_another": !is_same});
+    let details = Opened { session_id: session.session_id.clone(), replaces_another: !is_same };
+    let details = serde_json::to_string(&details).unwrap_or_default();
     let act = Act::new(Event::Register, agent_id, namespace, agent_id);
-    desk.tx.put(act.details(details.to_string()), agent.key(), encode(&agent));
+    desk.tx.put(act.details(details), agent.key(), encode(&agent));
     let who = name(namespace, agent_id);
     desk.life.seen(&who, desk.clock.monotonic(), now);
     desk.life.renew(&who);
-    desk.life.fence(&who, if is_same { Ending::Superseded } else { Ending::Replaced });
     match register.running {
         Some(running) => reconcile(desk, namespace, agent_id, &running)?,
         None if is_same => {}
         None => reconcile(desk, namespace, agent_id, &[])?,
     }
     Ok(session)
+}
+
+/// What the audit log says of a session that was opened.
+#[derive(Serialize, Deserialize)]
+struct Opened {
+    session_id: String,
+    replaces_another: bool,
+}
+
+/// A registration is durable: connections of earlier sessions are told that they are over.
+pub fn registered(life: &Life, record: &Record) {
+    let Ok(opened) = serde_json::from_str::<Opened>(&record.details) else { return };
+    let who = name(&record.namespace, &record.resource);
+    let ending = if opened.replaces_another { Ending::Replaced } else { Ending::Superseded };
+    life.fence(&who, &opened.session_id, ending);
 }
 
 /// The head of the agent's journal to remember: the one that it shows, or what it showed before. An

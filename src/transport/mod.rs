@@ -1,5 +1,6 @@
 //! Carries envelopes over WebSocket or HTTP. Decides nothing about retry, and stores nothing.
 
+pub mod body;
 pub mod connect;
 pub mod conversation;
 pub mod feed;

@@ -15,11 +15,12 @@ use storage::store::Store;
 use storage::view::Filter;
 
 use super::problem::Failed;
-use super::{Api, Shared, limit, query, read};
+use super::{Api, Shared, limit, query};
 use crate::bridge::history::{self, Detail, History, Page};
 use crate::bridge::queue;
 use crate::clock::{Clock, Millis, parse_rfc3339};
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, parse_one};
+use crate::transport::body::read;
 
 /// Messages of a page unless the caller asks for another number.
 const LIMIT_USUAL: usize = 50;

@@ -13,14 +13,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use storage::journal::Reader;
 use storage::view::View;
@@ -30,7 +28,7 @@ use super::history::History;
 use super::{Bridge, meter};
 use crate::config::Secret;
 use crate::metrics::Exporter;
-use crate::protocol::{ErrorCode, MESSAGE_BYTES_MAX, Refusal};
+use crate::protocol::{ErrorCode, Refusal};
 use crate::shutdown::Shutdown;
 
 use problem::Failed;
@@ -91,14 +89,6 @@ fn router(api: Arc<Api>) -> Router {
 async fn wrong_method(method: Method, uri: Uri) -> Failed {
     let detail = format!("{} does not take {method}", uri.path());
     Failed(Refusal::new(ErrorCode::MethodNotAllowed, detail))
-}
-
-/// The whole body, if it is not too large.
-async fn read(body: Body) -> Result<Bytes, Refusal> {
-    axum::body::to_bytes(body, MESSAGE_BYTES_MAX).await.map_err(|_| {
-        let detail = format!("send at most {MESSAGE_BYTES_MAX} bytes at once, and all of them");
-        Refusal::new(ErrorCode::TooLarge, detail)
-    })
 }
 
 /// What a query asks for.

@@ -16,7 +16,7 @@ use storage::record::EntryId;
 use tokio::time::Instant;
 
 use super::problem::Failure;
-use super::{Parameters, read, wait_for};
+use super::{Parameters, wait_for};
 use crate::protocol::payload::NackError;
 use crate::protocol::{
     DEFAULT_NAMESPACE, ErrorCode, Refusal, SERVER_AGENT_ID, is_identifier, parse_frame,
@@ -25,6 +25,7 @@ use crate::protocol::{
 use crate::server::core::Core;
 use crate::server::intake::{self, Fate, Source, Taken};
 use crate::server::{mail, registry};
+use crate::transport::body::read;
 
 /// The header of a session over HTTP.
 const SESSION: &str = "openclaw-session";
@@ -49,7 +50,7 @@ pub(super) async fn send(
     let frame = match read(body).await.and_then(parse) {
         Ok(frame) => frame,
         Err(refusal) => {
-            intake::note_unread(&core, &source, None, refusal.clone()).await;
+            intake::written(intake::note_unread(&core, &source, None, refusal.clone())).await;
             return Err(refusal.into());
         }
     };

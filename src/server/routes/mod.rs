@@ -16,14 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Query;
 use axum::http::{Method, Uri};
 use axum::routing::{get, post};
-use bytes::Bytes;
 
 use super::core::Core;
-use crate::protocol::{DEFAULT_NAMESPACE, ErrorCode, MESSAGE_BYTES_MAX, Refusal, is_identifier};
+use crate::protocol::{DEFAULT_NAMESPACE, ErrorCode, Refusal, is_identifier};
 use problem::Failure;
 
 /// Elements of a list when the caller does not say how many.
@@ -106,14 +104,6 @@ impl Parameters {
         let wait = wait.ok_or_else(|| Refusal::invalid("wait", "a number of seconds"))?;
         Ok(wait.min(WAIT_MAX))
     }
-}
-
-/// The whole body, if it is not too large.
-async fn read(body: Body) -> Result<Bytes, Refusal> {
-    axum::body::to_bytes(body, MESSAGE_BYTES_MAX).await.map_err(|_| {
-        let detail = format!("send at most {MESSAGE_BYTES_MAX} bytes at once, and all of them");
-        Refusal::new(ErrorCode::TooLarge, detail)
-    })
 }
 
 /// Looks until there is something or the time is over, woken by a bell; the last look decides.

@@ -10,12 +10,13 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use storage::record::Kind;
 
+use super::Parameters;
 use super::problem::Failure;
-use super::{Parameters, read};
 use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID, is_identifier};
 use crate::server::core::Core;
 use crate::server::model::decode;
 use crate::server::shared::{self, Cell, Write};
+use crate::transport::body::read;
 
 /// `GET /state/{namespace}`.
 pub(super) async fn list(

@@ -15,7 +15,7 @@ use storage::record::{EntityKey, Kind, Level};
 use storage::transaction::Act;
 
 use super::problem::Failure;
-use super::{Parameters, read, wait_for};
+use super::{Parameters, wait_for};
 use crate::protocol::payload::read_submission;
 use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID, is_identifier};
 use crate::server::core::{Core, task_bell};
@@ -24,6 +24,7 @@ use crate::server::model::{
     IDEMPOTENCY_MILLIS, Remembered, Task, TaskStatus, decode, encode, task_key,
 };
 use crate::server::{members, tasks, view};
+use crate::transport::body::read;
 
 /// Bytes of an idempotency key.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;

@@ -279,6 +279,19 @@ async fn another_instance_wins_and_the_same_one_keeps_its_tasks() {
 }
 
 #[tokio::test]
+async fn a_registration_that_is_not_written_ends_no_session() {
+    let log = memory();
+    let world = World::over(Box::new(log.writer()));
+    let instance = |id: &str| json!({"instance_id": id, "capabilities": ["code_review"]});
+    world.ok("b", "register", instance("one")).await;
+    let session = world.agent("b").session.unwrap().session_id;
+    let ending = world.core.life.connect(&name("default", "b"), &session);
+    log.writer().new_epoch();
+    assert_eq!(world.refused("b", "register", instance("two")).await, ErrorCode::Unavailable);
+    assert_eq!(*ending.borrow(), super::life::Ending::Open);
+}
+
+#[tokio::test]
 async fn only_the_origin_cancels_and_only_once_does_it_matter() {
     let world = World::new();
     world.register("a").await;
