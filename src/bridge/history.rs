@@ -118,16 +118,22 @@ impl History for Stored {
 /// The messages of a journal that nobody serves, as it was found.
 pub struct Past(pub Inspect);
 
+impl Past {
+    fn receipts(&self) -> Box<Receipts<'static>> {
+        receipt::of_ledger(self.0.state().ledger.clone())
+    }
+}
+
 impl History for Past {
     fn list(&self, filter: &Filter) -> Result<Page, ViewError> {
-        Ok(page(&self.0.list(filter), &receipt::of_journal(&self.0)))
+        Ok(page(&self.0.list(filter), &self.receipts()))
     }
 
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
         let newest = self.0.get(message_id).into_iter().next();
         Ok(newest.map(|newest| {
             let body = read_body(self.0.reader(), newest.body).unwrap_or_default();
-            detail(&newest, &body, self.0.reader(), &receipt::of_journal(&self.0))
+            detail(&newest, &body, self.0.reader(), &self.receipts())
         }))
     }
 }

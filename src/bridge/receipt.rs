@@ -3,22 +3,16 @@
 
 use serde::{Deserialize, Serialize};
 use storage::event::Event;
-use storage::inspect::Inspect;
 use storage::ledger::Ledger;
-use storage::record::{Direction, EntityKey, Kind, Level};
-use storage::store::read_body;
+use storage::record::{EntityKey, Kind, Level};
 use storage::transaction::{Act, Transaction};
-use storage::view::Filter;
 
 use crate::clock::{Millis, rfc3339};
+use crate::protocol::Envelope;
 use crate::protocol::payload::Nack;
-use crate::protocol::{Envelope, MessageType, RELAYED_BYTES_MAX, parse_one_within};
 
 /// Receipts that are kept: each was a message that somebody has to look at.
 const RECEIPTS_MAX: usize = 10_000;
-
-/// Messages that are looked through for receipts in a journal at a time.
-const PAGE: usize = 1_000;
 
 /// What the names of receipts begin with.
 const NAME: &str = "receipt";
@@ -78,39 +72,10 @@ fn key(namespace: &str, message_id: &str) -> EntityKey {
     EntityKey::new(Kind::Meta, &[NAME, namespace, message_id])
 }
 
-/// The receipts of a running store.
+/// The receipts that a store knows.
 pub fn of_ledger(ledger: Ledger) -> Box<Receipts<'static>> {
     Box::new(move |namespace, id| {
         let entity = ledger.get(&key(namespace, id))?;
         serde_json::from_slice(&entity.value).ok()
     })
-}
-
-/// The receipts of a stopped one, which are among the messages that it received.
-pub fn of_journal(inspect: &Inspect) -> Box<Receipts<'_>> {
-    let mut found = std::collections::HashMap::new();
-    let mut filter = Filter {
-        limit: PAGE,
-        direction: Some(Direction::Inbound),
-        message_type: Some(MessageType::Nack.as_str().to_owned()),
-        ..Filter::default()
-    };
-    loop {
-        let page = inspect.list(&filter);
-        for row in &page.rows {
-            let body = read_body(inspect.reader(), row.body).unwrap_or_default();
-            let Ok(envelope) = parse_one_within(body, RELAYED_BYTES_MAX) else { continue };
-            let Ok(nack) = envelope.payload::<Nack>() else { continue };
-            for id in named(&envelope, &nack) {
-                // The newest comes first, and is what the ledger of a running store has.
-                let receipt = Receipt::of(&nack, row.updated_at);
-                found.entry((row.namespace.clone(), id)).or_insert(receipt);
-            }
-        }
-        filter.after = page.next;
-        if filter.after.is_none() {
-            break;
-        }
-    }
-    Box::new(move |namespace, id| found.get(&(namespace.to_owned(), id.to_owned())).cloned())
 }

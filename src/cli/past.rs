@@ -4,8 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use storage::fold::State;
-use storage::inspect::{Inspect, replay};
+use storage::inspect::Inspect;
 
 use super::client::{self, Client};
 use super::failure::{Code, Failure};
@@ -48,15 +47,15 @@ pub async fn get(
     answer.map_err(|refusal| store::past_failure(&refusal))
 }
 
-/// The state that the journal gives, and the journal.
+/// The store as it lies there, its state found.
 ///
 /// # Errors
 /// When there is no store, or it cannot be read.
-pub async fn state(config: &BridgeConfig) -> Result<(Inspect, State), Failure> {
+pub async fn inspect(config: &BridgeConfig) -> Result<Inspect, Failure> {
     let inspect = open(&config.openclaw.data_dir)?;
     let read = tokio::task::spawn_blocking(move || {
-        let state = replay(inspect.reader(), u64::MAX);
-        (inspect, state)
+        inspect.state();
+        inspect
     });
     read.await.map_err(|error| Failure::new(Code::Store, error.to_string()))
 }

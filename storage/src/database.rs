@@ -153,7 +153,8 @@ impl Database {
         let syncer = options.syncer;
         let reader = log.reader();
         let folder = dir.join("checkpoints");
-        let (state, writer, mut report) = opening::fold(&folder, &reader, recovery);
+        let (state, writer, replay) = opening::fold(&folder, &reader);
+        let mut report = Report::of(recovery, replay, &state);
         if report.checkpoint.is_none()
             && reader.first_sequence() > 1
             && report.recovery.damage.is_empty()
@@ -279,6 +280,12 @@ fn journal_error(dir: &Path, error: journal::OpenError) -> OpenError {
             OpenError::Io { path, what: error.to_string() }
         }
     }
+}
+
+/// The state that a journal gives, with a folder of checkpoints if one of them fits. Nothing is
+/// written.
+pub(crate) fn fold(checkpoints: &Path, reader: &Reader) -> State {
+    opening::fold(checkpoints, reader).0
 }
 
 /// The state after a frame, given the state before it.

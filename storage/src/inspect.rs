@@ -3,17 +3,20 @@
 //! store and beside another process. The running store uses the same code through its reader.
 
 mod audit;
+mod backwards;
 mod history;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::codec;
-use crate::database::index_of;
+use crate::database::{self, index_of};
 use crate::fold::State;
 use crate::journal::{self, Damage, ReadError, ReadOnly, Reader};
 use crate::record::{EntryId, Millis, Record};
-use crate::view::{Filter, Overlay, Page, Patch, Row};
+use crate::view::{Filter, Page, Row};
+
+use backwards::Backwards;
 
 pub use audit::{AUDIT_ENTRIES_MAX, AuditFilter, AuditPage, audit};
 pub use history::{history, history_of};
@@ -35,8 +38,9 @@ pub struct AuditEntry {
 
 /// A store as it was found. It is one look: what is recorded later is not seen.
 pub struct Inspect {
+    dir: PathBuf,
     journal: ReadOnly,
-    rows: OnceLock<Vec<Row>>,
+    state: OnceLock<State>,
 }
 
 impl Inspect {
@@ -46,7 +50,7 @@ impl Inspect {
     /// When its journal cannot be listed, or a newer program wrote it. Damage is no error.
     pub fn open(dir: &Path) -> Result<Self, journal::OpenError> {
         let journal = ReadOnly::open(&dir.join("journal"), index_of)?;
-        Ok(Self { journal, rows: OnceLock::new() })
+        Ok(Self { dir: dir.into(), journal, state: OnceLock::new() })
     }
 
     /// What is damaged in the journal; what it held is missing from every answer.
@@ -70,21 +74,26 @@ impl Inspect {
         self.journal.reader()
     }
 
-    /// The messages that a filter asks for, the newest first. The first call reads the whole
-    /// journal.
+    /// The state at the newest frame: from a checkpoint that fits and the frames after it, or from
+    /// all frames. The first call reads them.
+    pub fn state(&self) -> &State {
+        self.state.get_or_init(|| database::fold(&self.dir.join("checkpoints"), self.reader()))
+    }
+
+    /// The messages that a filter asks for, the newest first. It reads the journal backwards, as
+    /// far as the page needs.
     pub fn list(&self, filter: &Filter) -> Page {
-        let rows = self.rows();
-        let end = filter.after.map_or(rows.len(), |at| rows.partition_point(|row| row.entry < at));
-        let mut found = rows[..end].iter().rev().filter(|row| filter.matches(row));
-        let page: Vec<Row> = found.by_ref().take(filter.rows_max()).cloned().collect();
+        let after = filter.after;
+        let mut found = Backwards::new(self.reader())
+            .filter(|row| after.is_none_or(|after| row.entry < after) && filter.matches(row));
+        let page: Vec<Row> = found.by_ref().take(filter.rows_max()).collect();
         let next = found.next().and_then(|_| page.last()).map(|row| row.entry);
         Page { rows: page, next }
     }
 
-    /// Every message with this id, the newest first.
+    /// Every message with this id, the newest first. It reads the whole journal.
     pub fn get(&self, message_id: &str) -> Vec<Row> {
-        let same = |row: &&Row| row.message_id == message_id;
-        self.rows().iter().rev().filter(same).cloned().collect()
+        Backwards::new(self.reader()).filter(|row| row.message_id == message_id).collect()
     }
 
     /// Everything that was recorded about a message id, the oldest first: its acceptance, every
@@ -109,22 +118,6 @@ impl Inspect {
     /// When a segment cannot be read.
     pub fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, ReadError> {
         audit(self.reader(), filter)
-    }
-
-    fn rows(&self) -> &[Row] {
-        self.rows.get_or_init(|| {
-            let mut overlay = Overlay::default();
-            for frame in self.reader().frames(1).flatten() {
-                for (entry, record, body) in crate::view::records(&frame) {
-                    overlay.add(entry, frame.time, &record, body);
-                }
-            }
-            let whole = |patch| match patch {
-                Patch::Row(row) => Some(*row),
-                Patch::Change(..) => None,
-            };
-            overlay.pending.into_values().filter_map(whole).collect()
-        })
     }
 }
 

@@ -65,20 +65,21 @@ async fn of_server(global: &Global, server: &Client) -> Done {
 }
 
 async fn stopped(config: &BridgeConfig) -> Result<Value, Failure> {
-    let (inspect, state) = past::state(config).await?;
+    let inspect = past::inspect(config).await?;
     let unreadable = |error: &dyn std::fmt::Display| Failure::new(Code::Store, error.to_string());
     let events = [Event::Connect, Event::Disconnect];
     let read = tokio::task::spawn_blocking(move || {
-        let [connect, disconnect] = events.map(|event| newest(&inspect, event));
-        Ok::<_, storage::journal::ReadError>((connect?, disconnect?))
+        let newest = events.map(|event| newest(&inspect, event));
+        (inspect, newest)
     });
-    let read = read.await.map_err(|error| unreadable(&error))?;
-    let (connect, disconnect) = read.map_err(|error| unreadable(&error))?;
-    let status = told(config, &state, connect.as_ref(), disconnect.as_ref())?;
+    let (inspect, newest) = read.await.map_err(|error| unreadable(&error))?;
+    let [connect, disconnect] = newest.map(|one| one.map_err(|error| unreadable(&error)));
+    let (state, connect) = (inspect.state(), connect?);
+    let status = told(config, state, connect.as_ref(), disconnect?.as_ref())?;
     let (of_server, dir) = (store::is_of_server(&state.ledger), config.openclaw.data_dir.display());
     let program = if of_server { "server" } else { "bridge" };
     output::say(&format!("the {program} is stopped; this is what {dir} tells"));
-    Ok(if of_server { told_of_server(&state, &status) } else { status })
+    Ok(if of_server { told_of_server(state, &status) } else { status })
 }
 
 fn told(

@@ -55,7 +55,8 @@ async fn of_server(server: &Client) -> Result<Vec<Value>, Failure> {
 }
 
 async fn stopped(config: &BridgeConfig) -> Result<Vec<Value>, Failure> {
-    let (_, state) = past::state(config).await?;
+    let inspect = past::inspect(config).await?;
+    let state = inspect.state();
     if store::is_of_server(&state.ledger) {
         let entities = state.ledger.scan(Kind::Task, "");
         let tasks = entities.filter_map(|(_, entity)| decode::<Task>(&entity.value));

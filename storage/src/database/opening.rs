@@ -17,53 +17,62 @@ use crate::transaction::{Act, Change, Transaction};
 /// The actor of what the store does by itself.
 const ACTOR: &str = "store";
 
-/// The state from the newest checkpoint that fits, and the frames after it.
-pub(super) fn fold(folder: &Path, reader: &Reader, recovery: Recovery) -> (State, Writer, Report) {
+/// How the state was found.
+#[derive(Default)]
+pub(crate) struct Replay {
+    /// The frame of the checkpoint that was used.
+    pub(crate) checkpoint: Option<u64>,
+    /// Checkpoints that were of no use, and why.
+    pub(crate) checkpoint_errors: Vec<String>,
+    /// Frames that were applied after the checkpoint, and the bytes of their entries.
+    pub(crate) frames: u64,
+    pub(crate) bytes: usize,
+    /// Frames that could not be read, and why.
+    pub(crate) unreadable: Vec<String>,
+}
+
+impl Replay {
+    /// Replaying begins, perhaps once more.
+    fn begin(&mut self) {
+        (self.frames, self.bytes, self.unreadable) = (0, 0, Vec::new());
+    }
+
+    fn count(&mut self, frame: &Frame) {
+        let body = |one: &FrameEntry| one.body.map_or(0, |body| body.len as usize);
+        self.frames += 1;
+        self.bytes += frame.entries.iter().map(|one| one.head.len() + body(one)).sum::<usize>();
+    }
+}
+
+/// The state from the newest checkpoint that fits, and the frames after it. Nothing is written.
+pub(crate) fn fold(folder: &Path, reader: &Reader) -> (State, Writer, Replay) {
     let identity = reader.identity();
-    let mut report = Report {
-        recovery,
-        checkpoint: None,
-        checkpoint_errors: Vec::new(),
-        replayed: 0,
-        replayed_bytes: 0,
-        unreadable: Vec::new(),
-        interrupted: 0,
-        rebuild: None,
-    };
-    let mut found = None;
+    let mut replay = Replay::default();
     for path in checkpoint::candidates(folder) {
-        match from_checkpoint(&path, folder, reader, &mut report) {
-            Ok(state) => {
-                found = Some(state);
-                break;
-            }
-            Err(error) => report.checkpoint_errors.push(error.to_string()),
+        match from_checkpoint(&path, folder, reader, &mut replay) {
+            Ok((state, writer)) => return (state, writer, replay),
+            Err(error) => replay.checkpoint_errors.push(error.to_string()),
         }
     }
-    let (state, writer) = found.unwrap_or_else(|| {
-        let mut state = State::new(identity.key);
-        report.begin();
-        for frame in reader.frames(1) {
-            match frame {
-                Ok(frame) => {
-                    apply(&mut state, &frame);
-                    report.count(&frame);
-                }
-                Err(error) => report.unreadable.push(error.to_string()),
+    let mut state = State::new(identity.key);
+    replay.begin();
+    for frame in reader.frames(1) {
+        match frame {
+            Ok(frame) => {
+                apply(&mut state, &frame);
+                replay.count(&frame);
             }
+            Err(error) => replay.unreadable.push(error.to_string()),
         }
-        (state, Writer::begin(folder, identity.journal))
-    });
-    let sending = |live: &&Live| live.status == Status::Sending;
-    report.interrupted = state.messages.iter().filter(sending).count();
-    (state, writer, report)
+    }
+    (state, Writer::begin(folder, identity.journal), replay)
 }
 
 fn from_checkpoint(
     path: &Path,
     folder: &Path,
     reader: &Reader,
-    report: &mut Report,
+    replay: &mut Replay,
 ) -> Result<(State, Writer), CheckpointError> {
     let identity = reader.identity();
     let mut loaded = Loaded::read(path, identity.key)?;
@@ -75,7 +84,7 @@ fn from_checkpoint(
         let what = "it is of another journal or another history".to_owned();
         return Err(CheckpointError::Damaged { path: path.into(), what });
     }
-    report.begin();
+    replay.begin();
     for frame in reader.frames(stamp.first.0 + 1) {
         match frame {
             Ok(frame) => {
@@ -83,27 +92,30 @@ fn from_checkpoint(
                     loaded.apply(entry, frame.time, &record, body);
                 }
                 loaded.end_frame(frame.position.sequence)?;
-                report.count(&frame);
+                replay.count(&frame);
             }
-            Err(error) => report.unreadable.push(error.to_string()),
+            Err(error) => replay.unreadable.push(error.to_string()),
         }
     }
     let whole = loaded.finish(folder)?;
-    report.checkpoint = Some(stamp.first.0);
+    replay.checkpoint = Some(stamp.first.0);
     Ok(whole)
 }
 
 impl Report {
-    /// Replaying begins, perhaps once more.
-    fn begin(&mut self) {
-        (self.replayed, self.replayed_bytes, self.unreadable) = (0, 0, Vec::new());
-    }
-
-    fn count(&mut self, frame: &Frame) {
-        let body = |one: &FrameEntry| one.body.map_or(0, |body| body.len as usize);
-        self.replayed += 1;
-        self.replayed_bytes +=
-            frame.entries.iter().map(|one| one.head.len() + body(one)).sum::<usize>();
+    /// What there is to say of a journal and the state that it gave.
+    pub(super) fn of(recovery: Recovery, replay: Replay, state: &State) -> Self {
+        let sending = |live: &&Live| live.status == Status::Sending;
+        Self {
+            recovery,
+            checkpoint: replay.checkpoint,
+            checkpoint_errors: replay.checkpoint_errors,
+            replayed: replay.frames,
+            replayed_bytes: replay.bytes,
+            unreadable: replay.unreadable,
+            interrupted: state.messages.iter().filter(sending).count(),
+            rebuild: None,
+        }
     }
 }
 

@@ -1,0 +1,64 @@
+//! The rows of all messages from the journal alone, the newest first, one segment in memory at a
+//! time: what became of a message is met before the message itself. It reads no sled.
+
+use std::collections::BTreeMap;
+
+use crate::journal::{Reader, SegmentView};
+use crate::record::{EntryId, MessageChange, Millis};
+use crate::view::{Overlay, Patch, Row};
+
+/// A walk from the newest message to the oldest. Damaged frames are left out.
+pub(super) struct Backwards {
+    /// The segments to come, the newest last.
+    segments: Vec<SegmentView>,
+    /// The rows of the last one that was read, the oldest first.
+    rows: Vec<Row>,
+    /// What became of messages that lie further back, and when.
+    later: BTreeMap<EntryId, (Box<MessageChange>, Millis)>,
+}
+
+impl Backwards {
+    pub(super) fn new(reader: &Reader) -> Self {
+        let mut segments = reader.segments();
+        segments.reverse();
+        Self { segments, rows: Vec::new(), later: BTreeMap::new() }
+    }
+
+    fn read(&mut self, segment: &SegmentView) {
+        let mut overlay = Overlay::default();
+        for frame in segment.frames().flatten() {
+            for (entry, record, body) in crate::view::records(&frame) {
+                overlay.add(entry, frame.time, &record, body);
+            }
+        }
+        for (entry, patch) in overlay.pending {
+            match patch {
+                Patch::Row(mut row) => {
+                    if let Some((change, time)) = self.later.remove(&entry) {
+                        row.change(&change, time);
+                    }
+                    self.rows.push(*row);
+                }
+                // What is finished does not change any more, whatever was recorded later.
+                Patch::Change(change, time) if change.status.is_finished() => {
+                    self.later.insert(entry, (change, time));
+                }
+                Patch::Change(change, time) => {
+                    self.later.entry(entry).or_insert((change, time));
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Backwards {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        while self.rows.is_empty() {
+            let segment = self.segments.pop()?;
+            self.read(&segment);
+        }
+        self.rows.pop()
+    }
+}
