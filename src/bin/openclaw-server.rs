@@ -90,8 +90,11 @@ fn run(config: &ServerConfig) -> Result<(), Exit> {
         // Nobody listens when the program ends anyway.
         let _ = fatal.send(reason.to_owned());
     });
-    let (database, _) =
-        Database::open(&config.data_dir, now, failed).map_err(|error| store(error.to_string()))?;
+    let opened = migrations::open(&config.data_dir, now, failed);
+    let (database, _, migrated) = opened.map_err(|error| store(error.to_string()))?;
+    if let Some(done) = migrated {
+        say(&format!("openclaw-server: the store was brought to format {}", done.to));
+    }
     database.set_dedup_window(config.dedup_window);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

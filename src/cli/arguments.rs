@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{config, doctor, enterprise, openclaw, start};
+use super::{config, doctor, enterprise, openclaw, start, store};
 use crate::config::Overrides;
 
 /// Runs the tasks of a PRD with the agents of this machine, alone or through OpenClaw.
@@ -67,6 +67,9 @@ pub enum Command {
     /// Look at the audit log
     #[command(subcommand)]
     Enterprise(enterprise::Command),
+    /// Look after the store on the disk
+    #[command(subcommand)]
+    Store(store::Command),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::Command),

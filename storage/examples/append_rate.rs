@@ -101,7 +101,7 @@ fn journal(dir: &Path, batch: usize) -> Result<u128, Box<dyn Error>> {
 
 fn index(head: &[u8], _: &Identity) -> IndexKeys {
     let id = head.first_chunk::<16>().map(|id| u128::from_le_bytes(*id));
-    IndexKeys { event: 1, actor: 2, id }
+    IndexKeys { event: 1, actor: 2, id, ..IndexKeys::default() }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::codec;
 use crate::fold::State;
+use crate::format::{self, FormatError};
 use crate::journal::{self, FileLog, Identity, IndexKeys, Options, Reader, Recovery};
 use crate::messages::fingerprint;
 use crate::record::Millis;
@@ -45,6 +46,19 @@ pub enum OpenError {
         path: PathBuf,
         /// Which file, which format, and what to do.
         source: journal::OpenError,
+    },
+    /// An older program wrote it.
+    #[error(
+        "the store {} was written by an older version (format {found}); `loki store migrate` \
+         brings it to format {}",
+        path.display(),
+        format::CURRENT
+    )]
+    OlderFormat {
+        /// The store's directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
     },
     /// What is there cannot be a store of this program.
     #[error(
@@ -113,6 +127,13 @@ pub struct Setup {
     pub fatal: Fatal,
 }
 
+impl Setup {
+    /// A store on this machine.
+    pub fn new(journal: Options, now: Now, fatal: Fatal) -> Self {
+        Self { journal, boot: boot_id(), now, fatal }
+    }
+}
+
 /// Which start of the machine this is; empty when it is not known.
 fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -138,7 +159,7 @@ impl Database {
     /// system refuses.
     pub fn open(dir: &Path, now: Now, fatal: Fatal) -> Result<(Self, Report), OpenError> {
         let journal = Options::new(now());
-        Self::open_with(dir, Setup { journal, boot: boot_id(), now, fatal })
+        Self::open_with(dir, Setup::new(journal, now, fatal))
     }
 
     /// The same, with everything that a test may want otherwise.
@@ -148,6 +169,7 @@ impl Database {
     pub fn open_with(dir: &Path, setup: Setup) -> Result<(Self, Report), OpenError> {
         let Setup { journal: options, boot, now, fatal } = setup;
         let io = |what: String| OpenError::Io { path: dir.into(), what };
+        check_format(dir, &options.syncer)?;
         let (log, recovery) = FileLog::open(&dir.join("journal"), &options, index_of)
             .map_err(|error| journal_error(dir, error))?;
         let syncer = options.syncer;
@@ -266,6 +288,37 @@ pub fn index_of(head: &[u8], identity: &Identity) -> IndexKeys {
         |_| IndexKeys::default(),
         |record| record_keys(&record, |key| fingerprint(&identity.key, key)),
     )
+}
+
+/// Sees that a store has the format of this program, and numbers a new one.
+fn check_format(dir: &Path, syncer: &journal::Syncer) -> Result<(), OpenError> {
+    let path = dir.to_path_buf();
+    match known_format(dir)? {
+        Some(format::CURRENT) => Ok(()),
+        Some(found) => Err(OpenError::OlderFormat { path, found }),
+        None => format::write(dir, format::CURRENT, syncer)
+            .map_err(|error| OpenError::Io { path, what: error.to_string() }),
+    }
+}
+
+/// The format of the store in a directory, `None` when there is none.
+///
+/// # Errors
+/// When a newer program wrote it, or its number cannot be read.
+pub fn known_format(dir: &Path) -> Result<Option<u32>, OpenError> {
+    let path = dir.to_path_buf();
+    match format::of(dir) {
+        Ok(Some(found)) if found > format::CURRENT => {
+            let (file, supported) = (format::path(dir), format::CURRENT);
+            let source = journal::OpenError::NewerFormat { path: file, found, supported };
+            Err(OpenError::NewerFormat { path, source })
+        }
+        Ok(found) => Ok(found),
+        Err(error @ FormatError::Damaged { .. }) => {
+            Err(OpenError::Corrupt { path, what: error.to_string() })
+        }
+        Err(error @ FormatError::Io { .. }) => Err(OpenError::Io { path, what: error.to_string() }),
+    }
 }
 
 fn journal_error(dir: &Path, error: journal::OpenError) -> OpenError {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::codec;
-use crate::database::{self, index_of};
+use crate::database::{self, OpenError, index_of, known_format};
 use crate::fold::State;
 use crate::journal::{self, Damage, ReadError, ReadOnly, Reader};
 use crate::record::{EntryId, Millis, Record};
@@ -49,6 +49,9 @@ impl Inspect {
     /// # Errors
     /// When its journal cannot be listed, or a newer program wrote it. Damage is no error.
     pub fn open(dir: &Path) -> Result<Self, journal::OpenError> {
+        if let Err(OpenError::NewerFormat { source, .. }) = known_format(dir) {
+            return Err(source);
+        }
         let journal = ReadOnly::open(&dir.join("journal"), index_of)?;
         Ok(Self { dir: dir.into(), journal, state: OnceLock::new() })
     }

@@ -9,6 +9,7 @@ pub mod database;
 pub mod digest;
 pub mod event;
 pub mod fold;
+pub mod format;
 pub mod inspect;
 pub mod journal;
 pub mod ledger;

@@ -17,7 +17,7 @@ use crate::fold::State;
 use crate::journal::{BodyRef, IndexKeys, Log, ReadError, ReadLog};
 use crate::ledger::Ledger;
 use crate::messages::{BodyPlace, Messages};
-use crate::record::{EntryId, Fact, Millis, Record};
+use crate::record::{EntryId, Fact, Level, Millis, Record};
 use crate::transaction::{SALT_BYTES, Transaction};
 use committer::Committer;
 
@@ -276,11 +276,26 @@ pub(crate) fn record_keys(
         Fact::Change(change) => Some(change.fingerprint),
         _ => None,
     };
-    IndexKeys { event: record.event.code(), actor: actor_hash(&record.actor), id }
+    IndexKeys {
+        event: record.event.code(),
+        level: level_key(record.level),
+        actor: actor_hash(&record.actor),
+        resource: actor_hash(&record.resource),
+        id,
+    }
 }
 
-/// The hash by which a footer finds an actor: FNV-1a, which needs no key, as a footer that names
-/// too many actors is only slower.
+/// The number by which a footer finds a level: 0, which is not indexed, for what is ordinary.
+pub(crate) fn level_key(level: Level) -> u8 {
+    match level {
+        Level::Debug | Level::Info => 0,
+        Level::Warning => 1,
+        Level::Error => 2,
+    }
+}
+
+/// The hash by which a footer finds an actor or a resource: FNV-1a, which needs no key, as a footer
+/// that names too many entries is only slower.
 pub fn actor_hash(actor: &str) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;

@@ -23,6 +23,7 @@ mod rows;
 mod seed;
 mod stopped;
 mod stopping;
+mod store;
 mod support;
 mod tasks;
 mod terminal;

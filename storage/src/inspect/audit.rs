@@ -5,7 +5,7 @@ use crate::event::Event;
 use crate::inspect::{AuditEntry, entry_in};
 use crate::journal::{EntryRef, Frame, ReadError, Reader, SegmentView};
 use crate::record::{EntryId, Level, Millis};
-use crate::store::actor_hash;
+use crate::store::{actor_hash, level_key};
 
 /// Entries of a page at the most.
 pub const AUDIT_ENTRIES_MAX: usize = 1_000;
@@ -54,13 +54,12 @@ pub fn audit(reader: &Reader, filter: &AuditFilter) -> Result<AuditPage, ReadErr
     let mut search = Search { reader, filter, limit, page: AuditPage::default(), frame: None };
     let codes = codes(&filter.events);
     for segment in reader.segments() {
-        if !filter.may_have(&segment)? {
+        if !filter.may_have(&segment) {
             continue;
         }
-        let done = if filter.events.is_empty() {
-            search.every(&segment)
-        } else {
-            search.some(&segment.by_event(&codes)?)
+        let done = match filter.found(&segment, &codes)? {
+            Some(entries) => search.some(&entries),
+            None => search.every(&segment),
         };
         if done {
             break;
@@ -81,18 +80,36 @@ fn codes(patterns: &[String]) -> Vec<u16> {
 }
 
 impl AuditFilter {
-    fn may_have(&self, segment: &SegmentView) -> Result<bool, ReadError> {
+    fn may_have(&self, segment: &SegmentView) -> bool {
         let (first, last) = segment.range();
         let (low, high) = segment.times();
-        if last < first
-            || self.before.is_some_and(|before| first > before.sequence)
-            || self.since.is_some_and(|since| high < since)
-            || self.until.is_some_and(|until| low >= until)
-        {
-            return Ok(false);
+        last >= first
+            && self.before.is_none_or(|before| first <= before.sequence)
+            && self.since.is_none_or(|since| high >= since)
+            && self.until.is_none_or(|until| low < until)
+    }
+
+    /// What the indexes of a segment say, the newest first: the entries that have everything that
+    /// is asked for and indexed. `None`: nothing is, so that all entries have to be looked at.
+    fn found(
+        &self,
+        segment: &SegmentView,
+        codes: &[u16],
+    ) -> Result<Option<Vec<EntryRef>>, ReadError> {
+        let mut lists = Vec::new();
+        if let Some(resource) = &self.resource {
+            lists.push(segment.by_resource(actor_hash(resource))?);
         }
-        let Some(actor) = &self.actor else { return Ok(true) };
-        Ok(segment.actors()?.contains(&actor_hash(actor)))
+        if !self.events.is_empty() {
+            lists.push(segment.by_event(codes)?);
+        }
+        if let Some(level) = self.level.map(level_key).filter(|level| *level > 0) {
+            lists.push(segment.by_level(level)?);
+        }
+        if let Some(actor) = &self.actor {
+            lists.push(segment.by_actor(actor_hash(actor))?);
+        }
+        Ok(lists.into_iter().reduce(|one, other| both(&one, &other)))
     }
 
     fn matches(&self, one: &AuditEntry) -> bool {
@@ -104,6 +121,12 @@ impl AuditFilter {
             && self.since.is_none_or(|since| one.time >= since)
             && self.until.is_none_or(|until| one.time < until)
     }
+}
+
+/// What two lists have in common; both are newest first.
+fn both(one: &[EntryRef], other: &[EntryRef]) -> Vec<EntryRef> {
+    let is_there = |at: &&EntryRef| other.binary_search_by(|here| at.cmp(&here)).is_ok();
+    one.iter().filter(is_there).copied().collect()
 }
 
 /// A search while it lasts.

@@ -4,6 +4,7 @@ use crate::inspect::{AuditEntry, entry_in};
 use crate::journal::{ReadError, Reader};
 use crate::messages::fingerprint;
 use crate::record::{Fact, MessageKey};
+use crate::store::actor_hash;
 use crate::view::Row;
 
 /// Everything that was recorded about the message of a row, the oldest first.
@@ -37,14 +38,17 @@ pub fn history(reader: &Reader, key: &MessageKey<'_>) -> Result<Vec<AuditEntry>,
     Ok(entries)
 }
 
-/// Entries that only speak of a message id, such as a duplicate that arrived. Reads everything.
+/// Entries that only speak of a message id, such as a duplicate that arrived. What cannot be read
+/// is left out.
 pub(super) fn notes(reader: &Reader, message_id: &str) -> Vec<AuditEntry> {
     let mut entries = Vec::new();
-    for frame in reader.frames(1).flatten() {
-        let all = frame.entries.iter().filter_map(|one| entry_in(&frame, one.index));
-        entries.extend(
-            all.filter(|one| one.record.fact == Fact::Note && *one.record.resource == *message_id),
-        );
+    for segment in reader.segments() {
+        for at in segment.by_resource(actor_hash(message_id)).unwrap_or_default() {
+            let Ok(frame) = reader.frame(at.sequence) else { continue };
+            entries.extend(entry_in(&frame, at.index).filter(|one| {
+                one.record.fact == Fact::Note && *one.record.resource == *message_id
+            }));
+        }
     }
     entries
 }

@@ -72,7 +72,7 @@ impl Segment {
         }
     }
 
-    fn damaged(&self, offset: u64) -> ReadError {
+    pub(super) fn damaged(&self, offset: u64) -> ReadError {
         let reason = DamageReason::Footer;
         ReadError::Damaged { path: self.path.clone(), offset, reason }
     }
@@ -138,8 +138,9 @@ impl Catalog {
         Ok(file)
     }
 
-    /// Asks a segment's footer, or its index in memory; a damaged footer is rebuilt first.
-    fn ask<T>(
+    /// Asks a segment's footer, or its index in memory; a damaged footer, and one that is too old
+    /// to have what is asked for, is rebuilt first.
+    pub(super) fn ask<T>(
         &self,
         segment: &Segment,
         footer: impl Fn(&Sealed) -> Result<T, ReadError>,
@@ -157,22 +158,30 @@ impl Catalog {
         }
     }
 
-    /// Replaces a damaged footer by an index in memory, made from the frames.
+    /// Replaces a footer by an index in memory, made from the frames.
     fn rebuild(&self, segment: &Segment, sealed: &Sealed) -> Result<(), ReadError> {
-        tracing::warn!(path = %segment.path.display(), "segment footer is damaged; rescanning");
+        if !sealed.footer.is_old() {
+            tracing::warn!(path = %segment.path.display(), "segment footer is damaged; rescanning");
+        }
+        let recorded = self.recorded_damage(segment, sealed).unwrap_or_default();
         let file = self.file(segment)?;
         let len = sealed.footer_offset;
         let bytes = read_whole(&file, len).map_err(io_error(&segment.path))?;
         let floor = sealed.footer.next_sequence.saturating_sub(1);
         let (path, header) = (&segment.path, &segment.header);
         let scope = Scope { path, header, floor, index: self.index };
-        let scan = scan(&bytes, &scope).map_err(|_| segment.damaged(len))?;
+        let mut scan = scan(&bytes, &scope).map_err(|_| segment.damaged(len))?;
+        for damage in recorded {
+            if !scan.index.damage.contains(&damage) {
+                scan.index.damage.push(damage);
+            }
+        }
         *segment.state.write() = State::Open(file, Box::new(scan.index));
         Ok(())
     }
 
     /// The bytes of a footer's section, checked.
-    fn section(
+    pub(super) fn section(
         &self,
         segment: &Segment,
         sealed: &Sealed,
@@ -230,7 +239,7 @@ impl Catalog {
             |sealed| {
                 let bytes = self.section(segment, sealed, Section::Events)?;
                 let items = sealed.footer.section(Section::Events).items;
-                footer::decode_events(&bytes, items, |event| events.contains(&event))
+                footer::decode_postings(&bytes, items, |event: u16| events.contains(&event))
                     .ok_or_else(|| segment.damaged(sealed.footer_offset))
             },
             |index| {
@@ -274,11 +283,11 @@ impl Catalog {
         sealed: &Sealed,
         id: u128,
     ) -> Result<Vec<super::EntryRef>, ReadError> {
-        let pages = sealed.footer.section(Section::Ids).len / index_page();
+        let pages = pages_of(sealed, Section::Ids);
         let (mut low, mut high) = (0, pages);
         while low < high {
             let middle = low + (high - low) / 2;
-            let rows = self.page(segment, sealed, middle)?;
+            let rows = self.ids_page(segment, sealed, middle)?;
             if rows.last().is_some_and(|row| row.id < id) {
                 low = middle + 1;
             } else {
@@ -287,7 +296,7 @@ impl Catalog {
         }
         let mut found = Vec::new();
         for number in low..pages {
-            let rows = self.page(segment, sealed, number)?;
+            let rows = self.ids_page(segment, sealed, number)?;
             found.extend(rows.iter().filter(|row| row.id == id).map(|row| row.at));
             if rows.last().is_some_and(|row| row.id > id) {
                 break;
@@ -296,13 +305,24 @@ impl Catalog {
         Ok(found)
     }
 
-    fn page(
+    fn ids_page(
         &self,
         segment: &Segment,
         sealed: &Sealed,
         number: u32,
     ) -> Result<Vec<IdRow>, ReadError> {
-        let section = u64::from(sealed.footer.section(Section::Ids).offset);
+        self.page(segment, sealed, (Section::Ids, number), footer::decode_id_page)
+    }
+
+    /// One page of a section, which `decode` checks.
+    pub(super) fn page<T>(
+        &self,
+        segment: &Segment,
+        sealed: &Sealed,
+        (section, number): (Section, u32),
+        decode: fn(&[u8]) -> Option<T>,
+    ) -> Result<T, ReadError> {
+        let section = u64::from(sealed.footer.section(section).offset);
         let skip = u64::from(number) * footer::PAGE_BYTES as u64;
         let at = sealed.footer_offset + section + skip;
         let mut page = vec![0; footer::PAGE_BYTES];
@@ -313,35 +333,31 @@ impl Catalog {
             }
             other => other.map_err(io_error(&segment.path))?,
         }
-        footer::decode_id_page(&page).ok_or_else(|| segment.damaged(at))
-    }
-
-    pub(super) fn actors(&self, segment: &Segment) -> Result<Vec<u64>, ReadError> {
-        self.ask(
-            segment,
-            |sealed| {
-                let bytes = self.section(segment, sealed, Section::Actors)?;
-                footer::decode_actors(&bytes).ok_or_else(|| segment.damaged(sealed.footer_offset))
-            },
-            |index| index.actors.iter().copied().collect(),
-        )
+        decode(&page).ok_or_else(|| segment.damaged(at))
     }
 
     pub(super) fn damage(&self, segment: &Segment) -> Result<Vec<super::Damage>, ReadError> {
         self.ask(
             segment,
-            |sealed| {
-                let bytes = self.section(segment, sealed, Section::Damage)?;
-                footer::decode_damage(&bytes, &segment.path)
-                    .ok_or_else(|| segment.damaged(sealed.footer_offset))
-            },
+            |sealed| self.recorded_damage(segment, sealed),
             |index| index.damage.clone(),
         )
     }
+
+    fn recorded_damage(
+        &self,
+        segment: &Segment,
+        sealed: &Sealed,
+    ) -> Result<Vec<super::Damage>, ReadError> {
+        let bytes = self.section(segment, sealed, Section::Damage)?;
+        footer::decode_damage(&bytes, &segment.path)
+            .ok_or_else(|| segment.damaged(sealed.footer_offset))
+    }
 }
 
-fn index_page() -> u32 {
-    super::codec::narrow(footer::PAGE_BYTES)
+/// How many pages a section has.
+pub(super) fn pages_of(sealed: &Sealed, section: Section) -> u32 {
+    sealed.footer.section(section).len / super::codec::narrow(footer::PAGE_BYTES)
 }
 
 pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError {

@@ -64,6 +64,7 @@ fn one(
     let scope = Scope { path, header: &header, floor, index: index_fn };
     let scanned = scan(frames, &scope).map_err(|format| newer(path, u32::from(format)))?.index;
     if let State::Sealed(sealed) = &*segment.state.read()
+        && !sealed.footer.is_old()
         && !same_footer(&loaded, sealed, &header, &scanned)
     {
         let (offset, len) = (sealed.footer_offset, 0);

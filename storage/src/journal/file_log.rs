@@ -4,7 +4,7 @@
 
 use super::catalog::{Catalog, Segment, State};
 use super::codec::narrow;
-use super::files::{self, Spare, io_error, make_spare};
+use super::files::{self, Lock, Spare, io_error, make_spare};
 use super::frame::{self, FrameHeader};
 use super::helper::{Helper, seal};
 use super::index::{FrameRow, SegmentIndex};
@@ -70,7 +70,7 @@ pub struct FileLog {
     /// An error was final.
     stopped: bool,
     /// Held until the journal is dropped.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// A sync that was begun: it waits for the disk without holding the journal.

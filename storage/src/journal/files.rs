@@ -75,13 +75,22 @@ pub(super) fn make_dir(dir: &Path, syncer: &Syncer) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Takes the lock that keeps a second writer out; it is held as long as the file is open.
-pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+/// The lock that keeps a second writer out of a journal, until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Takes the lock of a journal's directory.
+///
+/// # Errors
+/// When another process has it, or the operating system refuses.
+pub fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(io_error("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock { _file: file }),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
         Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
     }
@@ -129,7 +138,7 @@ pub(super) fn load(
     };
     let len = file.metadata().map_err(io_error("read", &path))?.len();
     let block = read_at(&file, 0, len.min(FRAMES_START)).map_err(io_error("read", &path))?;
-    let header = known(SegmentHeader::decode(&block), &path)?;
+    let header = known(SegmentHeader::decode(&block), &path, FORMAT)?;
     let blank = header.is_none()
         && block.iter().all(|byte| *byte == 0)
         && is_zero(&file, len).map_err(io_error("read", &path))?;
@@ -141,12 +150,13 @@ pub(super) fn load(
 fn load_footer(loaded: &mut Loaded) -> Result<(), OpenError> {
     let Some(tail_at) = loaded.len.checked_sub(TAIL_BYTES as u64) else { return Ok(()) };
     let read = |at, len| read_at(&loaded.file, at, len).map_err(io_error("read", &loaded.path));
-    let Some(tail) = known(Tail::decode(&read(tail_at, TAIL_BYTES as u64)?), &loaded.path)? else {
-        return Ok(());
-    };
-    let head_len = footer::HEAD_BYTES as u64;
-    if tail.footer_offset.checked_add(head_len).is_some_and(|end| end <= tail_at) {
-        let head = known(FooterHead::decode(&read(tail.footer_offset, head_len)?), &loaded.path)?;
+    let tail = Tail::decode(&read(tail_at, TAIL_BYTES as u64)?);
+    let Some(tail) = known(tail, &loaded.path, FORMAT)? else { return Ok(()) };
+    let least = footer::HEAD_BYTES_MIN as u64;
+    if tail.footer_offset.checked_add(least).is_some_and(|end| end <= tail_at) {
+        let len = (tail_at - tail.footer_offset).min(footer::HEAD_BYTES as u64);
+        let head = FooterHead::decode(&read(tail.footer_offset, len)?);
+        let head = known(head, &loaded.path, footer::FORMAT)?;
         loaded.footer = head.filter(|head| {
             head.header.number == loaded.number && head.next_sequence == tail.next_sequence
         });
@@ -156,11 +166,17 @@ fn load_footer(loaded: &mut Loaded) -> Result<(), OpenError> {
 }
 
 /// Refuses a newer format by name; anything else unreadable is `None`.
-fn known<T>(decoded: Result<T, BlockFault>, path: &Path) -> Result<Option<T>, OpenError> {
+fn known<T>(
+    decoded: Result<T, BlockFault>,
+    path: &Path,
+    supported: u32,
+) -> Result<Option<T>, OpenError> {
     match decoded {
         Ok(value) => Ok(Some(value)),
         Err(BlockFault::Bad) => Ok(None),
-        Err(BlockFault::Newer(found)) => Err(newer(path, found)),
+        Err(BlockFault::Newer(found)) => {
+            Err(OpenError::NewerFormat { path: path.to_path_buf(), found, supported })
+        }
     }
 }
 

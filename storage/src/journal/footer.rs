@@ -16,22 +16,38 @@
 //! 136  chain hash        32    after the last frame
 //! 168  six sections × { offset 4 | length 4 | items 4 | CRC32C 4 }, offsets from the footer
 //! 264  zero              4 | CRC32C of 0..268
-//! 272  sections: frames, events, ids, actors, filter, damage
+//! 272  two more sections                       format 2
+//! 304  zero              4 | CRC32C of 272..308
+//! 312  sections: frames, events, ids, actors, filter, damage, levels, resources
 //! ```
+//!
+//! Format 1 has no second part, its sections begin at 272, and its actors have no postings.
 
 use super::bloom::Bloom;
 use super::chain::Hash;
 use super::codec::{Cursor, narrow, put_varint};
-use super::index::{FrameRow, IdRow, SegmentIndex};
-use super::segment::{BlockFault, FORMAT, SegmentHeader};
+use super::index::{FrameRow, IdRow, ResourceRow, SegmentIndex};
+use super::segment::{BlockFault, SegmentHeader};
 use super::{Damage, DamageReason, EntryRef, Identity};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(super) const MAGIC: [u8; 4] = *b"LKFT";
+/// The footer format written here and the newest one read.
+pub(super) const FORMAT: u32 = 2;
+/// The format without levels and resources, and with actors that have no postings.
+const FORMAT_WITHOUT_POSTINGS: u32 = 1;
+/// The head of format 1.
+pub(super) const HEAD_BYTES_MIN: usize = 272;
 /// The footer without its sections.
-pub(super) const HEAD_BYTES: usize = 272;
+pub(super) const HEAD_BYTES: usize = 312;
 const CRC_AT: usize = 268;
-const SECTIONS: usize = 6;
+const MORE_CRC_AT: usize = 308;
+const SECTIONS: usize = 8;
+/// Sections in the first part of the head.
+const SECTIONS_FIRST: usize = 6;
+/// Rows of a page of the resources section: 340 × 12 bytes, zeros, a count and a checksum.
+const RESOURCE_ROWS: usize = 340;
 /// Rows of a page of the ids section: 146 × 28 bytes, a count and a checksum.
 const PAGE_ROWS: usize = 146;
 /// A page of the ids section, read and checked alone.
@@ -50,6 +66,8 @@ pub(super) enum Section {
     Actors,
     Filter,
     Damage,
+    Levels,
+    Resources,
 }
 
 /// Where a section lies and how it is checked.
@@ -61,9 +79,10 @@ pub(super) struct SectionRef {
     pub(super) crc: u32,
 }
 
-/// The first 272 bytes of a footer.
+/// A footer without its sections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FooterHead {
+    pub(super) format: u32,
     pub(super) header: SegmentHeader,
     pub(super) last_epoch: u32,
     pub(super) last_sequence: u64,
@@ -73,11 +92,30 @@ pub(super) struct FooterHead {
     pub(super) sections: [SectionRef; SECTIONS],
 }
 
+impl SectionRef {
+    fn encode(self, out: &mut Vec<u8>) {
+        for field in [self.offset, self.len, self.items, self.crc] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+    }
+
+    fn decode(cursor: &mut Cursor<'_>) -> Option<Self> {
+        let (offset, len) = (cursor.u32()?, cursor.u32()?);
+        Some(Self { offset, len, items: cursor.u32()?, crc: cursor.u32()? })
+    }
+}
+
 impl FooterHead {
     pub(super) fn section(&self, section: Section) -> SectionRef {
         self.sections[section as usize]
     }
 
+    /// Whether it was written by an older program and has less than this one writes.
+    pub(super) fn is_old(&self) -> bool {
+        self.format < FORMAT
+    }
+
+    /// Reads the head at the beginning of `bytes`, which may go on after it.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BlockFault> {
         let covered = bytes.get(..CRC_AT).ok_or(BlockFault::Bad)?;
         let sum = bytes.get(CRC_AT..).and_then(|rest| Cursor::new(rest).u32());
@@ -86,13 +124,30 @@ impl FooterHead {
             return Err(BlockFault::Bad);
         }
         match cursor.u32() {
-            Some(FORMAT) => Self::fields(&mut cursor).ok_or(BlockFault::Bad),
+            Some(FORMAT_WITHOUT_POSTINGS) => {
+                Self::fields(&mut cursor, FORMAT_WITHOUT_POSTINGS).ok_or(BlockFault::Bad)
+            }
+            Some(FORMAT) => Self::both(&mut cursor, bytes).ok_or(BlockFault::Bad),
             Some(newer) if newer > FORMAT => Err(BlockFault::Newer(newer)),
             _ => Err(BlockFault::Bad),
         }
     }
 
-    fn fields(cursor: &mut Cursor<'_>) -> Option<Self> {
+    /// A head with its second part.
+    fn both(cursor: &mut Cursor<'_>, bytes: &[u8]) -> Option<Self> {
+        let mut head = Self::fields(cursor, FORMAT)?;
+        let covered = bytes.get(HEAD_BYTES_MIN..MORE_CRC_AT)?;
+        if Cursor::new(bytes.get(MORE_CRC_AT..)?).u32()? != crc32c::crc32c(covered) {
+            return None;
+        }
+        let mut more = Cursor::new(covered);
+        for section in &mut head.sections[SECTIONS_FIRST..] {
+            *section = SectionRef::decode(&mut more)?;
+        }
+        Some(head)
+    }
+
+    fn fields(cursor: &mut Cursor<'_>, format: u32) -> Option<Self> {
         let identity = Identity { journal: cursor.array()?, key: cursor.array()? };
         let (number, nonce) = (cursor.u64()?, cursor.u64()?);
         let (epoch, last_epoch) = (cursor.u32()?, cursor.u32()?);
@@ -101,18 +156,22 @@ impl FooterHead {
         let times = (cursor.u64()?, cursor.u64()?);
         let (previous, hash) = (cursor.array()?, cursor.array()?);
         let mut sections = [SectionRef::default(); SECTIONS];
-        for section in &mut sections {
-            *section = SectionRef {
-                offset: cursor.u32()?,
-                len: cursor.u32()?,
-                items: cursor.u32()?,
-                crc: cursor.u32()?,
-            };
+        for section in &mut sections[..SECTIONS_FIRST] {
+            *section = SectionRef::decode(cursor)?;
         }
         let created = times.0;
         let header =
             SegmentHeader { identity, number, nonce, epoch, first_sequence, previous, created };
-        Some(Self { header, last_epoch, last_sequence, next_sequence, times, hash, sections })
+        Some(Self {
+            format,
+            header,
+            last_epoch,
+            last_sequence,
+            next_sequence,
+            times,
+            hash,
+            sections,
+        })
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -134,14 +193,15 @@ impl FooterHead {
         }
         out.extend_from_slice(previous);
         out.extend_from_slice(&self.hash);
-        for section in &self.sections {
-            for field in [section.offset, section.len, section.items, section.crc] {
-                out.extend_from_slice(&field.to_le_bytes());
+        let (first, more) = self.sections.split_at(SECTIONS_FIRST);
+        for (part, from) in [(first, 0), (more, HEAD_BYTES_MIN)] {
+            for section in part {
+                section.encode(&mut out);
             }
+            out.extend_from_slice(&[0; 4]);
+            let sum = crc32c::crc32c(&out[from..]);
+            out.extend_from_slice(&sum.to_le_bytes());
         }
-        out.extend_from_slice(&[0; 4]);
-        let sum = crc32c::crc32c(&out);
-        out.extend_from_slice(&sum.to_le_bytes());
         out
     }
 }
@@ -153,11 +213,13 @@ pub(super) fn encode(header: &SegmentHeader, index: &SegmentIndex) -> (FooterHea
     let bloom = Bloom::new(ids.iter().map(|row| row.id));
     let bodies: [(usize, Vec<u8>); SECTIONS] = [
         (index.rows.len(), encode_rows(&index.rows)),
-        (index.events.len(), encode_events(index)),
+        (index.events.len(), encode_postings(&index.events)),
         (ids.len(), encode_ids(&ids)),
-        (index.actors.len(), index.actors.iter().flat_map(|actor| actor.to_le_bytes()).collect()),
+        (index.actors.len(), encode_postings(&index.actors)),
         (0, bloom.bytes().to_vec()),
         (index.damage.len(), encode_damage(index)),
+        (index.levels.len(), encode_postings(&index.levels)),
+        (index.resources.len(), encode_resources(&index.resources)),
     ];
     let mut sections = [SectionRef::default(); SECTIONS];
     let mut offset = narrow(HEAD_BYTES);
@@ -167,6 +229,7 @@ pub(super) fn encode(header: &SegmentHeader, index: &SegmentIndex) -> (FooterHea
         offset = offset.saturating_add(len);
     }
     let head = FooterHead {
+        format: FORMAT,
         header: *header,
         last_epoch: index.last.epoch,
         last_sequence: index.last.sequence,
@@ -208,10 +271,38 @@ pub(super) fn decode_rows(bytes: &[u8]) -> Option<Vec<FrameRow>> {
     Some(rows)
 }
 
-/// For each event: number 2, postings 4, bytes 4, then varints (sequence step, entry index).
-fn encode_events(index: &SegmentIndex) -> Vec<u8> {
+/// By what entries are listed.
+pub(super) trait Key: Copy {
+    fn write(self, out: &mut Vec<u8>);
+    fn read(cursor: &mut Cursor<'_>) -> Option<Self>;
+}
+
+/// An event, or a level.
+impl Key for u16 {
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+
+    fn read(cursor: &mut Cursor<'_>) -> Option<Self> {
+        cursor.u16()
+    }
+}
+
+/// The hash of an actor.
+impl Key for u64 {
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+
+    fn read(cursor: &mut Cursor<'_>) -> Option<Self> {
+        cursor.u64()
+    }
+}
+
+/// For each key: its bytes, postings 4, bytes 4, then varints (sequence step, entry index).
+fn encode_postings<K: Key>(lists: &BTreeMap<K, Vec<EntryRef>>) -> Vec<u8> {
     let mut out = Vec::new();
-    for (event, postings) in &index.events {
+    for (key, postings) in lists {
         let mut list = Vec::with_capacity(postings.len() * 2);
         let mut before = 0;
         for at in postings {
@@ -219,7 +310,7 @@ fn encode_events(index: &SegmentIndex) -> Vec<u8> {
             put_varint(&mut list, u64::from(at.index));
             before = at.sequence;
         }
-        out.extend_from_slice(&event.to_le_bytes());
+        key.write(&mut out);
         out.extend_from_slice(&narrow(postings.len()).to_le_bytes());
         out.extend_from_slice(&narrow(list.len()).to_le_bytes());
         out.extend_from_slice(&list);
@@ -227,18 +318,18 @@ fn encode_events(index: &SegmentIndex) -> Vec<u8> {
     out
 }
 
-/// The postings of the events that `wanted` names, unsorted.
-pub(super) fn decode_events(
+/// The postings of the keys that `wanted` names, unsorted.
+pub(super) fn decode_postings<K: Key>(
     bytes: &[u8],
-    events: u32,
-    wanted: impl Fn(u16) -> bool,
+    keys: u32,
+    mut wanted: impl FnMut(K) -> bool,
 ) -> Option<Vec<EntryRef>> {
     let mut cursor = Cursor::new(bytes);
     let mut found = Vec::new();
-    for _ in 0..events {
-        let (event, count, len) = (cursor.u16()?, cursor.u32()?, cursor.u32()?);
+    for _ in 0..keys {
+        let (key, count, len) = (K::read(&mut cursor)?, cursor.u32()?, cursor.u32()?);
         let mut list = Cursor::new(cursor.take(len as usize)?);
-        if !wanted(event) {
+        if !wanted(key) {
             continue;
         }
         let mut sequence = 0u64;
@@ -260,23 +351,14 @@ fn encode_ids(ids: &[IdRow]) -> Vec<u8> {
             out.extend_from_slice(&row.at.sequence.to_le_bytes());
             out.extend_from_slice(&row.at.index.to_le_bytes());
         }
-        out.resize(start + PAGE_BYTES - 8, 0);
-        out.extend_from_slice(&narrow(page.len()).to_le_bytes());
-        let sum = crc32c::crc32c(&out[start..]);
-        out.extend_from_slice(&sum.to_le_bytes());
+        end_page(&mut out, start, page.len());
     }
     out
 }
 
 /// One page of the ids section.
 pub(super) fn decode_id_page(page: &[u8]) -> Option<Vec<IdRow>> {
-    let covered = page.get(..PAGE_BYTES - 4)?;
-    let mut trailer = Cursor::new(page.get(PAGE_BYTES - 8..)?);
-    let (count, sum) = (trailer.u32()? as usize, trailer.u32()?);
-    if sum != crc32c::crc32c(covered) || count > PAGE_ROWS {
-        return None;
-    }
-    let mut cursor = Cursor::new(covered);
+    let (mut cursor, count) = checked_page(page, PAGE_ROWS)?;
     let mut rows = Vec::with_capacity(count);
     for _ in 0..count {
         let id = cursor.u128()?;
@@ -286,9 +368,47 @@ pub(super) fn decode_id_page(page: &[u8]) -> Option<Vec<IdRow>> {
     Some(rows)
 }
 
-pub(super) fn decode_actors(bytes: &[u8]) -> Option<Vec<u64>> {
-    let mut cursor = Cursor::new(bytes);
-    (0..bytes.len() / 8).map(|_| cursor.u64()).collect()
+/// Pages of: short hash 4, place of the frame 4, entry index 4; sorted.
+fn encode_resources(rows: &[ResourceRow]) -> Vec<u8> {
+    let mut rows = rows.to_vec();
+    rows.sort_unstable();
+    let mut out = Vec::with_capacity(rows.len().div_ceil(RESOURCE_ROWS) * PAGE_BYTES);
+    for page in rows.chunks(RESOURCE_ROWS) {
+        let start = out.len();
+        for row in page {
+            for field in [row.resource, row.row, row.index] {
+                out.extend_from_slice(&field.to_le_bytes());
+            }
+        }
+        end_page(&mut out, start, page.len());
+    }
+    out
+}
+
+/// One page of the resources section.
+pub(super) fn decode_resource_page(page: &[u8]) -> Option<Vec<ResourceRow>> {
+    let (mut cursor, count) = checked_page(page, RESOURCE_ROWS)?;
+    let mut row = || {
+        let (resource, row, index) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
+        Some(ResourceRow { resource, row, index })
+    };
+    (0..count).map(|_| row()).collect()
+}
+
+/// Fills a page that begins at `start`, and ends it with its count and checksum.
+fn end_page(out: &mut Vec<u8>, start: usize, count: usize) {
+    out.resize(start + PAGE_BYTES - 8, 0);
+    out.extend_from_slice(&narrow(count).to_le_bytes());
+    let sum = crc32c::crc32c(&out[start..]);
+    out.extend_from_slice(&sum.to_le_bytes());
+}
+
+/// The rows of a page that passes its checksum, and how many they are.
+fn checked_page(page: &[u8], max: usize) -> Option<(Cursor<'_>, usize)> {
+    let covered = page.get(..PAGE_BYTES - 4)?;
+    let mut trailer = Cursor::new(page.get(PAGE_BYTES - 8..)?);
+    let (count, sum) = (trailer.u32()? as usize, trailer.u32()?);
+    (sum == crc32c::crc32c(covered) && count <= max).then(|| (Cursor::new(covered), count))
 }
 
 /// For each: offset 8, length 8, first sequence 8, last sequence 8, reason 2, zeros to 40.

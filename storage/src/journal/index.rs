@@ -5,7 +5,7 @@
 use super::codec::narrow;
 use super::frame::FrameView;
 use super::{Damage, EntryRef, Hash, Identity, IndexFn, IndexKeys, Position};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Where one frame lies in its segment.
@@ -27,13 +27,31 @@ pub(super) struct IdRow {
     pub(super) at: EntryRef,
 }
 
+/// What an entry is about, by the 32 bits that a footer keeps of its hash, and where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ResourceRow {
+    pub(super) resource: u32,
+    /// The place of the frame in [`SegmentIndex::rows`].
+    pub(super) row: u32,
+    pub(super) index: u32,
+}
+
+/// The bits of a resource's hash that a footer keeps; the rare other resource that has the same
+/// ones is told apart by its entry.
+pub(super) fn short(resource: u64) -> u32 {
+    u32::try_from((resource ^ (resource >> 32)) & u64::from(u32::MAX)).unwrap_or_default()
+}
+
 /// Everything known of a segment's frames.
 #[derive(Debug, Clone)]
 pub(super) struct SegmentIndex {
     pub(super) rows: Vec<FrameRow>,
     pub(super) events: BTreeMap<u16, Vec<EntryRef>>,
     pub(super) ids: Vec<IdRow>,
-    pub(super) actors: BTreeSet<u64>,
+    pub(super) actors: BTreeMap<u64, Vec<EntryRef>>,
+    /// Of the levels that are indexed.
+    pub(super) levels: BTreeMap<u16, Vec<EntryRef>>,
+    pub(super) resources: Vec<ResourceRow>,
     pub(super) times: Option<(u64, u64)>,
     /// The chain's hash after the last frame.
     pub(super) hash: Hash,
@@ -56,7 +74,9 @@ impl SegmentIndex {
             rows: Vec::new(),
             events: BTreeMap::new(),
             ids: Vec::new(),
-            actors: BTreeSet::new(),
+            actors: BTreeMap::new(),
+            levels: BTreeMap::new(),
+            resources: Vec::new(),
             times: None,
             hash: previous,
             last: Position { epoch, sequence: first_sequence.saturating_sub(1) },
@@ -91,7 +111,12 @@ impl SegmentIndex {
 
     fn push_key(&mut self, at: EntryRef, key: IndexKeys) {
         self.events.entry(key.event).or_default().push(at);
-        self.actors.insert(key.actor);
+        self.actors.entry(key.actor).or_default().push(at);
+        if key.level > 0 {
+            self.levels.entry(u16::from(key.level)).or_default().push(at);
+        }
+        let (row, index) = (narrow(self.rows.len()), at.index);
+        self.resources.push(ResourceRow { resource: short(key.resource), row, index });
         if let Some(id) = key.id {
             let slot = narrow(self.ids.len());
             self.older.push(self.newest.insert(id, slot));
@@ -132,9 +157,21 @@ impl SegmentIndex {
         found
     }
 
+    /// The entries about a resource, or about one of the same short hash, oldest first.
+    pub(super) fn about(&self, resource: u32) -> Vec<EntryRef> {
+        let same = self.resources.iter().filter(|row| row.resource == resource);
+        same.filter_map(|row| entry_at(&self.rows, row)).collect()
+    }
+
     pub(super) fn row(&self, sequence: u64) -> Option<(FrameRow, u64)> {
         row_of(&self.rows, sequence, self.end)
     }
+}
+
+/// The entry that a resource's row names.
+pub(super) fn entry_at(rows: &[FrameRow], row: &ResourceRow) -> Option<EntryRef> {
+    let frame = rows.get(row.row as usize)?;
+    Some(EntryRef { sequence: frame.sequence, index: row.index })
 }
 
 /// The row of a sequence, and where its frame ends at the latest.

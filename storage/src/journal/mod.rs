@@ -18,9 +18,11 @@ mod frame;
 mod helper;
 mod index;
 mod memory;
+mod postings;
 mod read_only;
 mod reader;
 mod recover;
+mod refoot;
 mod scan;
 mod segment;
 mod sync;
@@ -33,10 +35,12 @@ pub use chain::{
 pub use check::{Check, check};
 pub use error::{AppendError, OpenError, ReadError};
 pub use file_log::{FileLog, Options};
+pub use files::{Lock, lock};
 pub use frame::FRAME_BYTES_MAX;
 pub use memory::{MemoryLog, MemoryReader, Outcome};
 pub use read_only::ReadOnly;
 pub use reader::{Frames, Reader, SegmentView};
+pub use refoot::{OldFooter, Refooted, old_footers, refoot};
 pub use sync::{SyncFault, SyncPoint, Syncer};
 pub use types::{
     Appended, BodyRef, Damage, DamageReason, Entry, EntryRef, Frame, FrameEntry, Head, Identity,

@@ -247,9 +247,32 @@ impl SegmentView {
     /// # Errors
     /// When the segment cannot be read.
     pub fn by_event(&self, events: &[u16]) -> Result<Vec<EntryRef>, ReadError> {
-        let mut found = self.reader.catalog.events(&self.segment, events)?;
-        found.sort_unstable_by(|one, other| other.cmp(one));
-        Ok(found)
+        self.reader.catalog.events(&self.segment, events).map(newest_first)
+    }
+
+    /// Its entries by an actor, newest first.
+    ///
+    /// # Errors
+    /// When the segment cannot be read.
+    pub fn by_actor(&self, actor: u64) -> Result<Vec<EntryRef>, ReadError> {
+        self.reader.catalog.by_actor(&self.segment, actor).map(newest_first)
+    }
+
+    /// Its entries of a level or above, newest first. Level 0 is not indexed.
+    ///
+    /// # Errors
+    /// When the segment cannot be read.
+    pub fn by_level(&self, level: u8) -> Result<Vec<EntryRef>, ReadError> {
+        self.reader.catalog.by_level(&self.segment, level).map(newest_first)
+    }
+
+    /// Its entries about a resource, newest first. Once in some thousand million times one about
+    /// another resource is among them.
+    ///
+    /// # Errors
+    /// When the segment cannot be read.
+    pub fn by_resource(&self, resource: u64) -> Result<Vec<EntryRef>, ReadError> {
+        self.reader.catalog.by_resource(&self.segment, resource).map(newest_first)
     }
 
     /// Its frames, oldest first.
@@ -257,6 +280,11 @@ impl SegmentView {
         let (first, last) = self.range();
         Frames::new(self.reader.clone(), first, last)
     }
+}
+
+fn newest_first(mut entries: Vec<EntryRef>) -> Vec<EntryRef> {
+    entries.sort_unstable_by(|one, other| other.cmp(one));
+    entries
 }
 
 /// The frames of a range of sequences, read ahead in chunks.

@@ -53,11 +53,20 @@ pub enum SyncPoint {
     Rows,
     /// That word, and with it the rows of a clean stop, are on the disk.
     RowsTrusted,
+    /// The number of a store's format is on the disk before the journal has a frame, so that a new
+    /// store is never taken for one of the first format.
+    Format,
+    /// What a migration replaces is kept under a name that outlives a power cut.
+    Kept,
+    /// A segment with its footer written anew is whole before it takes the place of the old one.
+    Refooted,
+    /// Every segment has its new footer before the store's number says so.
+    RefootedName,
 }
 
 impl SyncPoint {
     /// Every point.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: &[Self] = &[
         Self::Commit,
         Self::Rotate,
         Self::SpareBlocks,
@@ -78,6 +87,10 @@ impl SyncPoint {
         Self::RowsUsed,
         Self::Rows,
         Self::RowsTrusted,
+        Self::Format,
+        Self::Kept,
+        Self::Refooted,
+        Self::RefootedName,
     ];
 }
 
@@ -97,12 +110,22 @@ pub enum SyncFault {
 }
 
 /// Carries out syncs and counts them by [`SyncPoint`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Syncer {
     counts: [AtomicU64; POINTS],
     faults: [AtomicU8; POINTS],
     /// How many syncs of a point still work before its fault begins.
     grace: [AtomicU64; POINTS],
+}
+
+impl Default for Syncer {
+    fn default() -> Self {
+        Self {
+            counts: [const { AtomicU64::new(0) }; POINTS],
+            faults: [const { AtomicU8::new(0) }; POINTS],
+            grace: [const { AtomicU64::new(0) }; POINTS],
+        }
+    }
 }
 
 impl Syncer {

@@ -48,8 +48,12 @@ pub struct Identity {
 pub struct IndexKeys {
     /// The kind of event, as the caller numbers it.
     pub event: u16,
+    /// How much an operator should care, as the caller numbers it; 0 is not indexed.
+    pub level: u8,
     /// A hash of who caused it.
     pub actor: u64,
+    /// A hash of what it is about.
+    pub resource: u64,
     /// The keyed fingerprint of the message id that the entry is about.
     pub id: Option<u128>,
 }

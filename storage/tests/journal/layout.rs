@@ -1,4 +1,4 @@
-//! The bytes of format 1, as FORMAT.md draws them; they never change meaning.
+//! The bytes, as FORMAT.md draws them; they never change meaning.
 
 use crate::support::*;
 use std::fs;
@@ -34,7 +34,7 @@ fn header_frame_and_tail_are_where_the_drawing_says() {
     assert_eq!(frame[96..112], [26, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(frame[112..138], head[..]);
     assert_eq!(frame[138..144], *b"body\0\0");
-    assert_eq!(frame[144..152], *b"LKFT\x01\0\0\0");
+    assert_eq!(frame[144..152], *b"LKFT\x02\0\0\0");
     let tail = &bytes[bytes.len() - 40..];
     assert_eq!(tail[..16], *b"LOKITAIL\x01\0\0\0\x01\0\0\0");
     assert_eq!(tail[16..24], 4240u64.to_le_bytes());

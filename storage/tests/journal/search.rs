@@ -34,6 +34,25 @@ fn assert_found(reader: &Reader, count: u64) {
         assert_eq!(segment.actors().unwrap(), [0, 1]);
         assert_eq!(segment.frames().count() as u64, last - first + 1);
         assert_eq!(segment.by_event(&[0, 1, 2]).unwrap().len() as u64, last - first + 1);
+        let expected = |wanted: &dyn Fn(u64) -> bool| {
+            let numbers = (first..=last).rev().filter(|number| wanted(*number));
+            numbers.map(|sequence| EntryRef { sequence, index: 0 }).collect::<Vec<_>>()
+        };
+        for key in 0..2 {
+            let found = segment.by_actor(key).unwrap();
+            assert_eq!(found, expected(&|number| number % 2 == key));
+        }
+        for key in 0..5 {
+            let found = segment.by_resource(key).unwrap();
+            assert_eq!(found, expected(&|number| number % 5 == key));
+        }
+        for key in 1..4 {
+            let found = segment.by_level(key).unwrap();
+            assert_eq!(found, expected(&|number| number % 4 >= u64::from(key)));
+        }
+        assert!(
+            segment.by_actor(7).unwrap().is_empty() && segment.by_resource(9).unwrap().is_empty()
+        );
     }
 }
 

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 pub const SEGMENT: u64 = 8192;
 
-/// Heads are: event 2, id 16 (0 is none), actor 8, then anything.
+/// Heads are: event 2, id 16 (0 is none), actor 8, then anything; its first byte gives a level, its
+/// second a resource.
 pub fn index(head: &[u8], _: &Identity) -> IndexKeys {
     let take = |from: usize, to: usize| head.get(from..to).unwrap_or_default();
     let id = u128::from_le_bytes(take(2, 18).try_into().unwrap_or_default());
@@ -16,6 +17,8 @@ pub fn index(head: &[u8], _: &Identity) -> IndexKeys {
         event: u16::from_le_bytes(take(0, 2).try_into().unwrap_or_default()),
         id: (id != 0).then_some(id),
         actor: u64::from_le_bytes(take(18, 26).try_into().unwrap_or_default()),
+        level: head.get(26).copied().unwrap_or_default() % 4,
+        resource: head.get(27).copied().unwrap_or_default().into(),
     }
 }
 
@@ -43,8 +46,9 @@ pub fn put(log: &mut FileLog, number: u64, body: usize) -> Appended {
 }
 
 pub fn put_unsynced(log: &mut FileLog, number: u64, body: usize) -> Appended {
-    let head =
-        head((number % 3) as u16, u128::from(number) << 64 | u128::from(number), number % 2, b"x");
+    let id = u128::from(number) << 64 | u128::from(number);
+    let more = [(number % 4) as u8, (number % 5) as u8];
+    let head = head((number % 3) as u16, id, number % 2, &more);
     let body = vec![number as u8; body];
     let entry = Entry { index: index(&head, &identity()), head: &head, body: Some(&body) };
     log.append(number * 10, &[entry]).unwrap()

@@ -5,17 +5,18 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
+use migrations::{MigrateError, Migrated};
 use rustix::fs::{Access, access, statvfs};
 use serde_json::Value;
 use storage::database::{Database, OpenError};
 use storage::ledger::Ledger;
 use storage::record::Kind;
 
-use super::client::{self, Client};
-use super::failure::{Code, Failure};
-use super::output;
 use crate::bridge::api::stopped;
 use crate::bridge::task::LocalTask;
+use crate::cli::client::{self, Client};
+use crate::cli::failure::{Code, Failure};
+use crate::cli::output;
 use crate::clock::Clock;
 use crate::config::BridgeConfig;
 use crate::protocol::Refusal;
@@ -34,17 +35,43 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens the store of a directory. When it stops for good, so does the program.
 pub fn open(dir: &Path, clock: &Clock, shutdown: &Shutdown) -> Result<Database, Failure> {
+    migrated(dir, clock, shutdown).map(|(database, _)| database)
+}
+
+/// The same, and what a migration did before.
+pub fn migrated(
+    dir: &Path,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) -> Result<(Database, Option<Migrated>), Failure> {
     let (clock, shutdown) = (clock.clone(), shutdown.clone());
     let fatal = move |reason: &str| {
         tracing::error!(reason, "the store has stopped");
         shutdown.stop();
     };
-    let opened = Database::open(dir, Box::new(move || clock.now()), Box::new(fatal));
-    let (database, report) = opened.map_err(|error| not_opened(dir, &error))?;
+    let opened = migrations::open(dir, Box::new(move || clock.now()), Box::new(fatal));
+    let (database, report, migrated) = opened.map_err(|error| migrate_failure(dir, &error))?;
+    if let Some(Migrated { from, to, files, left }) = &migrated {
+        output::say(&format!(
+            "the store {} was brought from format {from} to {to}: {files} files written anew",
+            dir.display()
+        ));
+        for left in left {
+            output::say(&format!("warning: left as it is: {left}"));
+        }
+    }
     for unreadable in &report.unreadable {
         output::say(&format!("warning: a part of the store cannot be read: {unreadable}"));
     }
-    Ok(database)
+    Ok((database, migrated))
+}
+
+/// Why a store was not brought to the format of this version, or not opened.
+pub fn migrate_failure(dir: &Path, error: &MigrateError) -> Failure {
+    match error {
+        MigrateError::Open(error) => not_opened(dir, error),
+        other => store_failure(other),
+    }
 }
 
 /// Whether a program has the store of this directory open. The look takes the lock for no longer

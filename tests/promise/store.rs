@@ -1,0 +1,94 @@
+//! `loki store` through the real programs, on the stores of bridges and servers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{World, output};
+
+/// A command with `--json` on the data folder `name`: its exit code, its data and its talk.
+fn asked(world: &World, name: &str, arguments: &[&str]) -> (Option<i32>, Vec<Value>, String) {
+    let mut command = world.loki("project", "http://127.0.0.1:9");
+    command.arg("--data-dir").arg(world.path(name)).args(arguments).arg("--json");
+    let (code, data, talk) = output(&mut command);
+    (code, data.lines().map(|line| serde_json::from_str(line).expect("json")).collect(), talk)
+}
+
+/// Copies a folder, as a backup that is put back would be.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let to = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            fs::copy(&path, &to).expect("a copy");
+        }
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/fixtures").join(name)
+}
+
+fn migrations_told(world: &World, name: &str) -> Vec<Value> {
+    let tail = ["enterprise", "audit", "tail", "--event", "store.migrate"];
+    let (code, entries, talk) = asked(world, name, &tail);
+    assert_eq!(code, Some(0), "{talk}");
+    entries
+}
+
+#[test]
+fn a_store_of_an_older_version_is_migrated_by_command_and_by_a_start() {
+    let world = World::new();
+    for name in ["by-command", "by-server"] {
+        copy(&fixture("format-1/killed"), &world.path(name));
+    }
+    let dry = ["store", "migrate", "--dry-run"];
+    let (code, plan, talk) = asked(&world, "by-command", &dry);
+    assert_eq!(code, Some(0), "{talk}");
+    assert_eq!((&plan[0]["from"], &plan[0]["to"]), (&1.into(), &2.into()));
+    assert_eq!((&plan[0]["files"], &plan[0]["done"]), (&5.into(), &false.into()));
+    assert_eq!(migrations_told(&world, "by-command").len(), 0);
+    let (code, done, talk) = asked(&world, "by-command", &["store", "migrate"]);
+    assert_eq!((code, &done[0]["done"]), (Some(0), &true.into()), "{talk}");
+    assert!(talk.contains("from format 1 to 2"), "{talk}");
+    let (code, again, _) = asked(&world, "by-command", &["store", "migrate"]);
+    assert_eq!((code, &again[0]["needed"]), (Some(0), &false.into()));
+
+    let server = world.server("by-server", 0);
+    let (code, _, talk) = asked(&world, "by-server", &["store", "migrate"]);
+    assert_eq!(code, Some(3), "{talk}");
+    assert!(talk.contains("is in use by another process"), "{talk}");
+    assert_eq!(server.stop(), Some(0));
+    for name in ["by-command", "by-server"] {
+        let told = migrations_told(&world, name);
+        assert_eq!(told.len(), 1, "{name}");
+        assert_eq!(told[0]["details"]["from"], 1, "{name}: {}", told[0]);
+        let (_, messages, _) = asked(&world, name, &["openclaw", "messages", "--limit", "1000"]);
+        // The server gives back what it cannot deliver any more, with messages of its own.
+        let is_old =
+            |one: &&Value| one["message_id"].as_str().is_some_and(|id| id.starts_with("message-"));
+        assert_eq!(messages.iter().filter(is_old).count(), 90, "{name}");
+    }
+}
+
+#[test]
+fn a_newer_store_is_refused_by_name() {
+    let world = World::new();
+    copy(&fixture("format-1/clean"), &world.path("newer"));
+    fs::write(world.path("newer/format"), "loki-openclaw store 3\n").expect("written");
+    let looks: [&[&str]; 4] = [
+        &["store", "migrate"],
+        &["openclaw", "messages"],
+        &["openclaw", "send", "state_sync"],
+        &["start", "--openclaw"],
+    ];
+    for arguments in looks {
+        let (code, _, talk) = asked(&world, "newer", arguments);
+        assert_eq!(code, Some(3), "{arguments:?}: {talk}");
+        assert!(talk.contains("was written by a newer version (format 3"), "{talk}");
+    }
+}
