@@ -68,7 +68,7 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Stop => stop::run(global).await,
         Command::Openclaw(command) => openclaw::run(global, command).await,
         Command::Enterprise(command) => enterprise::run(global, command).await,
-        Command::Store(command) => store::run(global, &command),
+        Command::Store(command) => store::run(global, &command).await,
         Command::Config(command) => config::run(global, &command),
         Command::Doctor(doctor) => doctor::run(global, &doctor).await,
         Command::Completions { shell } => {

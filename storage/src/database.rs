@@ -18,7 +18,8 @@ use std::time::Duration;
 use crate::codec;
 use crate::fold::State;
 use crate::format::{self, FormatError};
-use crate::journal::{self, FileLog, Identity, IndexKeys, Options, Reader, Recovery};
+use crate::inspect::Touched;
+use crate::journal::{self, Damage, FileLog, Identity, IndexKeys, Options, Reader, Recovery};
 use crate::messages::fingerprint;
 use crate::record::Millis;
 use crate::store::{CommitError, Fatal, Now, Store, record_keys};
@@ -112,6 +113,10 @@ pub struct Report {
     pub interrupted: usize,
     /// Why the rows are being rebuilt from the journal, if they are.
     pub rebuild: Option<String>,
+    /// What of the damage no earlier start has told of.
+    pub new_damage: Vec<Damage>,
+    /// The messages that lost records to it.
+    pub touched: Touched,
 }
 
 /// How a store is opened.
@@ -175,8 +180,11 @@ impl Database {
         let syncer = options.syncer;
         let reader = log.reader();
         let folder = dir.join("checkpoints");
-        let (state, writer, replay) = opening::fold(&folder, &reader);
+        let (state, writer, mut replay) = opening::fold(&folder, &reader);
+        let damaged = std::mem::take(&mut replay.damage);
         let mut report = Report::of(recovery, replay, &state);
+        let damaged = report.damaged(damaged, (&reader, &state), &syncer);
+        damaged.map_err(|error| journal_error(dir, error))?;
         if report.checkpoint.is_none()
             && reader.first_sequence() > 1
             && report.recovery.damage.is_empty()

@@ -4,7 +4,9 @@
 
 mod audit;
 mod backwards;
+mod check;
 mod history;
+mod touched;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -19,7 +21,9 @@ use crate::view::{Filter, Page, Row};
 use backwards::Backwards;
 
 pub use audit::{AUDIT_ENTRIES_MAX, AuditFilter, AuditPage, audit};
+pub use check::{Checked, check};
 pub use history::{history, history_of};
+pub use touched::{TOUCHED_IDS_MAX, Touched, touched};
 
 /// One entry of the audit log.
 #[derive(Clone, Debug, PartialEq)]

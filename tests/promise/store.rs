@@ -92,3 +92,71 @@ fn a_newer_store_is_refused_by_name() {
         assert!(talk.contains("was written by a newer version (format 3"), "{talk}");
     }
 }
+
+/// Where the frame begins that accepted a message, by its magic and the message's content.
+fn frame_of(bytes: &[u8], content: &str) -> usize {
+    let has = |part: &[u8]| part.windows(content.len()).any(|here| here == content.as_bytes());
+    let is_frame = |at: &usize| bytes[*at..].starts_with(b"LKFR");
+    let mut starts = (4096..bytes.len()).step_by(8).filter(is_frame).peekable();
+    while let Some(start) = starts.next() {
+        if has(&bytes[start..*starts.peek().unwrap_or(&bytes.len())]) {
+            return start;
+        }
+    }
+    panic!("{content} is not in this segment");
+}
+
+#[test]
+fn a_damaged_store_is_checked_goes_on_and_tells() {
+    let world = World::new();
+    copy(&fixture("format-1/clean"), &world.path("data"));
+    assert_eq!(asked(&world, "data", &["store", "migrate"]).0, Some(0));
+    let (code, sound, talk) = asked(&world, "data", &["store", "check", "--bodies"]);
+    assert_eq!(
+        (code, &sound[0]["sound"], &sound[0]["bodies"]),
+        (Some(0), &true.into(), &90.into())
+    );
+    assert!(sound[0]["damage"] == Value::Array(Vec::new()), "{} {talk}", sound[0]);
+    let segment = world.path("data/journal/segment-0000000002.log");
+    let mut bytes = fs::read(&segment).expect("a segment");
+    let at = frame_of(&bytes, "body 22");
+    bytes[at + 130] ^= 1;
+    fs::write(&segment, bytes).expect("written");
+    // Without a checkpoint everything is read again.
+    fs::remove_dir_all(world.path("data/checkpoints")).expect("removed");
+    let (code, found, _) = asked(&world, "data", &["store", "check"]);
+    assert_eq!(code, Some(1), "{found:?}");
+    let damage = &found[0]["damage"][0];
+    assert_eq!(damage["segment"], "segment-0000000002.log");
+    assert_eq!(damage["offset"], at);
+    assert!(damage["first"].is_u64() && damage["first"] == damage["last"], "{damage}");
+    let id = "message-022";
+    assert_eq!(found[0]["messages"][0], id, "{}", found[0]);
+    let (_, _, talk) = {
+        let mut command = world.loki("project", "http://127.0.0.1:9");
+        command.arg("--data-dir").arg(world.path("data")).args(["store", "check"]);
+        output(&mut command)
+    };
+    assert!(talk.contains(&format!("records about message {id} are lost")), "{talk}");
+
+    let server = world.server("data", 0);
+    let health = world.get(&format!("{}/health", server.address)).expect("it goes on");
+    assert_eq!(health["status"], "ok", "{health}");
+    let (code, ..) = asked(&world, "data", &["store", "check"]);
+    assert_eq!(code, Some(1), "a check works beside a running program");
+    let (code, _, talk) = asked(&world, "data", &["store", "rebuild"]);
+    assert_eq!(code, Some(3), "{talk}");
+    assert!(talk.contains("is in use by another process"), "{talk}");
+    assert_eq!(server.stop(), Some(0));
+    let tail = ["enterprise", "audit", "tail", "--event", "store.damage"];
+    let (_, told, _) = asked(&world, "data", &tail);
+    let about = |resource: &str| told.iter().any(|one| one["resource"] == resource);
+    assert!(about(id) && about("segment-0000000002.log"), "{told:?}");
+
+    let list = ["openclaw", "messages", "--limit", "1000"];
+    let before = asked(&world, "data", &list).1.len();
+    let (code, rebuilt, talk) = asked(&world, "data", &["store", "rebuild"]);
+    assert_eq!(code, Some(0), "{talk}");
+    assert_eq!(rebuilt[0]["messages"], before, "{}", rebuilt[0]);
+    assert!(world.path("data/messages").is_dir());
+}

@@ -1,8 +1,10 @@
 //! `loki store`: the store itself, of a bridge or a server. One file a command; `open.rs` opens a
 //! store for the other commands.
 
+mod check;
 mod migrate;
 mod open;
+mod rebuild;
 
 use clap::Subcommand;
 
@@ -17,13 +19,19 @@ pub use open::{
 /// The commands about the store.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Read all of it and name what is damaged, and which messages that touches
+    Check(check::Arguments),
+    /// Make the rows of all messages again, from the journal
+    Rebuild(rebuild::Arguments),
     /// Bring the store of an older version to the format of this one, as a start does by itself
     Migrate(migrate::Arguments),
 }
 
 /// Runs the command.
-pub fn run(global: &Global, command: &Command) -> Done {
+pub async fn run(global: &Global, command: &Command) -> Done {
     match command {
+        Command::Check(check) => check::run(global, check).await,
+        Command::Rebuild(rebuild) => rebuild::run(global, rebuild).await,
         Command::Migrate(migrate) => migrate::run(global, migrate),
     }
 }

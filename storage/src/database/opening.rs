@@ -8,11 +8,15 @@ use crate::checkpoint::{self, CheckpointError, Loaded, Writer};
 use crate::database::{Report, apply};
 use crate::event::Event;
 use crate::fold::State;
-use crate::journal::{Damage, Frame, FrameEntry, Reader, Recovery};
+use crate::inspect::{AuditFilter, AuditPage, Touched, audit, touched};
+use crate::journal::{Damage, Frame, FrameEntry, OpenError, ReadError, Reader, Recovery, Syncer};
 use crate::messages::Live;
 use crate::record::{Level, Status};
 use crate::store::{CommitError, Store};
 use crate::transaction::{Act, Change, Transaction};
+
+/// Messages that lost records and get an entry of their own in the audit log.
+const TOLD_IDS_MAX: usize = 100;
 
 /// The actor of what the store does by itself.
 const ACTOR: &str = "store";
@@ -29,12 +33,25 @@ pub(crate) struct Replay {
     pub(crate) bytes: usize,
     /// Frames that could not be read, and why.
     pub(crate) unreadable: Vec<String>,
+    /// The same, where it is a frame that does not read back.
+    pub(crate) damage: Vec<Damage>,
 }
 
 impl Replay {
     /// Replaying begins, perhaps once more.
     fn begin(&mut self) {
-        (self.frames, self.bytes, self.unreadable) = (0, 0, Vec::new());
+        (self.frames, self.bytes) = (0, 0);
+        self.unreadable.clear();
+        self.damage.clear();
+    }
+
+    fn miss(&mut self, error: &ReadError) {
+        self.unreadable.push(error.to_string());
+        if let ReadError::Damaged { path, offset, sequence, reason } = error {
+            let (segment, offset, reason) = (path.clone(), *offset, *reason);
+            let (first, last) = (*sequence, *sequence);
+            self.damage.push(Damage { segment, offset, len: 0, first, last, reason });
+        }
     }
 
     fn count(&mut self, frame: &Frame) {
@@ -62,7 +79,7 @@ pub(crate) fn fold(folder: &Path, reader: &Reader) -> (State, Writer, Replay) {
                 apply(&mut state, &frame);
                 replay.count(&frame);
             }
-            Err(error) => replay.unreadable.push(error.to_string()),
+            Err(error) => replay.miss(&error),
         }
     }
     (state, Writer::begin(folder, identity.journal), replay)
@@ -94,7 +111,7 @@ fn from_checkpoint(
                 loaded.end_frame(frame.position.sequence)?;
                 replay.count(&frame);
             }
-            Err(error) => replay.unreadable.push(error.to_string()),
+            Err(error) => replay.miss(&error),
         }
     }
     let whole = loaded.finish(folder)?;
@@ -115,7 +132,30 @@ impl Report {
             unreadable: replay.unreadable,
             interrupted: state.messages.iter().filter(sending).count(),
             rebuild: None,
+            new_damage: Vec::new(),
+            touched: Touched::default(),
         }
+    }
+
+    /// Keeps the frames that did not read back in quarantine, and finds the messages that lost
+    /// records.
+    pub(super) fn damaged(
+        &mut self,
+        damage: Vec<Damage>,
+        (reader, state): (&Reader, &State),
+        syncer: &Syncer,
+    ) -> Result<(), OpenError> {
+        for mut one in damage {
+            if let Some((len, copy)) = reader.quarantine(one.first, syncer)? {
+                one.len = len;
+                self.recovery.quarantined.push(copy);
+            }
+            self.recovery.damage.push(one);
+        }
+        let told = |one: &&Damage| !is_told(reader, one);
+        self.new_damage = self.recovery.damage.iter().filter(told).cloned().collect();
+        self.touched = touched(reader, state, &self.new_damage);
+        Ok(())
     }
 }
 
@@ -175,9 +215,21 @@ fn notes(transaction: &mut Transaction<'_>, report: &Report) {
             recovery.quarantined.len()
         )));
     }
-    for damage in &recovery.damage {
+    for damage in &report.new_damage {
         let act = note(Event::StoreDamage, &name(&damage.segment)).level(Level::Error);
         transaction.note(act.details(details(damage)));
+    }
+    for id in report.touched.ids.iter().take(TOLD_IDS_MAX) {
+        let act = note(Event::StoreDamage, id).level(Level::Error);
+        let what = r#"{"reason":"records about this message are lost"}"#;
+        transaction.note(act.details(what.to_owned()));
+    }
+    let untold = report.touched.ids.len().saturating_sub(TOLD_IDS_MAX) + report.touched.unnamed;
+    if untold > 0 {
+        let act = note(Event::StoreDamage, "messages").level(Level::Error);
+        let what =
+            format!(r#"{{"reason":"records about more messages are lost","count":{untold}}}"#);
+        transaction.note(act.details(what));
     }
     for error in &report.checkpoint_errors {
         let act = note(Event::StoreDamage, "checkpoints").level(Level::Warning);
@@ -187,6 +239,18 @@ fn notes(transaction: &mut Transaction<'_>, report: &Report) {
         let act = note(Event::StoreRebuild, "messages").level(Level::Warning);
         transaction.note(act.details(format!(r#"{{"reason":{}}}"#, quote(why))));
     }
+}
+
+/// Whether the audit log has this damage already: what is missing is missed at every start.
+fn is_told(reader: &Reader, damage: &Damage) -> bool {
+    let filter = AuditFilter {
+        events: vec![Event::StoreDamage.name().to_owned()],
+        resource: Some(name(&damage.segment)),
+        ..AuditFilter::default()
+    };
+    let details = details(damage);
+    let told = |page: AuditPage| page.entries.iter().any(|one| one.record.details == details);
+    audit(reader, &filter).is_ok_and(told)
 }
 
 fn details(damage: &Damage) -> String {

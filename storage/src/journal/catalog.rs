@@ -74,7 +74,7 @@ impl Segment {
 
     pub(super) fn damaged(&self, offset: u64) -> ReadError {
         let reason = DamageReason::Footer;
-        ReadError::Damaged { path: self.path.clone(), offset, reason }
+        ReadError::Damaged { path: self.path.clone(), offset, sequence: 0, reason }
     }
 }
 
@@ -305,7 +305,7 @@ impl Catalog {
         Ok(found)
     }
 
-    fn ids_page(
+    pub(super) fn ids_page(
         &self,
         segment: &Segment,
         sealed: &Sealed,

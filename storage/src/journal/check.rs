@@ -39,7 +39,7 @@ pub fn check(dir: &Path, index_fn: IndexFn) -> Result<Check, OpenError> {
         one(segment, following, index_fn, &mut found)?;
     }
     for damage in look.damage() {
-        if !found.damage.contains(damage) {
+        if !found.damage.iter().any(|one| one.covers(damage)) {
             found.damage.push(damage.clone());
         }
     }
@@ -89,6 +89,10 @@ fn same_footer(
     let mut expected = scanned.clone();
     // Damage that a recovery cut away is known to the footer alone.
     if let Ok(Some(recorded)) = damage_of(loaded, sealed) {
+        if scanned.damage.iter().any(|damage| !recorded.contains(damage)) {
+            // Frames became damaged later: that is named, and the footer still has them.
+            return true;
+        }
         expected.damage = recorded;
         expected.next_sequence = sealed.footer.next_sequence;
     }

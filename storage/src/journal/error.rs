@@ -145,6 +145,8 @@ pub enum ReadError {
         path: PathBuf,
         /// Where.
         offset: u64,
+        /// The frame; 0 when it is not one.
+        sequence: u64,
         /// What is wrong.
         reason: super::DamageReason,
     },

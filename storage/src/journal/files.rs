@@ -243,6 +243,21 @@ pub(super) fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Moves a whole segment into quarantine, and returns where it lies.
+pub(super) fn quarantine_whole(
+    dir: &Path,
+    segment: &Path,
+    syncer: &Syncer,
+) -> Result<PathBuf, OpenError> {
+    let place = dir.join(QUARANTINE);
+    fs::create_dir_all(&place).map_err(io_error("create", &place))?;
+    let to = place.join(segment.file_name().unwrap_or_default());
+    fs::rename(segment, &to).map_err(io_error("rename", segment))?;
+    syncer.dir(&place, SyncPoint::QuarantineName).map_err(io_error("sync", &place))?;
+    syncer.dir(dir, SyncPoint::QuarantineName).map_err(io_error("sync", dir))?;
+    Ok(to)
+}
+
 /// Keeps bytes that are about to be cut or skipped, and returns the file that has them.
 pub(super) fn quarantine(
     dir: &Path,

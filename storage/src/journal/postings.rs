@@ -3,7 +3,7 @@
 
 use super::catalog::{Catalog, Sealed, Segment, pages_of};
 use super::footer::{self, Key, Section};
-use super::index::{ResourceRow, entry_at, short};
+use super::index::{IdRow, ResourceRow, entry_at, short};
 use super::{EntryRef, ReadError};
 
 impl Catalog {
@@ -70,6 +70,27 @@ impl Catalog {
                 rows.iter().map(|row| entry_at(&frames, row).ok_or_else(damaged)).collect()
             },
             |index| index.about(resource),
+        )
+    }
+
+    /// The fingerprints that the index has for some frames.
+    pub(super) fn ids(
+        &self,
+        segment: &Segment,
+        first: u64,
+        last: u64,
+    ) -> Result<Vec<u128>, ReadError> {
+        let wanted = |row: &IdRow| (first..=last).contains(&row.at.sequence).then_some(row.id);
+        self.ask(
+            segment,
+            |sealed| {
+                let mut found = Vec::new();
+                for number in 0..pages_of(sealed, Section::Ids) {
+                    found.extend(self.ids_page(segment, sealed, number)?.iter().filter_map(wanted));
+                }
+                Ok(found)
+            },
+            |index| index.ids.iter().filter_map(wanted).collect(),
         )
     }
 

@@ -32,6 +32,7 @@ impl ReadOnly {
         let (loaded, torn_bytes) = look.all(dir)?;
         let identity = look.identity.unwrap_or(Identity { journal: [0; 16], key: [0; 16] });
         look.segments.reverse();
+        look.leave_foreign();
         look.join();
         let genesis = chain::genesis(&identity.journal);
         let head = look
@@ -144,6 +145,23 @@ impl Look {
         let state = State::Open(Arc::new(loaded.file), Box::new(found.index));
         self.segments.push(Segment::new(loaded.path, header, state));
         Ok(found.torn)
+    }
+
+    /// Leaves out segments whose numbers were given already, as a start would.
+    fn leave_foreign(&mut self) {
+        let mut next = 0;
+        let mut kept = Vec::new();
+        for segment in std::mem::take(&mut self.segments) {
+            let first = segment.header.first_sequence;
+            if first < next {
+                let last = head_of(&segment).position.sequence;
+                self.note(segment.path.clone(), DamageReason::Chain, (first, last));
+            } else {
+                next = next.max(next_of(&segment));
+                kept.push(segment);
+            }
+        }
+        self.segments = kept;
     }
 
     /// Names what is missing between segments.

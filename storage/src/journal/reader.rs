@@ -3,9 +3,12 @@
 use super::catalog::{Catalog, Segment, State, io_error, read_within};
 use super::frame::{self, HEADER_BYTES};
 use super::index::FrameRow;
-use super::{BodyRef, Damage, DamageReason, EntryRef, Frame, Head, Identity, ReadError, ReadLog};
+use super::{
+    BodyRef, Damage, DamageReason, EntryRef, Frame, Head, Identity, OpenError, ReadError, ReadLog,
+    Syncer,
+};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Read ahead of a scan, so that small frames cost no system call each.
@@ -143,6 +146,31 @@ impl Reader {
         Ok(found)
     }
 
+    /// Keeps the bytes of a frame that does not read back in the journal's quarantine, as they
+    /// are. `None` when there is no such frame.
+    ///
+    /// # Errors
+    /// When the segment cannot be read or the copy not be written.
+    pub fn quarantine(
+        &self,
+        sequence: u64,
+        syncer: &Syncer,
+    ) -> Result<Option<(u64, PathBuf)>, OpenError> {
+        let Ok((segment, row, limit)) = self.locate(sequence) else { return Ok(None) };
+        let path = &segment.path;
+        let failed = |error: ReadError| OpenError::Io {
+            action: "read",
+            path: path.clone(),
+            source: std::io::Error::other(error.to_string()),
+        };
+        let file = self.catalog.file(&segment).map_err(failed)?;
+        let bytes = read_frame(&file, path, &row, limit).map_err(failed)?;
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let offset = u64::from(row.offset);
+        let copy = super::files::quarantine(dir, segment.header.number, offset, &bytes, syncer)?;
+        Ok(Some((bytes.len() as u64, copy)))
+    }
+
     fn locate(&self, sequence: u64) -> Result<(Arc<Segment>, FrameRow, u64), ReadError> {
         let missing = || ReadError::NoFrame { sequence };
         let segment = self.catalog.holder(sequence).ok_or_else(missing)?;
@@ -248,6 +276,14 @@ impl SegmentView {
     /// When the segment cannot be read.
     pub fn by_event(&self, events: &[u16]) -> Result<Vec<EntryRef>, ReadError> {
         self.reader.catalog.events(&self.segment, events).map(newest_first)
+    }
+
+    /// The fingerprints of the message ids that its index has for some frames.
+    ///
+    /// # Errors
+    /// When the segment cannot be read.
+    pub fn ids(&self, first: u64, last: u64) -> Result<Vec<u128>, ReadError> {
+        self.reader.catalog.ids(&self.segment, first, last)
     }
 
     /// Its entries by an actor, newest first.
@@ -400,6 +436,6 @@ fn decode(bytes: &[u8], path: &Path, row: &FrameRow) -> Result<Frame, ReadError>
 }
 
 fn damaged(path: &Path, row: &FrameRow) -> ReadError {
-    let (path, offset) = (path.to_path_buf(), u64::from(row.offset));
-    ReadError::Damaged { path, offset, reason: DamageReason::Frame }
+    let (path, offset, reason) = (path.to_path_buf(), u64::from(row.offset), DamageReason::Frame);
+    ReadError::Damaged { path, offset, sequence: row.sequence, reason }
 }

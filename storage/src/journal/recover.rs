@@ -157,10 +157,29 @@ impl Work<'_> {
             _ => self.unsealed(loaded, following)?,
         };
         let Some(sealed) = sealed else { return Ok(()) };
+        if self.is_foreign(&sealed) {
+            return self.set_aside(loaded, &sealed);
+        }
         self.join(loaded, &sealed);
         let header = sealed.footer.header;
         let segment = Segment::new(loaded.path.clone(), header, State::Sealed(Arc::new(sealed)));
         self.state.segments.push(segment);
+        Ok(())
+    }
+
+    /// Whether a segment has numbers that were given already: it is of another history, such as a
+    /// backup that was put back over newer files.
+    fn is_foreign(&self, sealed: &Sealed) -> bool {
+        let first = sealed.footer.header.first_sequence;
+        !self.state.segments.is_empty() && first < self.state.next_sequence
+    }
+
+    /// Moves a segment out of the journal, into quarantine under its own name.
+    fn set_aside(&mut self, loaded: &Loaded, sealed: &Sealed) -> Result<(), OpenError> {
+        let lost = (sealed.footer.header.first_sequence, sealed.footer.last_sequence);
+        self.note(loaded, DamageReason::Chain, lost);
+        let place = files::quarantine_whole(self.dir, &loaded.path, self.syncer)?;
+        self.state.quarantined.push(place);
         Ok(())
     }
 

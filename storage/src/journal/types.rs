@@ -146,6 +146,18 @@ pub struct Damage {
     pub reason: DamageReason,
 }
 
+impl Damage {
+    /// Whether all that another one names is named by this.
+    pub fn covers(&self, other: &Self) -> bool {
+        let lost = |one: &Self| one.first <= one.last;
+        if lost(other) {
+            return self.first <= other.first && other.last <= self.last;
+        }
+        let place = |one: &Self| (one.segment.clone(), one.offset, one.reason);
+        place(self) == place(other)
+    }
+}
+
 /// What is wrong with damaged bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DamageReason {
