@@ -14,6 +14,7 @@ use storage::store::{Store, read_body};
 use storage::view::{Filter, View, ViewError};
 
 use super::receipt::{self, Receipt, Receipts};
+use super::tries::{self, Try};
 use crate::clock::{Clock, rfc3339};
 use crate::outbox::again::{self, Retried};
 
@@ -36,6 +37,8 @@ pub struct Row {
     pub reason: Option<String>,
     /// Attempts made.
     pub attempts: u32,
+    /// What the other side, or the link, said last; a long text is cut.
+    pub error: Option<String>,
     /// When the next one is due.
     pub next_attempt_at: Option<String>,
     /// When it was written.
@@ -69,6 +72,8 @@ pub struct Detail {
     pub row: Row,
     /// Its payload.
     pub payload: Value,
+    /// Every attempt, oldest first.
+    pub tries: Vec<Try>,
     /// Every attempt and change, oldest first.
     pub history: Vec<Value>,
 }
@@ -80,6 +85,12 @@ pub trait History: Send + Sync {
     /// # Errors
     /// When the rows cannot be read.
     fn list(&self, filter: &Filter) -> Result<Page, ViewError>;
+
+    /// The same as the store has them.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    fn rows(&self, filter: &Filter) -> Result<storage::view::Page, ViewError>;
 
     /// The newest message of this id.
     ///
@@ -101,7 +112,11 @@ pub struct Stored {
 impl History for Stored {
     fn list(&self, filter: &Filter) -> Result<Page, ViewError> {
         let receipts = receipt::of_ledger(self.store.ledger());
-        Ok(page(&self.view.list(filter)?, &receipts))
+        Ok(page(&self.rows(filter)?, &receipts))
+    }
+
+    fn rows(&self, filter: &Filter) -> Result<storage::view::Page, ViewError> {
+        self.view.list(filter)
     }
 
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
@@ -126,7 +141,11 @@ impl Past {
 
 impl History for Past {
     fn list(&self, filter: &Filter) -> Result<Page, ViewError> {
-        Ok(page(&self.0.list(filter), &self.receipts()))
+        Ok(page(&self.rows(filter)?, &self.receipts()))
+    }
+
+    fn rows(&self, filter: &Filter) -> Result<storage::view::Page, ViewError> {
+        Ok(self.0.list(filter))
     }
 
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
@@ -153,7 +172,8 @@ fn detail(
     let payload = envelope.get("payload").cloned().unwrap_or_default();
     // Damage in the journal leaves the rest of the message visible.
     let entries = history_of(journal, newest).unwrap_or_default();
-    Detail { row: row(newest, receipts), payload, history: entries.iter().map(step).collect() }
+    let (tries, history) = (tries::of(&entries), entries.iter().map(step).collect());
+    Detail { row: row(newest, receipts), payload, tries, history }
 }
 
 /// One entry of a message's life.
@@ -226,6 +246,7 @@ fn row(row: &storage::view::Row, receipts: &Receipts<'_>) -> Row {
         status: row.status.as_str().to_owned(),
         reason: row.reason.as_str().map(str::to_owned),
         attempts: row.attempts,
+        error: Some(&row.error).filter(|error| !error.is_empty()).cloned(),
         next_attempt_at: due.map(rfc3339),
         created_at: rfc3339(row.created_at),
         updated_at: rfc3339(row.updated_at),

@@ -2,6 +2,7 @@
 //! server, and prints nothing.
 
 pub mod api;
+pub mod causes;
 mod dial;
 mod follow;
 pub mod history;
@@ -17,6 +18,7 @@ pub mod status;
 pub mod task;
 #[cfg(test)]
 mod tests;
+pub mod tries;
 mod work;
 
 use std::collections::HashMap;

@@ -82,6 +82,15 @@ impl Outcome {
     }
 }
 
+/// The word of the metrics for an attempt after which the message waits again with this error.
+pub fn word_of(error: &str) -> &'static str {
+    match error {
+        UNANSWERED => Outcome::Unanswered.as_str(),
+        TIMED_OUT => Outcome::TimedOut.as_str(),
+        _ => "deferred",
+    }
+}
+
 /// The change that an attempt's outcome makes. `drawn` is the jitter, drawn from zero to
 /// `policy.bound(live.attempts)` in milliseconds.
 pub fn judge(

@@ -161,6 +161,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason that has a word.
+    pub const NAMED: [Self; 5] =
+        [Self::Permanent, Self::MaxAge, Self::MaxAttempts, Self::Undeliverable, Self::Sealed];
+
+    /// The reason of a word, or `None`.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::NAMED.into_iter().find(|reason| reason.as_str() == Some(word))
+    }
+
     /// The word of the protocol; `None` has none.
     pub fn as_str(self) -> Option<&'static str> {
         match self {

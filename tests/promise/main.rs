@@ -13,6 +13,7 @@ mod durable;
 mod ending;
 mod garbage;
 mod hostile;
+mod letters;
 mod link;
 mod observed;
 mod outage;

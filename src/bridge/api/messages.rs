@@ -10,78 +10,32 @@ use axum::http::{StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use storage::messages::Live;
-use storage::record::{Direction, Reason, Status};
+use storage::record::Status;
 use storage::store::Store;
-use storage::view::Filter;
 
 use super::problem::Failed;
-use super::{Api, Shared, limit, query};
+use super::selection::{self, Asked, time};
+use super::{Api, Shared, query};
+use crate::bridge::causes::Causes;
 use crate::bridge::history::{self, Detail, History, Page};
-use crate::bridge::queue;
-use crate::clock::{Clock, Millis, parse_rfc3339};
+use crate::bridge::{causes, queue};
+use crate::clock::Clock;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, parse_one};
 use crate::transport::body::read;
-
-/// Messages of a page unless the caller asks for another number.
-const LIMIT_USUAL: usize = 50;
-
-/// Why a message can have failed.
-const REASONS: [Reason; 4] =
-    [Reason::Permanent, Reason::MaxAge, Reason::MaxAttempts, Reason::Undeliverable];
-
-/// The query of a list.
-#[derive(Debug, Default, Deserialize)]
-pub struct Asked {
-    limit: Option<usize>,
-    status: Option<String>,
-    direction: Option<String>,
-    #[serde(rename = "type")]
-    message_type: Option<String>,
-    peer: Option<String>,
-    task_id: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-    after: Option<String>,
-}
-
-impl Asked {
-    /// What it asks for.
-    pub fn filter(self) -> Result<Filter, Failed> {
-        let status = self.status.map(|word| {
-            Status::parse(&word).ok_or_else(|| Refusal::invalid("status", "a message status"))
-        });
-        let direction = self.direction.map(|word| match word.as_str() {
-            "outbound" => Ok(Direction::Outbound),
-            "inbound" => Ok(Direction::Inbound),
-            _ => Err(Refusal::invalid("direction", "outbound or inbound")),
-        });
-        let after = self.after.map(|text| {
-            history::place(&text)
-                .ok_or_else(|| Refusal::invalid("after", "the next of another page"))
-        });
-        Ok(Filter {
-            limit: limit(self.limit, LIMIT_USUAL)?,
-            status: status.transpose()?.into_iter().collect(),
-            direction: direction.transpose()?,
-            message_type: self.message_type,
-            peer: self.peer,
-            namespace: None,
-            task_id: self.task_id,
-            since: time("since", self.since)?,
-            until: time("until", self.until)?,
-            after: after.transpose()?,
-        })
-    }
-}
-
-fn time(field: &str, text: Option<String>) -> Result<Option<Millis>, Refusal> {
-    let wanted = || Refusal::invalid(field, "an RFC 3339 time such as 2026-02-15T14:30:00Z");
-    text.map(|text| parse_rfc3339(&text).ok_or_else(wanted)).transpose()
-}
 
 /// `GET /api/openclaw/messages`
 pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Page>, Failed> {
     Ok(Json(api.history.list(&query::<Asked>(&uri)?.filter()?)?))
+}
+
+/// `GET /api/openclaw/causes`
+pub async fn grouped(State(api): Shared, uri: Uri) -> Result<Json<Causes>, Failed> {
+    let filter = query::<Asked>(&uri)?.causes()?;
+    // It goes through every row that there is.
+    let read =
+        tokio::task::spawn_blocking(move || causes::of(&filter, |one| api.history.rows(one)));
+    let read = read.await.map_err(|error| Refusal::new(ErrorCode::Unavailable, error.to_string()));
+    Ok(Json(read??))
 }
 
 /// `GET /api/openclaw/messages/{id}`
@@ -184,6 +138,7 @@ struct Again {
     reason: Option<String>,
     #[serde(rename = "type")]
     message_type: Option<String>,
+    #[serde(alias = "to")]
     peer: Option<String>,
     since: Option<String>,
     until: Option<String>,
@@ -202,10 +157,7 @@ pub async fn retried(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
         let wanted = "failed: other messages need nobody to send them again";
         return Err(Refusal::invalid("status", wanted).into());
     }
-    let reasons: Vec<&str> = REASONS.iter().filter_map(|reason| reason.as_str()).collect();
-    if again.reason.as_deref().is_some_and(|word| !reasons.contains(&word)) {
-        return Err(Refusal::invalid("reason", &format!("one of {}", reasons.join(", "))).into());
-    }
+    let reason = again.reason.as_deref().map(selection::reason).transpose()?;
     for id in &again.message_ids {
         check_failed(desk, id)?;
     }
@@ -215,7 +167,7 @@ pub async fn retried(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
     let wanted = |live: &Live| {
         let head = &live.head;
         (again.message_ids.is_empty() || again.message_ids.contains(&head.message_id))
-            && same(&again.reason, live.reason.as_str())
+            && reason.is_none_or(|reason| reason == live.reason)
             && same(&again.message_type, Some(&head.message_type))
             && same(&again.peer, Some(&head.peer))
             && since.is_none_or(|since| head.created_at >= since)

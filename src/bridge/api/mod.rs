@@ -6,6 +6,7 @@ mod link;
 mod messages;
 pub mod past;
 mod problem;
+mod selection;
 pub mod stopped;
 
 use std::io;
@@ -77,6 +78,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/openclaw/send", post(messages::send))
         .route("/api/openclaw/messages", get(messages::list))
         .route("/api/openclaw/messages/{id}", get(messages::show))
+        .route("/api/openclaw/causes", get(messages::grouped))
         .route("/api/openclaw/retry", post(messages::retry))
         .route("/api/audit", get(audit::list))
         .route("/metrics", get(exported))

@@ -7,7 +7,9 @@ use serde_json::Value;
 use storage::inspect::Inspect;
 
 use super::problem::Failed;
+use super::selection::Asked;
 use super::{audit, messages, query};
+use crate::bridge::causes;
 use crate::bridge::history::{History as _, Past};
 use crate::protocol::{ErrorCode, Refusal};
 
@@ -27,8 +29,13 @@ fn found(inspect: Inspect, target: &str) -> Result<Value, Failed> {
             Ok(audit::page(&page.map_err(|error| unavailable(&error))?))
         }
         "/api/openclaw/messages" => {
-            let filter = query::<messages::Asked>(&uri)?.filter()?;
+            let filter = query::<Asked>(&uri)?.filter()?;
             value(Past(inspect).list(&filter)?)
+        }
+        "/api/openclaw/causes" => {
+            let filter = query::<Asked>(&uri)?.causes()?;
+            let past = Past(inspect);
+            value(causes::of(&filter, |one| past.rows(one))?)
         }
         path => {
             let id = path.strip_prefix("/api/openclaw/messages/");

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use super::messages::reasons;
 use crate::cli::arguments::Global;
 use crate::cli::{Done, look, moment, output, output_of, store};
 
@@ -19,7 +20,7 @@ pub struct Arguments {
     #[arg(long, value_parser = ["failed"])]
     status: Option<String>,
     /// That failed for this reason
-    #[arg(long, value_parser = ["permanent", "max_age", "max_attempts", "undeliverable"])]
+    #[arg(long, value_parser = reasons())]
     reason: Option<String>,
     /// Of this type
     #[arg(long = "type")]

@@ -13,6 +13,9 @@ use crate::protocol::is_identifier;
 /// The members in the order in which a person needs them.
 const MEMBERS: [&str; 5] = ["message_id", "status", "reason", "attempts", "next_attempt_at"];
 
+/// The columns of the attempts.
+const TRIES: [&str; 5] = ["attempt", "started_at", "duration_ms", "outcome", "error"];
+
 /// The columns of the history.
 const STEPS: [&str; 6] = ["at", "event", "status", "reason", "attempts", "error"];
 
@@ -29,7 +32,11 @@ pub async fn run(global: &Global, id: &str) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     let mut taken = |name: &str| message.as_object_mut().and_then(|it| it.remove(name));
-    let (payload, history) = (taken("payload"), taken("history"));
+    let (payload, tries, history) = (taken("payload"), taken("tries"), taken("history"));
+    let list = |value: Option<Value>| {
+        value.as_ref().and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let (tries, history) = (list(tries), list(history));
     output.object(&message, &MEMBERS);
     output::line("\n payload");
     // Control characters are escaped in JSON.
@@ -38,8 +45,10 @@ pub async fn run(global: &Global, id: &str) -> Done {
         output::line(&format!("   {text}"));
     }
     output::line("");
-    let history: Vec<Value> =
-        history.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
-    output.list(&history, &STEPS);
+    if !tries.is_empty() {
+        output.texts(&tries, &TRIES);
+        output::line("");
+    }
+    output.texts(&history, &STEPS);
     Ok(ExitCode::SUCCESS)
 }

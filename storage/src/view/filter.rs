@@ -1,6 +1,6 @@
 //! Which rows a list shows, and a page of them. Pure: it reads nothing.
 
-use crate::record::{Direction, EntryId, Millis, Status};
+use crate::record::{Direction, EntryId, Millis, Reason, Status};
 use crate::view::Row;
 
 /// Rows of a page at the most.
@@ -11,6 +11,8 @@ pub const PAGE_ROWS_MAX: usize = 1_000;
 pub struct Filter {
     /// Only these statuses; empty: all.
     pub status: Vec<Status>,
+    /// Only those that have their status for this reason.
+    pub reason: Option<Reason>,
     /// Only this way.
     pub direction: Option<Direction>,
     /// Only this type.
@@ -46,6 +48,7 @@ impl Filter {
     pub fn matches(&self, row: &Row) -> bool {
         let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
         (self.status.is_empty() || self.status.contains(&row.status))
+            && self.reason.is_none_or(|reason| reason == row.reason)
             && self.direction.is_none_or(|direction| direction == row.direction)
             && same(&self.message_type, &row.message_type)
             && same(&self.peer, &row.peer)

@@ -1,0 +1,146 @@
+//! Which messages a list, or a change of many, is about: filters as a caller writes them, read and
+//! checked. It finds no messages.
+
+use serde::Deserialize;
+use storage::record::{Direction, Reason, Status};
+use storage::view::Filter;
+
+use super::limit;
+use super::problem::Failed;
+use crate::bridge::history;
+use crate::clock::{Millis, parse_rfc3339};
+use crate::protocol::Refusal;
+
+/// Messages of a page unless the caller asks for another number.
+const LIMIT_USUAL: usize = 50;
+
+/// The query of a list.
+#[derive(Debug, Default, Deserialize)]
+pub struct Asked {
+    limit: Option<usize>,
+    status: Option<String>,
+    reason: Option<String>,
+    direction: Option<String>,
+    #[serde(rename = "type")]
+    message_type: Option<String>,
+    #[serde(alias = "to")]
+    peer: Option<String>,
+    task_id: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    after: Option<String>,
+}
+
+impl Asked {
+    /// What it asks for.
+    ///
+    /// # Errors
+    /// When a word or a time is none, or the limit is too large.
+    pub fn filter(self) -> Result<Filter, Failed> {
+        let after = self.after.map(|text| {
+            history::place(&text)
+                .ok_or_else(|| Refusal::invalid("after", "the next of another page"))
+        });
+        Ok(Filter {
+            limit: limit(self.limit, LIMIT_USUAL)?,
+            status: self.status.map(|word| status(&word)).transpose()?.into_iter().collect(),
+            reason: self.reason.map(|word| reason(&word)).transpose()?,
+            direction: self.direction.map(|word| direction(&word)).transpose()?,
+            message_type: self.message_type,
+            peer: self.peer,
+            namespace: None,
+            task_id: self.task_id,
+            since: time("since", self.since)?,
+            until: time("until", self.until)?,
+            after: after.transpose()?,
+        })
+    }
+
+    /// The same over all pages, and of failed messages unless another status is named.
+    ///
+    /// # Errors
+    /// As [`Asked::filter`].
+    pub fn causes(self) -> Result<Filter, Failed> {
+        let mut filter = self.filter()?;
+        if filter.status.is_empty() {
+            filter.status.push(Status::Failed);
+        }
+        Ok(Filter { after: None, ..filter })
+    }
+}
+
+/// The status of a word.
+///
+/// # Errors
+/// When there is no such status.
+pub fn status(word: &str) -> Result<Status, Refusal> {
+    let words = Status::ALL.map(Status::as_str);
+    Status::parse(word).ok_or_else(|| unknown_word("status", word, &words))
+}
+
+/// The reason of a word.
+///
+/// # Errors
+/// When there is no such reason.
+pub fn reason(word: &str) -> Result<Reason, Refusal> {
+    let words: Vec<&str> = Reason::NAMED.iter().filter_map(|reason| reason.as_str()).collect();
+    Reason::parse(word).ok_or_else(|| unknown_word("reason", word, &words))
+}
+
+fn direction(word: &str) -> Result<Direction, Refusal> {
+    match word {
+        "outbound" => Ok(Direction::Outbound),
+        "inbound" => Ok(Direction::Inbound),
+        _ => Err(unknown_word("direction", word, &["outbound", "inbound"])),
+    }
+}
+
+/// A time as a caller writes it.
+///
+/// # Errors
+/// When it is none.
+pub fn time(field: &str, text: Option<String>) -> Result<Option<Millis>, Refusal> {
+    let wanted = || Refusal::invalid(field, "an RFC 3339 time such as 2026-02-15T14:30:00Z");
+    text.map(|text| parse_rfc3339(&text).ok_or_else(wanted)).transpose()
+}
+
+/// The refusal of a word that is not one of these, with the nearest that is.
+fn unknown_word(field: &str, given: &str, words: &[&str]) -> Refusal {
+    let distance = |word: &str| strsim::damerau_levenshtein(given, word);
+    let nearest = words.iter().min_by_key(|word| distance(word));
+    // A third of the letters may be wrong: farther is another word.
+    let nearest = nearest.filter(|word| distance(word) <= word.len().div_ceil(3));
+    let hint = nearest.map_or_else(String::new, |word| format!("; did you mean {word}?"));
+    Refusal::invalid(field, &format!("one of {}{hint}", words.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_none_is_told_with_the_nearest() {
+        let cases = [
+            (reason("max_agee").map(|_| ()), "undeliverable, sealed; did you mean max_age?"),
+            (reason("boredom").map(|_| ()), "undeliverable, sealed"),
+            (status("faild").map(|_| ()), "; did you mean failed?"),
+            (direction("outbond").map(|_| ()), "outbound, inbound; did you mean outbound?"),
+        ];
+        for (answer, end) in cases {
+            let refusal = answer.expect_err("a refusal");
+            assert!(refusal.detail.ends_with(end), "{}", refusal.detail);
+        }
+        assert_eq!(reason("max_age"), Ok(Reason::MaxAge));
+    }
+
+    #[test]
+    fn causes_are_those_of_failed_messages_unless_a_status_is_named() {
+        let asked = |status: Option<&str>| {
+            let status = status.map(str::to_owned);
+            let asked = Asked { status, after: Some("3.0".into()), ..Asked::default() };
+            asked.causes().map_err(|Failed(refusal)| refusal).expect("a filter")
+        };
+        assert_eq!((asked(None).status, asked(None).after), (vec![Status::Failed], None));
+        assert_eq!(asked(Some("pending")).status, [Status::Pending]);
+    }
+}
