@@ -1,12 +1,20 @@
 //! The short form of each benchmark: it runs to its end, and has every figure that the long one is
 //! read for. How large they are says nothing here.
 
+#[path = "../benches/suite/churn.rs"]
+mod churn;
 #[path = "../benches/suite/enqueue.rs"]
 mod enqueue;
+#[path = "../benches/suite/fair.rs"]
+mod fair;
 #[path = "../benches/suite/lifecycle.rs"]
 mod lifecycle;
+#[path = "../benches/suite/peers/mod.rs"]
+mod peers;
 #[path = "../benches/suite/recover.rs"]
 mod recover;
+#[path = "../benches/suite/steady.rs"]
+mod steady;
 #[path = "../benches/support/mod.rs"]
 mod support;
 
@@ -52,4 +60,42 @@ fn a_start_over_a_backlog_is_measured_in_a_fresh_process() {
     let figures = ["open ms", "MiB in memory", "status ms", "list of 50 ms", "MB on disk"];
     let rows = ["2000 pending, a kill", "2000 pending, a clean stop"];
     measured!(recover, rows, figures);
+}
+
+#[test]
+fn what_stays_of_messages_that_have_ended_is_measured() {
+    let figures =
+        ["lives/s", "journal MB", "journal bytes for each live byte", "sled bytes a message"];
+    measured!(churn, ["4000 messages"], figures);
+}
+
+#[test]
+fn a_long_load_beside_an_agent_that_is_away_is_measured_in_thirds() {
+    let figures = ["MiB in memory", "p99 us", "MB on disk"];
+    measured!(steady, ["first third", "second third", "last third"], figures);
+}
+
+#[test]
+fn nine_agents_are_measured_alone_and_beside_a_deaf_one() {
+    let figures = ["nine alone/s", "nine beside the deaf one/s", "% of alone"];
+    measured!(fair, ["round 0"], figures);
+}
+
+/// Those that are not installed are named instead.
+#[test]
+fn the_peers_that_are_installed_are_measured() {
+    let report = peers::measure(true).expect("the benchmark runs");
+    let peers = [
+        ("redis-server", "Redis Streams, AOF always, one command a round trip"),
+        ("redis-server", "Redis Streams, AOF always, pipeline of 16"),
+        ("beanstalkd", "beanstalkd, fsync each put"),
+        ("nats-server", "NATS JetStream, its default: not durable"),
+        ("python3", "SQLite, WAL, synchronous=FULL"),
+    ];
+    for (program, row) in peers {
+        let is_absent = report.notes.iter().any(|note| note.starts_with(program));
+        let rate = report.figure(row, "enqueue/s, 1");
+        assert!(is_absent || rate.is_some_and(|rate| rate > 0.0), "{row}: {report:?}");
+        assert_eq!(is_absent, rate.is_none(), "{row}: {report:?}");
+    }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::support::message::head;
 use crate::support::{self, MESSAGE_BYTES, Outcome, Report, Scale, Watch, figure, floor, percent};
 use storage::database::Database;
 use storage::event::Event;
-use storage::record::{Direction, MessageHead, Reason, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Body};
 use tokio::task::JoinSet;
@@ -130,30 +130,4 @@ async fn accept(store: &Store, number: u64) -> Outcome<()> {
     });
     accepted.await??;
     Ok(())
-}
-
-fn head(number: u64) -> MessageHead {
-    MessageHead {
-        direction: Direction::Outbound,
-        message_id: format!("0190b5c8-0000-7000-{:04x}-{:012x}", number >> 48, number << 16 >> 16),
-        message_type: "state_sync".into(),
-        namespace: "default".into(),
-        peer: "openclaw-server".into(),
-        destination: "openclaw-server".into(),
-        sender: "loki-12345".into(),
-        lane: String::new(),
-        priority: 2,
-        created_at: 1_000,
-        deadline: None,
-        expires_at: None,
-        task_id: None,
-        correlation_id: None,
-        retry_of: None,
-        sealed: false,
-        size: 512,
-        digest: [0; 32],
-        status: Status::Pending,
-        reason: Reason::None,
-        due_at: 0,
-    }
 }

@@ -91,10 +91,8 @@ async fn lives(
     let enqueued = sent_after.unwrap_or(took + connected).saturating_sub(connected);
     let after = used();
     load.stop();
-    let mut times = Vec::new();
-    while let Some(ended) = agents.join_next().await {
-        times.extend(ended??);
-    }
+    load::ended(agents).await?;
+    let mut times = load.times();
     server.stop()?;
     let extra = load.received.load(Ordering::Relaxed) - messages;
     let each = |index: usize| figure(after[index] - before[index]) / figure(messages);

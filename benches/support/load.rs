@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use loki_openclaw::clock::{Clock, rfc3339};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -29,6 +32,10 @@ pub struct Load {
     pub sent: AtomicU64,
     /// Messages that arrived.
     pub received: AtomicU64,
+    /// How long frames took until they were acknowledged, in microseconds.
+    times: Mutex<Vec<u64>>,
+    /// Rung when more may be sent.
+    bell: Notify,
     /// Everybody is to end.
     stop: AtomicBool,
 }
@@ -42,14 +49,17 @@ pub struct Part {
     pub to: Option<String>,
     /// Messages in a frame, all of which are acknowledged before the next.
     pub batch: u64,
-    /// More members of each message, each with a comma before it, or nothing.
-    pub members: String,
+    /// Milliseconds after which its messages expire; 0: never.
+    pub expires_after: u64,
+    /// It keeps its connection and reads nothing from it.
+    pub is_deaf: bool,
 }
 
 impl Part {
     /// One that receives only.
     pub fn consumer(agent_id: &str) -> Self {
-        Self { agent_id: agent_id.to_owned(), to: None, batch: 1, members: String::new() }
+        let agent_id = agent_id.to_owned();
+        Self { agent_id, to: None, batch: 1, expires_after: 0, is_deaf: false }
     }
 
     /// One that sends, a frame at a time.
@@ -83,6 +93,12 @@ impl Load {
     /// Lets more messages go.
     pub fn more(&self, messages: u64) {
         self.left.fetch_add(messages, Ordering::Relaxed);
+        self.bell.notify_waiters();
+    }
+
+    /// The times of the frames that were acknowledged since the last call.
+    pub fn times(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.times.lock())
     }
 
     /// Messages that were let go and are not sent.
@@ -93,6 +109,7 @@ impl Load {
     /// Ends every agent.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.bell.notify_waiters();
     }
 
     fn take(&self, batch: u64) -> bool {
@@ -101,13 +118,19 @@ impl Load {
     }
 }
 
-/// Connects agents to a server and registers them; each runs until the load is stopped, and gives
-/// the times that its frames took until they were acknowledged, in microseconds.
-pub async fn start(
-    host: &str,
-    parts: Vec<Part>,
-    load: &Arc<Load>,
-) -> Outcome<JoinSet<Outcome<Vec<u64>>>> {
+/// The agents of a load, which run until it is stopped.
+pub type Agents = JoinSet<Outcome<()>>;
+
+/// Waits until agents have ended.
+pub async fn ended(mut agents: Agents) -> Outcome<()> {
+    while let Some(ended) = agents.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// Connects agents to a server and registers them.
+pub async fn start(host: &str, parts: Vec<Part>, load: &Arc<Load>) -> Outcome<Agents> {
     let mut agents = Vec::new();
     for part in parts {
         let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{host}/ws")).await?;
@@ -140,27 +163,32 @@ struct Agent {
 }
 
 impl Agent {
-    async fn run(mut self) -> Outcome<Vec<u64>> {
-        let mut times = Vec::new();
+    async fn run(mut self) -> Outcome<()> {
+        let load = Arc::clone(&self.load);
+        while self.part.is_deaf && !load.stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
         while !self.load.stop.load(Ordering::Relaxed) {
             if self.out == 0 && self.part.to.is_some() && self.load.take(self.part.batch) {
                 self.send().await?;
             }
-            let Ok(frame) = tokio::time::timeout(LOOK_AGAIN, self.socket.next()).await else {
-                continue;
+            let frame = tokio::select! {
+                frame = self.socket.next() => frame,
+                () = load.bell.notified(), if self.out == 0 => continue,
+                () = tokio::time::sleep(LOOK_AGAIN) => continue,
             };
             let frame = frame.ok_or("the server closed a connection")??;
             if let Message::Text(text) = frame {
                 self.take(text.as_str()).await?;
                 if let Some(at) = self.at.filter(|_| self.out == 0) {
-                    times.push(at.micros());
+                    load.times.lock().push(at.micros());
                     self.at = None;
                 }
             }
         }
         // The other end may be gone already.
         let _ = self.socket.close(None).await;
-        Ok(times)
+        Ok(())
     }
 
     async fn send(&mut self) -> Outcome<()> {
@@ -180,14 +208,18 @@ impl Agent {
 
     fn message(&self) -> String {
         let (id, to) = (&self.part.agent_id, self.part.to.as_deref().unwrap_or_default());
-        let (number, members) = (self.number, &self.part.members);
+        let (number, clock) = (self.number, Clock::system());
+        let expires = match self.part.expires_after {
+            0 => String::new(),
+            after => format!(r#","expires_at":"{}""#, rfc3339(clock.now() + after)),
+        };
         let content = "x".repeat(MESSAGE_BYTES - r#"{"data":""}"#.len());
         format!(
             concat!(
                 r#"{{"message_type":"note","message_id":"{}-{}","to":"{}"{},"#,
                 r#""payload":{{"data":"{}"}}}}"#
             ),
-            id, number, to, members, content
+            id, number, to, expires, content
         )
     }
 

@@ -5,6 +5,7 @@
 
 pub mod floor;
 pub mod load;
+pub mod message;
 pub mod program;
 pub mod stub;
 
