@@ -18,10 +18,10 @@ mod step_2;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use storage::database::{Database, OpenError, Report, Setup, index_of, known_format};
+use storage::database::{Database, OpenError, Report, Setup, Sizes, index_of, known_format};
 use storage::event::Event;
 use storage::format;
-use storage::journal::{self, Check, Lock, Options, Syncer};
+use storage::journal::{self, Check, Lock, Syncer};
 use storage::record::Level;
 use storage::store::{Fatal, Now};
 use storage::transaction::Act;
@@ -130,11 +130,11 @@ pub fn plan(dir: &Path) -> Result<Plan, MigrateError> {
 /// When it cannot be migrated or opened.
 pub fn open(
     dir: &Path,
+    sizes: Sizes,
     now: Now,
     fatal: Fatal,
 ) -> Result<(Database, Report, Option<Migrated>), MigrateError> {
-    let journal = Options::new(now());
-    let setup = Setup::new(journal, now, fatal);
+    let setup = Setup::new(sizes.options(now()), now, fatal);
     open_with(dir, setup, &mut |_| true)
 }
 

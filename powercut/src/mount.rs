@@ -213,6 +213,27 @@ impl Filesystem for Mounted {
         }
     }
 
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        if mode != 0 {
+            return reply.error(Errno::EOPNOTSUPP);
+        }
+        let mut state = self.0.lock();
+        let end = offset.saturating_add(length);
+        let grown = state.facts(ino.0).and_then(|facts| {
+            if facts.length < end { state.change(ino.0, Change::Length(end)) } else { Ok(()) }
+        });
+        empty(grown, reply);
+    }
+
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         reply.ok();
     }

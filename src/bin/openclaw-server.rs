@@ -9,7 +9,7 @@ use clap::Parser;
 use loki_openclaw::clock::Clock;
 use loki_openclaw::config::{ServerConfig, ServerOverrides, process_environment};
 use loki_openclaw::server::{Disk, Rules, Server, ServerSettings, StartError};
-use storage::database::Database;
+use storage::database::{Database, Sizes};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -90,7 +90,9 @@ fn run(config: &ServerConfig) -> Result<(), Exit> {
         // Nobody listens when the program ends anyway.
         let _ = fatal.send(reason.to_owned());
     });
-    let opened = migrations::open(&config.data_dir, now, failed);
+    let sizes =
+        Sizes { segment_bytes: config.store.segment_size.0, reserve_bytes: config.store.reserve.0 };
+    let opened = migrations::open(&config.data_dir, sizes, now, failed);
     let (database, _, migrated) = opened.map_err(|error| store(error.to_string()))?;
     if let Some(done) = migrated {
         say(&format!("openclaw-server: the store was brought to format {}", done.to));
@@ -128,7 +130,7 @@ async fn serve(
     })?;
     say(&format!("listening on {}", running.url()));
     let endpoint = config.data_dir.join("endpoint");
-    write_endpoint(&endpoint, &running.url())?;
+    write_endpoint(&endpoint, &running.url(), database)?;
     let failure = tokio::select! {
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
@@ -147,8 +149,9 @@ async fn serve(
     failure.map_or(Ok(()), |reason| Err(Exit(EXIT_STORE, reason)))
 }
 
-fn write_endpoint(path: &Path, url: &str) -> Result<(), Exit> {
-    std::fs::write(path, format!("{url}\n"))
+fn write_endpoint(path: &Path, url: &str, database: &Database) -> Result<(), Exit> {
+    database
+        .with_reserve(|| std::fs::write(path, format!("{url}\n")))
         .map_err(|error| Exit(EXIT_STORE, format!("{}: {error}", path.display())))
 }
 

@@ -271,6 +271,9 @@ async fn queue(store: &Store, envelope: Envelope) -> Result<(), SendError> {
     let bodies = store.clone();
     let commit = store.commit(move |tx| -> Result<(), Refusal> {
         let peer = envelope.to().unwrap_or(DESTINATION).to_owned();
+        if !outbox::is_known(tx, &envelope, DESTINATION, &peer) {
+            inbox::check_room(&bodies)?;
+        }
         if outbox::stage(tx, &envelope, DESTINATION, &peer).is_none() {
             let (direction, namespace) = (Direction::Outbound, envelope.namespace());
             let message_id = envelope.message_id().unwrap_or_default();
@@ -323,7 +326,8 @@ impl Shared {
 
     /// Records an informative event by itself, if such events are written. Nobody waits for it.
     fn tell(&self, act: Act) {
-        if !is_written(&self.settings.audit, act.event, act.level) {
+        // On a full disk the room is for what must be written.
+        if self.store.is_full() || !is_written(&self.settings.audit, act.event, act.level) {
             return;
         }
         drop(self.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
@@ -334,7 +338,7 @@ impl Shared {
 
     /// Records what is informative only, if such events are written.
     fn note(&self, tx: &mut Transaction<'_>, act: Act) {
-        if is_written(&self.settings.audit, act.event, act.level) {
+        if !self.store.is_full() && is_written(&self.settings.audit, act.event, act.level) {
             tx.note(act);
         }
     }

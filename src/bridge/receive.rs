@@ -118,7 +118,9 @@ impl Receiver {
 impl Receiver {
     /// Records a refusal. It is informative: nobody waits for it.
     fn refused(&self, arrival: Arc<Arrival>, refusal: Refusal) {
-        if !is_written(&self.0.settings.audit, Event::MessageRejected, Level::Warning) {
+        if self.0.store.is_full()
+            || !is_written(&self.0.settings.audit, Event::MessageRejected, Level::Warning)
+        {
             return;
         }
         drop(self.0.store.commit(move |tx| -> Result<(), std::convert::Infallible> {

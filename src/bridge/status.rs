@@ -73,6 +73,9 @@ pub struct Snapshot {
     pub circuit: String,
     /// Until when nothing is tried, while the circuit is open.
     pub circuit_until: Option<String>,
+    /// Why new messages are refused: the disk has no room. Left out when it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_full: Option<String>,
     /// The version of this program.
     pub version: String,
 }
@@ -122,6 +125,7 @@ pub fn snapshot(
         circuit: if link.parked { "parked" } else { gate.circuit }.to_owned(),
         circuit_until: gate.until.map(rfc3339),
         last_error: gate.reason.clone().or(shown.last_error),
+        storage_full: store.full().map(|error| error.to_string()),
         ..shown
     }
 }
@@ -158,6 +162,7 @@ pub fn shown(
         tasks,
         circuit: "closed".to_owned(),
         circuit_until: None,
+        storage_full: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

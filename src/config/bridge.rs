@@ -115,7 +115,7 @@ impl Program for BridgeConfig {
         let (bridge, audit) = (&self.openclaw, &self.audit);
         let token = |token: &Option<_>| token.as_ref().is_none_or(check::is_token);
         let agent_id = |id: &String| check::is_id(id) && id != RESERVED_AGENT_ID;
-        vec![
+        let mut rules = vec![
             (
                 "openclaw.endpoint",
                 bridge.endpoint.as_deref().is_none_or(check::is_endpoint),
@@ -157,7 +157,9 @@ impl Program for BridgeConfig {
                 "a host name or an ip address",
             ),
             ("dashboard.token", token(&self.dashboard.token), check::TOKEN),
-        ]
+        ];
+        rules.extend(bridge.store.rules(["openclaw.store.segment_size", "openclaw.store.reserve"]));
+        rules
     }
 
     fn refusals(&self) -> Vec<Refusal> {
@@ -204,7 +206,7 @@ impl Program for BridgeConfig {
 type Row = Known<BridgeConfig>;
 
 /// Every setting of `loki`, in the order of `docs/configuration.md`.
-static KNOWN: [Row; 43] = [
+static KNOWN: [Row; 45] = [
     Row::key("openclaw.enabled", |c| &mut c.openclaw.enabled).variable("LOKI_OPENCLAW_ENABLED"),
     Row::key("openclaw.endpoint", |c| &mut c.openclaw.endpoint).variable("LOKI_OPENCLAW_ENDPOINT"),
     Row::key("openclaw.agent_id", |c| &mut c.openclaw.agent_id).variable("LOKI_OPENCLAW_AGENT_ID"),
@@ -249,6 +251,8 @@ static KNOWN: [Row; 43] = [
     Row::key("openclaw.retry.max_attempts", |c| &mut c.openclaw.retry.max_attempts),
     Row::key("openclaw.state.merge_prefixes", |c| &mut c.openclaw.state.merge_prefixes),
     Row::key("openclaw.state.reject_prefixes", |c| &mut c.openclaw.state.reject_prefixes),
+    Row::key("openclaw.store.segment_size", |c| &mut c.openclaw.store.segment_size),
+    Row::key("openclaw.store.reserve", |c| &mut c.openclaw.store.reserve),
     Row::key("agents", |c| &mut c.agents),
     Row::key("provider", |c| &mut c.provider),
     Row::key("enterprise.audit.enabled", |c| &mut c.audit.enabled).opposite("LOKI_AUDIT_DISABLED"),

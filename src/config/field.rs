@@ -40,7 +40,7 @@ impl Raw<'_> {
         }
     }
 
-    fn integer<T: TryFrom<i64>>(&self) -> Option<T> {
+    pub(super) fn integer<T: TryFrom<i64>>(&self) -> Option<T> {
         let integer = match self {
             Self::Text(text) => text.trim().parse().ok()?,
             Self::Node(_, Node { value: Value::Integer(integer), .. }) => *integer,
@@ -74,7 +74,11 @@ pub(super) trait Field {
 }
 
 /// Assigns what was read, or says what was expected.
-fn assign<T>(target: &mut T, read: Option<T>, expected: &'static str) -> Result<(), Refused> {
+pub(super) fn assign<T>(
+    target: &mut T,
+    read: Option<T>,
+    expected: &'static str,
+) -> Result<(), Refused> {
     *target = read.ok_or(Refused::Expected(expected))?;
     Ok(())
 }

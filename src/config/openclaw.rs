@@ -8,6 +8,7 @@ use super::features::Features;
 use super::field::choice;
 use super::secret::Secret;
 use super::state::StateRules;
+use super::store::StoreRules;
 use super::tls::ClientTls;
 use crate::retry::Policy;
 
@@ -66,6 +67,8 @@ pub struct OpenClaw {
     pub retry: Policy,
     /// Strategies of the shared state.
     pub state: StateRules,
+    /// The files of the store.
+    pub store: StoreRules,
 }
 
 impl Default for OpenClaw {
@@ -91,6 +94,7 @@ impl Default for OpenClaw {
             authorization: Authorization::default(),
             retry: Policy::default(),
             state: StateRules::default(),
+            store: StoreRules::default(),
         }
     }
 }

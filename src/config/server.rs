@@ -12,6 +12,7 @@ use super::known::Known;
 use super::layers::{self, Chosen, Environment, Flag, Loaded, Program};
 use super::secret::Secret;
 use super::state::StateRules;
+use super::store::StoreRules;
 use super::tls::ServerTls;
 use super::unsupported::{self, Refusal};
 
@@ -62,6 +63,8 @@ pub struct ServerConfig {
     pub authorization: Authorization,
     /// Strategies of the shared state.
     pub state: StateRules,
+    /// The files of the store.
+    pub store: StoreRules,
 }
 
 /// What the server's command line says about the configuration.
@@ -92,6 +95,7 @@ impl Default for ServerConfig {
             tls: ServerTls::default(),
             authorization: Authorization::default(),
             state: StateRules::default(),
+            store: StoreRules::default(),
         }
     }
 }
@@ -140,7 +144,7 @@ impl Program for ServerConfig {
     }
 
     fn rules(&self) -> Vec<Rule> {
-        vec![
+        let mut rules = vec![
             ("data_dir", check::is_path(&self.data_dir), check::PATH),
             check::positive("heartbeat_interval", self.heartbeat_interval),
             check::positive("offer_timeout", self.offer_timeout),
@@ -152,7 +156,9 @@ impl Program for ServerConfig {
             check::ids("authorization.allowed_namespaces", &self.authorization.allowed_namespaces),
             check::prefixes("state.merge_prefixes", &self.state.merge_prefixes),
             check::prefixes("state.reject_prefixes", &self.state.reject_prefixes),
-        ]
+        ];
+        rules.extend(self.store.rules(["store.segment_size", "store.reserve"]));
+        rules
     }
 
     fn refusals(&self) -> Vec<Refusal> {
@@ -167,7 +173,7 @@ impl Program for ServerConfig {
 type Row = Known<ServerConfig>;
 
 /// Every setting of `openclaw-server`, in the order of `docs/configuration.md`.
-static KNOWN: [Row; 19] = [
+static KNOWN: [Row; 21] = [
     Row::key("listen", |c| &mut c.listen).variable("OPENCLAW_LISTEN"),
     Row::key("data_dir", |c| &mut c.data_dir).variable("OPENCLAW_DATA_DIR"),
     Row::key("log_level", |c| &mut c.log_level).variable("OPENCLAW_LOG_LEVEL"),
@@ -187,4 +193,6 @@ static KNOWN: [Row; 19] = [
     Row::key("authorization.allowed_namespaces", |c| &mut c.authorization.allowed_namespaces),
     Row::key("state.merge_prefixes", |c| &mut c.state.merge_prefixes),
     Row::key("state.reject_prefixes", |c| &mut c.state.reject_prefixes),
+    Row::key("store.segment_size", |c| &mut c.store.segment_size),
+    Row::key("store.reserve", |c| &mut c.store.reserve),
 ];

@@ -79,6 +79,7 @@ pub fn admit(
         let detail = "the message's expires_at has passed; send it again with a later one";
         return Err(Refusal::new(ErrorCode::Gone, detail).at("expires_at"));
     }
+    check_room(store)?;
     let act =
         Act::new(Event::MessageReceived, &arrival.sender, &arrival.namespace, arrival.message_id());
     transaction.accept(act, head(arrival, now), body);
@@ -86,13 +87,24 @@ pub fn admit(
     Ok(Admitted::Accepted)
 }
 
+/// Whether the disk has room for what is new.
+///
+/// # Errors
+/// `storage_full`.
+pub fn check_room(store: &Store) -> Result<(), Refusal> {
+    store.full().map_or(Ok(()), |full| Err(unwritten(&full)))
+}
+
+/// When a caller may try again after the store did not write.
+pub const RETRY_AFTER_SECONDS: u64 = 5;
+
 /// The refusal when the store could not write: try again, and when it has no room, after making
 /// some.
 pub fn unwritten(error: &CommitError) -> Refusal {
     match error {
         CommitError::Full(_) => {
             let detail = format!("make room or try again later; {error}");
-            Refusal::new(ErrorCode::StorageFull, detail)
+            Refusal::new(ErrorCode::StorageFull, detail).retry_after(RETRY_AFTER_SECONDS)
         }
         CommitError::Refused(_) | CommitError::Stopped | CommitError::Decision => {
             Refusal::new(ErrorCode::Unavailable, format!("try again later; {error}"))

@@ -42,6 +42,17 @@ pub fn stage(
     Some(transaction.accept(act.details(details.to_string()), head, body))
 }
 
+/// Whether the id of a message is known for this peer, so that [`stage`] records nothing.
+pub fn is_known(
+    transaction: &Transaction<'_>,
+    envelope: &Envelope,
+    destination: &str,
+    peer: &str,
+) -> bool {
+    let head = head(envelope, destination, peer, transaction.now());
+    transaction.find(&head.key()).is_some()
+}
+
 /// Gives a message up whose `expires_at` has passed.
 fn expire(transaction: &mut Transaction<'_>, live: &Live) {
     let change = Change { status: Status::Expired, next_attempt_at: 0, ..Change::of(live) };

@@ -26,9 +26,6 @@ use crate::protocol::Refusal;
 /// often 65,536.
 pub const SOCKETS_MAX: usize = 10_000;
 
-/// When a caller may try again after the store did not write.
-const RETRY_AFTER_SECONDS: u64 = 5;
-
 /// The shared parts of a running server.
 pub struct Core {
     /// Everything durable.
@@ -161,5 +158,5 @@ pub fn task_bell(name: &str) -> String {
 
 /// The refusal when the store cannot write.
 pub fn unavailable(error: &CommitError) -> Refusal {
-    inbox::unwritten(error).retry_after(RETRY_AFTER_SECONDS)
+    inbox::unwritten(error).retry_after(inbox::RETRY_AFTER_SECONDS)
 }

@@ -99,7 +99,9 @@ pub async fn take(
                 Err(error) => unwritten(core, source, arrival, &one, &error),
             };
         }
-        if let Fate::Refused(refusal) = &one.fate {
+        if let Fate::Refused(refusal) = &one.fate
+            && !core.store.is_full()
+        {
             notes.push(match arrival {
                 Some(arrival) => note(core, arrival, refusal.clone()),
                 None => note_unread(core, source, one.message_id.clone(), refusal.clone()),
@@ -286,8 +288,10 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, place: Place
 fn known(desk: &mut Desk<'_, '_>, arrival: &Arrival, body: Body) -> Result<Fate, Refusal> {
     inbox::admit(desk.tx, desk.store, arrival, body, |_| Ok(()))?;
     let (sender, namespace) = (&arrival.sender, &arrival.namespace);
-    let act = Act::new(Event::MessageDuplicate, sender, namespace, arrival.message_id());
-    desk.tx.note(act);
+    if !desk.store.is_full() {
+        let act = Act::new(Event::MessageDuplicate, sender, namespace, arrival.message_id());
+        desk.tx.note(act);
+    }
     Ok(Fate::Duplicate)
 }
 

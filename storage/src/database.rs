@@ -11,6 +11,7 @@ mod housekeeper;
 mod opening;
 mod shared_log;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,9 @@ use crate::codec;
 use crate::fold::State;
 use crate::format::{self, FormatError};
 use crate::inspect::Touched;
-use crate::journal::{self, Damage, FileLog, Identity, IndexKeys, Options, Reader, Recovery};
+use crate::journal::{
+    self, Damage, FileLog, Identity, IndexKeys, Options, Reader, Recovery, Space,
+};
 use crate::messages::fingerprint;
 use crate::record::Millis;
 use crate::store::{CommitError, Fatal, Now, Store, record_keys};
@@ -119,6 +122,30 @@ pub struct Report {
     pub touched: Touched,
 }
 
+/// How much room a store takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of a segment of the journal.
+    pub segment_bytes: u64,
+    /// Bytes of the reserve.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        let Options { segment_bytes, reserve_bytes, .. } = Options::new(0);
+        Self { segment_bytes, reserve_bytes }
+    }
+}
+
+impl Sizes {
+    /// How a journal of these sizes is opened at a time.
+    pub fn options(self, time: Millis) -> Options {
+        let Self { segment_bytes, reserve_bytes } = self;
+        Options { segment_bytes, reserve_bytes, ..Options::new(time) }
+    }
+}
+
 /// How a store is opened.
 pub struct Setup {
     /// How its journal is opened.
@@ -151,6 +178,7 @@ pub struct Database {
     view: View,
     log: SharedLog,
     reader: Reader,
+    space: Arc<Space>,
     housekeeper: Housekeeper,
     closed: bool,
 }
@@ -163,8 +191,20 @@ impl Database {
     /// When another process has it, a newer program wrote it, it is not a store, or the file
     /// system refuses.
     pub fn open(dir: &Path, now: Now, fatal: Fatal) -> Result<(Self, Report), OpenError> {
-        let journal = Options::new(now());
-        Self::open_with(dir, Setup::new(journal, now, fatal))
+        Self::open_with(dir, Setup::new(Options::new(now()), now, fatal))
+    }
+
+    /// The same, with files of these sizes.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_sized(
+        dir: &Path,
+        sizes: Sizes,
+        now: Now,
+        fatal: Fatal,
+    ) -> Result<(Self, Report), OpenError> {
+        Self::open_with(dir, Setup::new(sizes.options(now()), now, fatal))
     }
 
     /// The same, with everything that a test may want otherwise.
@@ -196,11 +236,15 @@ impl Database {
             return Err(OpenError::Corrupt { path: dir.into(), what });
         }
         let (at, counts) = (state.sequence, state.messages.counts().clone());
+        let space = log.space();
         let log = SharedLog::new(log);
         let store = Store::start(Box::new(log.clone()), state, now, fatal)
             .map_err(|error| io(error.to_string()))?;
         let disagree = opening::disagree(&store);
-        let audit = Audit { sequence: at, counts, disagree };
+        store.watch(Arc::clone(&space));
+        let room = Arc::clone(&space);
+        let has_room = Box::new(move || !room.is_short());
+        let audit = Audit { sequence: at, counts, disagree, has_room };
         let started = View::start(
             &dir.join("messages"),
             Arc::new(reader.clone()),
@@ -213,8 +257,12 @@ impl Database {
         })?;
         store.listen(Box::new(view.listener()));
         report.rebuild = rebuild;
-        let housekeeper =
-            Housekeeper::start(writer.syncer(syncer), &store, &reader, report.replayed_bytes);
+        let housekeeper = Housekeeper::start(
+            writer.syncer(syncer),
+            &store,
+            (&reader, &space),
+            report.replayed_bytes,
+        );
         let housekeeper = housekeeper.map_err(|error| {
             store.stop();
             view.abandon();
@@ -224,7 +272,7 @@ impl Database {
         store.throttle(Box::new(move || behind.lag().over));
         store.throttle(Box::new(housekeeper.is_behind()));
         view.on_progress(Box::new(move || relieved.relieve()));
-        let database = Self { store, view, log, reader, housekeeper, closed: false };
+        let database = Self { store, view, log, reader, space, housekeeper, closed: false };
         opening::record(&database.store, &report).map_err(|error| io(error.to_string()))?;
         Ok((database, report))
     }
@@ -257,6 +305,19 @@ impl Database {
     /// The journal's reading side, for [`crate::inspect::audit`] and [`crate::inspect::history`].
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// Writes a small file beside the store, on a full disk with room from the reserve.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn with_reserve<T>(&self, write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        self.space.with_reserve(0, journal::is_full, write)
+    }
+
+    /// The room of its disk.
+    pub fn space(&self) -> &Space {
+        &self.space
     }
 
     /// A clean stop: takes no more, completes the rows, writes a checkpoint, seals the journal.

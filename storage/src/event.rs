@@ -76,6 +76,8 @@ events! {
     StoreRollback = 95, "store.rollback";
     StoreDamage = 96, "store.damage";
     StoreForget = 97, "store.forget";
+    StoreFull = 98, "store.full";
+    StoreRoom = 99, "store.room";
     ConfigLoad = 100, "config.load";
 }
 

@@ -5,16 +5,16 @@ mod committer;
 mod publisher;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::commit::{Answer, Commit};
 use crate::fold::State;
-use crate::journal::{BodyRef, IndexKeys, Log, ReadError, ReadLog};
+use crate::journal::{BodyRef, IndexKeys, Log, ReadError, ReadLog, Space};
 use crate::ledger::Ledger;
 use crate::messages::{BodyPlace, Messages};
 use crate::record::{EntryId, Fact, Level, Millis, Record};
@@ -87,6 +87,8 @@ struct Inner {
     committer: Mutex<Option<JoinHandle<Box<dyn Log>>>>,
     behind: Mutex<Vec<Behind>>,
     waiting: Mutex<Vec<Answer<()>>>,
+    /// The room of the journal's disk, where it has one.
+    space: OnceLock<Arc<Space>>,
     /// A frame was applied in part only, because that panicked.
     broken: AtomicBool,
 }
@@ -111,6 +113,7 @@ impl Store {
             committer: Mutex::default(),
             behind: Mutex::default(),
             waiting: Mutex::default(),
+            space: OnceLock::new(),
             broken: AtomicBool::new(false),
         });
         let committer = Committer::new(Arc::clone(&inner), log, queue, now, fatal)?;
@@ -210,6 +213,34 @@ impl Store {
         Some(commit)
     }
 
+    /// Why the disk has no room for new messages; `None` when it has (JOURNAL rule 23). To be asked
+    /// where a message that is not known is admitted. Acknowledgements, deliveries and whatever a
+    /// person does do not ask: room is kept for them.
+    pub fn full(&self) -> Option<CommitError> {
+        self.0.space.get()?.reason().map(CommitError::Full)
+    }
+
+    /// Whether the disk has no room for new messages; cheaper than the reason.
+    pub fn is_full(&self) -> bool {
+        self.0.space.get().is_some_and(|space| space.is_short())
+    }
+
+    /// Follows the room of a disk, and tells it what unfinished messages may still write.
+    pub(crate) fn watch(&self, space: Arc<Space>) {
+        space.owe(self.owed());
+        let store = Arc::downgrade(&self.0);
+        space.on_change(Box::new(move || {
+            if let Some(inner) = store.upgrade() {
+                Self(inner).relieve();
+            }
+        }));
+        let _ = self.0.space.set(space);
+    }
+
+    fn owed(&self) -> u64 {
+        u64::try_from(self.messages(Messages::live_len)).unwrap_or(u64::MAX)
+    }
+
     /// Lets those go on who wait for room, if there is some.
     pub fn relieve(&self) {
         if self.is_behind() {
@@ -221,7 +252,8 @@ impl Store {
     }
 
     fn is_behind(&self) -> bool {
-        self.0.behind.lock().iter().any(|behind| behind())
+        // On a full disk nobody waits for what may not come: what is new is refused.
+        !self.is_full() && self.0.behind.lock().iter().any(|behind| behind())
     }
 
     /// Stops the committer after what is queued and gives the log back, so that its owner can

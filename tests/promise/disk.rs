@@ -14,21 +14,26 @@ use crate::support::{Program, World, output, say};
 const IDLE: &str = "agents:\n  - type: eng-qa\n    command: [\"true\"]\n    \
                     task_types: [testing]\n";
 
-/// Room for ten segments of the journal: a start needs one more than there are.
+/// Room for three segments of the journal, the reserve, and as much again.
 const SIZE: &str = "size=160m";
 
 /// Bytes of a message that fills the disk.
 const LARGE: usize = 400_000;
 
 /// A small file system. Dropped, it is unmounted.
-struct Disk(PathBuf);
+pub struct Disk(PathBuf);
 
 impl Disk {
     /// `None` where this user may not mount one.
     fn mount(folder: &Path) -> Option<Self> {
+        Self::of_size(folder, SIZE)
+    }
+
+    /// The same, with an option of `mount` for its size.
+    pub fn of_size(folder: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(folder).expect("a folder");
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", SIZE, "none"]).arg(folder);
+        mount.args(["-t", "tmpfs", "-o", size, "none"]).arg(folder);
         let mounted = mount.output().is_ok_and(|it| it.status.success());
         if !mounted {
             say("skipped: this user may not mount a small file system");
@@ -43,12 +48,13 @@ impl Disk {
     }
 
     /// Takes all the room that is left.
-    fn fill(&self) {
-        let mut file = File::create(self.0.join("fill")).expect("a file");
+    pub fn fill(&self) {
+        let path = self.0.join("fill");
+        let mut file = File::options().create(true).append(true).open(path).expect("a file");
         while file.write_all(&[0; 4_096]).is_ok() {}
     }
 
-    fn free(&self) {
+    pub fn free(&self) {
         fs::remove_file(self.0.join("fill")).expect("removed");
     }
 }

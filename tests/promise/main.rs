@@ -11,6 +11,7 @@ mod delivery;
 mod disk;
 mod durable;
 mod ending;
+mod full;
 mod garbage;
 mod hostile;
 mod letters;

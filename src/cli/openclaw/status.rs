@@ -20,7 +20,7 @@ use crate::config::BridgeConfig;
 use crate::server::model::{Agent, Task, decode};
 
 /// The members in the order in which a person needs them.
-const MEMBERS: [&str; 14] = [
+const MEMBERS: [&str; 15] = [
     "connected",
     "running",
     "agent_id",
@@ -29,6 +29,7 @@ const MEMBERS: [&str; 14] = [
     "since",
     "last_error",
     "last_connected_at",
+    "storage_full",
     "transport",
     "circuit",
     "messages_pending",

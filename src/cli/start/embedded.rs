@@ -9,6 +9,7 @@ use storage::database::Database;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::store;
 use crate::clock::Clock;
+use crate::config::StoreRules;
 use crate::server::{Disk, Rules, Running, Server, ServerSettings};
 use crate::shutdown::Shutdown;
 
@@ -21,11 +22,15 @@ pub struct Embedded {
 impl Embedded {
     /// Starts it with its data in `<data-dir>/server`. When its store stops for good, so does the
     /// program.
-    pub async fn start(data_dir: &Path, shutdown: &Shutdown) -> Result<Self, Failure> {
+    pub async fn start(
+        data_dir: &Path,
+        rules: &StoreRules,
+        shutdown: &Shutdown,
+    ) -> Result<Self, Failure> {
         let dir = data_dir.join("server");
         store::make(&dir)?;
         let clock = Clock::system();
-        let database = store::open(&dir, &clock, shutdown)?;
+        let database = store::open(&dir, rules, &clock, shutdown)?;
         let settings = ServerSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             store: database.store().clone(),

@@ -98,7 +98,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     if !arguments.embedded {
         return started(global, &arguments, &config, (listener, shutdown), tasks).await;
     }
-    let embedded = Embedded::start(&data_dir, &shutdown).await?;
+    let embedded = Embedded::start(&data_dir, &config.openclaw.store, &shutdown).await?;
     config.openclaw.enabled = true;
     config.openclaw.endpoint = Some(embedded.url());
     let done = started(global, &arguments, &config, (listener, shutdown), tasks).await;
@@ -156,7 +156,7 @@ async fn started(
     let way = way.map_err(|text| Failure::new(Code::Usage, text))?;
     let data_dir = &config.openclaw.data_dir;
     serve::forget(data_dir);
-    let database = store::open(data_dir, &clock, &shutdown)?;
+    let database = store::open(data_dir, &config.openclaw.store, &clock, &shutdown)?;
     database.set_dedup_window(config.openclaw.dedup_window);
     let agent_id = store::agent_id(data_dir, config.openclaw.agent_id.as_deref(), true)?;
     let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];

@@ -60,7 +60,7 @@ pub fn spawn(
 ) -> Result<EndpointFile, Failure> {
     let base = format!("http://{}", listener.local_addr()?);
     let path = config.openclaw.data_dir.join(ENDPOINT_FILE);
-    std::fs::write(&path, format!("{base}\n")).map_err(|error| {
+    database.with_reserve(|| std::fs::write(&path, format!("{base}\n"))).map_err(|error| {
         Failure::new(Code::Store, format!("cannot write {}: {error}", path.display()))
     })?;
     output::say(&format!("listening on {base}"));

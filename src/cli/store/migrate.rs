@@ -37,7 +37,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> Done {
         "done": false,
     });
     if !arguments.dry_run {
-        let (database, done) = migrated(dir, &Clock::system(), &Shutdown::default())?;
+        let (database, done) =
+            migrated(dir, &config.openclaw.store, &Clock::system(), &Shutdown::default())?;
         close(database)?;
         if let Some(done) = done {
             answer["done"] = true.into();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use migrations::{MigrateError, Migrated};
 use rustix::fs::{Access, access, statvfs};
 use serde_json::Value;
-use storage::database::{Database, OpenError};
+use storage::database::{Database, OpenError, Sizes};
 use storage::ledger::Ledger;
 use storage::record::Kind;
 
@@ -18,7 +18,7 @@ use crate::cli::client::{self, Client};
 use crate::cli::failure::{Code, Failure};
 use crate::cli::output;
 use crate::clock::Clock;
-use crate::config::BridgeConfig;
+use crate::config::{BridgeConfig, StoreRules};
 use crate::protocol::Refusal;
 use crate::server::model::{self, Task};
 use crate::shutdown::Shutdown;
@@ -34,13 +34,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens the store of a directory. When it stops for good, so does the program.
-pub fn open(dir: &Path, clock: &Clock, shutdown: &Shutdown) -> Result<Database, Failure> {
-    migrated(dir, clock, shutdown).map(|(database, _)| database)
+pub fn open(
+    dir: &Path,
+    rules: &StoreRules,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) -> Result<Database, Failure> {
+    migrated(dir, rules, clock, shutdown).map(|(database, _)| database)
 }
 
 /// The same, and what a migration did before.
 pub fn migrated(
     dir: &Path,
+    rules: &StoreRules,
     clock: &Clock,
     shutdown: &Shutdown,
 ) -> Result<(Database, Option<Migrated>), Failure> {
@@ -49,7 +55,8 @@ pub fn migrated(
         tracing::error!(reason, "the store has stopped");
         shutdown.stop();
     };
-    let opened = migrations::open(dir, Box::new(move || clock.now()), Box::new(fatal));
+    let sizes = Sizes { segment_bytes: rules.segment_size.0, reserve_bytes: rules.reserve.0 };
+    let opened = migrations::open(dir, sizes, Box::new(move || clock.now()), Box::new(fatal));
     let (database, report, migrated) = opened.map_err(|error| migrate_failure(dir, &error))?;
     if let Some(Migrated { from, to, files, left }) = &migrated {
         output::say(&format!(
@@ -136,7 +143,7 @@ async fn change(config: &BridgeConfig, path: &str, body: &Value) -> Result<Optio
     check_there(dir)?;
     let agent_id = agent_id(dir, config.openclaw.agent_id.as_deref(), true)?;
     let clock = Clock::system();
-    let database = match open(dir, &clock, &Shutdown::default()) {
+    let database = match open(dir, &config.openclaw.store, &clock, &Shutdown::default()) {
         // Somebody was quicker.
         Err(_) if is_held(dir) => return Ok(None),
         opened => opened?,
@@ -201,8 +208,9 @@ fn not_opened(dir: &Path, error: &OpenError) -> Failure {
     }
 }
 
-/// Free bytes below which a start is likely to end soon: the journal takes a segment at a time.
-const FREE_BYTES_MIN: u64 = 64 << 20;
+/// Free bytes below which a new store takes no messages: three segments of the journal and the
+/// reserve.
+const FREE_BYTES_MIN: u64 = 128 << 20;
 
 /// The folder in which a store is, or would be made, and its free bytes.
 ///

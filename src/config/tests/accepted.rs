@@ -31,7 +31,7 @@ const BRIDGE_VARIABLES: [(&str, &str, &str, &str); 18] = [
 ];
 
 /// Key path, value in the file, and what `describe` shows.
-const BRIDGE_KEYS: [(&str, &str, &str); 40] = [
+const BRIDGE_KEYS: [(&str, &str, &str); 42] = [
     ("openclaw.enabled", "false", "false"),
     ("openclaw.endpoint", "http://server", "http://server"),
     ("openclaw.agent_id", "\"7\"", "7"),
@@ -63,6 +63,8 @@ const BRIDGE_KEYS: [(&str, &str, &str); 40] = [
     ("openclaw.retry.max_attempts", "9", "9"),
     ("openclaw.state.merge_prefixes", "[queue/, todo/]", "[queue/, todo/]"),
     ("openclaw.state.reject_prefixes", "[lock/]", "[lock/]"),
+    ("openclaw.store.segment_size", "2MiB", "2MiB"),
+    ("openclaw.store.reserve", "1572864", "1536KiB"),
     ("agents", "[eng-qa, {type: my-agent}]", "[eng-qa, my-agent]"),
     ("provider", "gemini", "gemini"),
     ("enterprise.audit.enabled", "false", "false"),
@@ -88,7 +90,7 @@ const SERVER_VARIABLES: [(&str, &str, &str, &str); 11] = [
     ("tls.client_ca", "OPENCLAW_TLS_CLIENT_CA", "ca.pem", "ca.pem"),
 ];
 
-const SERVER_KEYS: [(&str, &str, &str); 19] = [
+const SERVER_KEYS: [(&str, &str, &str); 21] = [
     ("listen", "127.0.0.1:9", "127.0.0.1:9"),
     ("data_dir", "store", "store"),
     ("log_level", "warn", "warn"),
@@ -108,6 +110,8 @@ const SERVER_KEYS: [(&str, &str, &str); 19] = [
     ("authorization.allowed_namespaces", "[n]", "[n]"),
     ("state.merge_prefixes", "[]", "[]"),
     ("state.reject_prefixes", "[lock/]", "[lock/]"),
+    ("store.segment_size", "1048577", "1048577"),
+    ("store.reserve", "1 GiB", "1GiB"),
 ];
 
 fn variables_of<C: Program>() -> BTreeSet<&'static str> {

@@ -40,6 +40,15 @@ const FILES: &[(&str, &str)] = &[
          0-9 . _ : - and not openclaw-server",
     ),
     (
+        "openclaw:\n  store:\n    segment_size: 1000\n",
+        "config.yaml:3: `openclaw.store.segment_size` is `1000`, expected 1MiB to 1GiB",
+    ),
+    (
+        "openclaw:\n  store:\n    reserve: 1kB\n",
+        "config.yaml:3: `openclaw.store.reserve` is `1kB`, expected whole bytes, or a whole \
+         number with KiB, MiB or GiB",
+    ),
+    (
         "openclaw:\n  heartbeat_interval: 0\n",
         "config.yaml:2: `openclaw.heartbeat_interval` is `0s`, expected more than 0, at most \
          36500d",

@@ -13,6 +13,7 @@ use crate::server::core::Core;
 pub(super) async fn show(State(core): State<Arc<Core>>) -> Json<Value> {
     // A round trip through the committer, because a server that cannot write is of no use.
     let writes = core.decided(|_| Ok(())).await.is_ok();
+    let full = core.store.full().map(|error| error.to_string());
     let stopping = *core.stopping.borrow();
     let tasks: BTreeMap<&str, usize> =
         core.census.tasks().into_iter().map(|(status, count)| (status.as_str(), count)).collect();
@@ -23,12 +24,13 @@ pub(super) async fn show(State(core): State<Arc<Core>>) -> Json<Value> {
         core.store.state(|state| (state.sequence, state.messages.live_len()));
     let uptime = core.clock.monotonic().saturating_sub(core.started) / 1_000;
     Json(json!({
-        "status": if writes { "ok" } else { "degraded" },
+        "status": if writes && full.is_none() { "ok" } else { "degraded" },
         "ready": writes && !stopping,
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": uptime,
         "storage": {
             "writable": writes,
+            "full": full,
             "sequence": sequence,
             "unfinished_messages": unfinished,
         },

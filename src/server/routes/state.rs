@@ -12,6 +12,7 @@ use storage::record::Kind;
 
 use super::Parameters;
 use super::problem::Failure;
+use crate::inbox;
 use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID, is_identifier};
 use crate::server::core::Core;
 use crate::server::model::decode;
@@ -100,6 +101,9 @@ async fn write(
     let version = if_match(headers)?;
     let cell = core
         .decided(move |desk| {
+            if value.is_some() {
+                inbox::check_room(desk.store)?;
+            }
             let at = desk.now();
             let is_guarded = version.is_some();
             let by_whom = by.clone();

@@ -16,6 +16,7 @@ use storage::transaction::Act;
 
 use super::problem::Failure;
 use super::{Parameters, wait_for};
+use crate::inbox;
 use crate::protocol::payload::read_submission;
 use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID, is_identifier};
 use crate::server::core::{Core, task_bell};
@@ -78,7 +79,10 @@ fn submit(
     key: Option<&str>,
     body: &Bytes,
 ) -> Result<String, Refusal> {
-    let Some(key) = key else { return tasks::create(desk, task).map(|task| task.task_id) };
+    let Some(key) = key else {
+        inbox::check_room(desk.store)?;
+        return tasks::create(desk, task).map(|task| task.task_id);
+    };
     let digest = Sha256::digest(body).to_vec();
     let entity = EntityKey::new(Kind::Idempotency, &[&task.namespace, key]);
     let known: Option<Remembered> = desk.tx.get(&entity).and_then(|it| decode(&it.value));
@@ -91,6 +95,7 @@ fn submit(
         let detail = "use another idempotency key; this one stands for another body";
         return Err(Refusal::new(ErrorCode::IdempotencyMismatch, detail).at("Idempotency-Key"));
     }
+    inbox::check_room(desk.store)?;
     let act = Act::new(Event::TaskCreate, SERVER_AGENT_ID, &task.namespace, &task.task_id);
     let task = tasks::create(desk, task)?;
     let remembered = Remembered { digest, task_id: task.task_id.clone(), at: now };

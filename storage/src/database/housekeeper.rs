@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::checkpoint::Writer;
 use crate::event::Event;
-use crate::journal::Reader;
+use crate::journal::{Reader, Space};
 use crate::messages::Messages;
 use crate::record::{EntryId, Fact, Level, Millis};
 use crate::store::{CommitError, Published, Store};
@@ -45,6 +45,8 @@ const ENTRY_BYTES: usize = 320;
 
 enum Job {
     Write,
+    /// The disk is full, or has room again.
+    Room,
     Stop,
 }
 
@@ -60,7 +62,7 @@ impl Housekeeper {
     pub(super) fn start(
         writer: Writer,
         store: &Store,
-        reader: &Reader,
+        (reader, space): (&Reader, &Arc<Space>),
         replayed_bytes: usize,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(1);
@@ -68,7 +70,20 @@ impl Housekeeper {
         let (store_here, reader) = (store.clone(), reader.clone());
         let window = Arc::new(AtomicU64::new(DEDUP_WINDOW));
         let (tail_here, window_here) = (Arc::clone(&tail), Arc::clone(&window));
-        let work = Work { writer, store: store_here, reader, tail: tail_here, window: window_here };
+        let work = Work {
+            writer,
+            store: store_here,
+            reader,
+            space: Arc::clone(space),
+            is_full: false,
+            tail: tail_here,
+            window: window_here,
+        };
+        let changed = jobs.clone();
+        // A full queue means that it looks soon.
+        space.on_change(Box::new(move || drop(changed.try_send(Job::Room))));
+        // It may have been full while the journal was opened.
+        let _ = jobs.try_send(Job::Room);
         let thread = std::thread::Builder::new()
             .name("housekeeper".into())
             .spawn(move || work.run(&queue))?;
@@ -119,6 +134,9 @@ struct Work {
     writer: Writer,
     store: Store,
     reader: Reader,
+    space: Arc<Space>,
+    /// As the audit log has it.
+    is_full: bool,
     /// Bytes of journal after the newest checkpoint.
     tail: Arc<AtomicUsize>,
     window: Arc<AtomicU64>,
@@ -133,14 +151,39 @@ impl Work {
                         self.write();
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Job::Room) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return self,
             }
+            self.tell_room();
             // After a checkpoint as well: under load no minute passes without one.
             let window = self.window.load(Ordering::Relaxed);
             if let Err(error) = tidy(&self.store, window, RESIDENT_MAX) {
                 tracing::warn!(error.text = %error, "old message ids are not let go of");
             }
+        }
+    }
+
+    /// Writes into the audit log that admission stopped, or that it goes on.
+    fn tell_room(&mut self) {
+        let reason = self.space.reason();
+        if reason.is_some() == self.is_full {
+            return;
+        }
+        let act = if let Some(reason) = &reason {
+            tracing::error!(reason, "the disk is full: new messages are refused");
+            let details = format!(r#"{{"reason":{}}}"#, super::opening::quote(reason));
+            let act = Act::new(Event::StoreFull, "store", "", "journal").level(Level::Error);
+            act.details(details)
+        } else {
+            tracing::info!("the disk has room: new messages are taken again");
+            Act::new(Event::StoreRoom, "store", "", "journal")
+        };
+        let done = self.store.commit(move |transaction| -> Result<(), std::convert::Infallible> {
+            transaction.note(act);
+            Ok(())
+        });
+        if done.wait().is_ok() {
+            self.is_full = reason.is_some();
         }
     }
 

@@ -6,12 +6,13 @@ use super::catalog::{Catalog, Segment, State};
 use super::codec::narrow;
 use super::files::{self, Lock, Spare, io_error, make_spare};
 use super::frame::{self, FrameHeader};
-use super::helper::{Helper, seal};
+use super::helper::{Helper, seal_with};
 use super::index::{FrameRow, SegmentIndex};
-use super::recover::{Recovered, head_of, recover};
+use super::recover::{Recovered, found_no_room, head_of, recover};
 use super::segment::{
     FLAG_CLEAN, FRAMES_START, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SegmentHeader,
 };
+use super::space::{self, Space};
 use super::sync::{SyncPoint, Syncer};
 use super::{
     AppendError, Appended, Entry, FRAME_BYTES_MAX, Head, Identity, IndexFn, IndexKeys, Log,
@@ -29,6 +30,9 @@ use std::sync::Arc;
 pub struct Options {
     /// Size of a segment; 16 MiB unless a test says otherwise.
     pub segment_bytes: u64,
+    /// Size of the reserve, the room that only what must go on may take; 64 MiB unless a test says
+    /// otherwise.
+    pub reserve_bytes: u64,
     /// Time of opening, milliseconds since the Unix epoch; the header of the new segment has it.
     pub time: u64,
     /// Fills a buffer with random bytes; the operating system's unless a test says otherwise.
@@ -41,7 +45,8 @@ impl Options {
     /// The usual, at a given time.
     pub fn new(time: u64) -> Self {
         let syncer = Arc::new(Syncer::default());
-        Self { segment_bytes: 16 << 20, time, random: system_random, syncer }
+        let (segment_bytes, reserve_bytes) = (16 << 20, space::RESERVE_BYTES);
+        Self { segment_bytes, reserve_bytes, time, random: system_random, syncer }
     }
 }
 
@@ -58,6 +63,7 @@ fn system_random(out: &mut [u8]) -> io::Result<()> {
 pub struct FileLog {
     reader: Reader,
     helper: Helper,
+    space: Arc<Space>,
     syncer: Arc<Syncer>,
     random: fn(&mut [u8]) -> io::Result<()>,
     active: Active,
@@ -144,14 +150,17 @@ impl FileLog {
         }
         files::make_dir(dir, &options.syncer)?;
         let lock = files::lock(dir)?;
-        let mut found = recover(dir, bytes, index, &options.syncer)?;
+        let space = Arc::new(Space::new(dir, options.reserve_bytes, bytes));
+        let mut found = recover(dir, bytes, index, (&options.syncer, &space))?;
         let identity = match found.identity {
             Some(identity) => identity,
             None => new_identity(options).map_err(io_error("draw an identity for", dir))?,
         };
         let head = head_of(&found, &identity);
         let epoch = found.epoch.saturating_add(1);
-        let active = first_segment(dir, options, &mut found, &identity, &head)?;
+        let active = space.with_reserve(bytes, found_no_room, || {
+            first_segment(dir, options, &mut found, &identity, &head)
+        })?;
         drop_empty(dir, &mut found, &options.syncer)?;
         let recovery = Recovery {
             clean: found.clean,
@@ -167,13 +176,14 @@ impl FileLog {
             dir.to_path_buf(),
             bytes,
             Arc::clone(&options.syncer),
-            found.spares,
-            found.next_number,
+            (found.spares, found.next_number),
+            Arc::clone(&space),
         )
         .map_err(io_error("start the helper of", dir))?;
         let log = Self {
             reader: Reader { catalog: Arc::new(catalog) },
             helper,
+            space,
             syncer: Arc::clone(&options.syncer),
             random: options.random,
             active,
@@ -198,6 +208,11 @@ impl FileLog {
         self.reader.identity()
     }
 
+    /// The room that it has.
+    pub fn space(&self) -> Arc<Space> {
+        Arc::clone(&self.space)
+    }
+
     /// A clean stop: syncs, seals the active segment and writes the trailer.
     ///
     /// # Errors
@@ -206,7 +221,7 @@ impl FileLog {
         self.sync()?;
         self.helper.finish();
         let path = self.active.segment.path.clone();
-        seal(&self.active.segment, FLAG_CLEAN, &self.syncer)
+        seal_with(&self.active.segment, FLAG_CLEAN, &self.syncer, &self.space)
             .map_err(|source| AppendError::Sync { path, source })?;
         Ok(self.head)
     }

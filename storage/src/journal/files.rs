@@ -5,8 +5,11 @@
 use super::codec::index;
 use super::footer::{self, FooterHead};
 use super::segment::{self, BlockFault, FORMAT, FRAMES_START, SegmentHeader, TAIL_BYTES, Tail};
+use super::space::allocate;
 use super::sync::{SyncPoint, Syncer};
 use super::{Identity, OpenError};
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
@@ -198,7 +201,15 @@ pub(super) fn read_whole(file: &File, len: u64) -> io::Result<Vec<u8>> {
     read_at(file, 0, len)
 }
 
+/// Whether nothing was ever written to a file, as far as the file system can tell without reading.
+pub(super) fn has_no_data(file: &File) -> bool {
+    matches!(seek(file, SeekFrom::Data(0)), Err(Errno::NXIO))
+}
+
 fn is_zero(file: &File, len: u64) -> io::Result<bool> {
+    if has_no_data(file) {
+        return Ok(true);
+    }
     let mut at = 0;
     while at < len {
         let chunk = read_at(file, at, (len - at).min(ZEROS.len() as u64))?;
@@ -216,20 +227,45 @@ pub(super) struct Spare {
     pub(super) path: PathBuf,
     pub(super) file: File,
     pub(super) len: u64,
+    /// Its zeros are on the disk, so that a commit in it is quick; its room is taken anyway.
+    pub(super) is_filled: bool,
 }
 
 /// Makes a spare (rule 5); after an error nothing is left of it.
 pub(super) fn make_spare(dir: &Path, number: u64, len: u64, syncer: &Syncer) -> io::Result<Spare> {
+    let mut spare = new_spare(dir, number, len)?;
+    gone_unless(fill_spare(dir, &mut spare, syncer), &spare.path)?;
+    Ok(spare)
+}
+
+/// Takes the room of a spare, which is filled when its turn comes; after an error nothing is left
+/// of it.
+pub(super) fn make_extra(dir: &Path, number: u64, len: u64) -> io::Result<Spare> {
+    let spare = new_spare(dir, number, len)?;
+    gone_unless(allocate(&spare.file, 0, len), &spare.path)?;
+    Ok(spare)
+}
+
+fn new_spare(dir: &Path, number: u64, len: u64) -> io::Result<Spare> {
     let path = segment::path_of(dir, number);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
-    let done = fill(&file, 0, len)
-        .and_then(|()| syncer.data(&file, SyncPoint::SpareBlocks))
-        .and_then(|()| syncer.dir(dir, SyncPoint::SpareName));
-    if let Err(error) = done {
-        drop(fs::remove_file(&path));
-        return Err(error);
+    Ok(Spare { number, path, file, len, is_filled: false })
+}
+
+fn gone_unless(done: io::Result<()>, path: &Path) -> io::Result<()> {
+    if done.is_err() {
+        drop(fs::remove_file(path));
     }
-    Ok(Spare { number, path, file, len })
+    done
+}
+
+/// Puts the zeros of a spare on the disk, and its name.
+pub(super) fn fill_spare(dir: &Path, spare: &mut Spare, syncer: &Syncer) -> io::Result<()> {
+    fill(&spare.file, 0, spare.len)?;
+    syncer.data(&spare.file, SyncPoint::SpareBlocks)?;
+    syncer.dir(dir, SyncPoint::SpareName)?;
+    spare.is_filled = true;
+    Ok(())
 }
 
 /// Writes zeros, so that a later write in the range needs no room.

@@ -25,6 +25,7 @@ mod recover;
 mod refoot;
 mod scan;
 mod segment;
+mod space;
 mod sync;
 mod types;
 
@@ -41,6 +42,8 @@ pub use memory::{MemoryLog, MemoryReader, Outcome};
 pub use read_only::ReadOnly;
 pub use reader::{Frames, Reader, SegmentView};
 pub use refoot::{OldFooter, Refooted, old_footers, refoot};
+pub(crate) use space::is_full;
+pub use space::{OWED_BYTES, Space};
 pub use sync::{SyncFault, SyncPoint, Syncer};
 pub use types::{
     Appended, BodyRef, Damage, DamageReason, Entry, EntryRef, Frame, FrameEntry, Head, Identity,

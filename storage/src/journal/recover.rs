@@ -9,6 +9,7 @@ use super::files::{self, ASIDE, Loaded, Spare, io_error, newer, quarantine};
 use super::footer;
 use super::scan::{Scan, Scope, first_frame, scan};
 use super::segment::{FLAG_RECOVERED, HEADER_BYTES, SegmentHeader, Tail};
+use super::space::{Space, is_full};
 use super::sync::{SyncPoint, Syncer};
 use super::{Damage, DamageReason, Head, Identity, IndexFn, OpenError, Position, chain};
 use std::fs::{self, File};
@@ -39,7 +40,7 @@ pub(super) fn recover(
     dir: &Path,
     spare_bytes: u64,
     index_fn: IndexFn,
-    syncer: &Syncer,
+    (syncer, space): (&Syncer, &Space),
 ) -> Result<Recovered, OpenError> {
     files::remove_unfinished(dir, syncer)?;
     let (loaded, spares, next_number) = load_all(dir, spare_bytes, syncer)?;
@@ -58,7 +59,7 @@ pub(super) fn recover(
         torn_bytes: 0,
         quarantined: Vec::new(),
     };
-    let mut work = Work { dir, syncer, index: index_fn, state };
+    let mut work = Work { dir, syncer, space, index: index_fn, state };
     for (at, segment) in loaded.iter().enumerate() {
         let following = loaded[at + 1..].iter().find_map(Loaded::first_sequence);
         work.segment(segment, following)?;
@@ -81,7 +82,8 @@ fn load_all(dir: &Path, spare_bytes: u64, syncer: &Syncer) -> Result<Everything,
     for Loaded { number, path, file, len, .. } in blank {
         if Some(number) > newest && len == spare_bytes {
             syncer.data(&file, SyncPoint::SpareBlocks).map_err(io_error("sync", &path))?;
-            spares.push(Spare { number, path, file, len });
+            let is_filled = !files::has_no_data(&file);
+            spares.push(Spare { number, path, file, len, is_filled });
         } else {
             fs::remove_file(&path).map_err(io_error("remove", &path))?;
         }
@@ -141,6 +143,7 @@ pub(super) fn frames_of<'a>(loaded: &Loaded, bytes: &'a [u8]) -> &'a [u8] {
 struct Work<'a> {
     dir: &'a Path,
     syncer: &'a Syncer,
+    space: &'a Space,
     index: IndexFn,
     state: Recovered,
 }
@@ -245,7 +248,7 @@ impl Work<'_> {
         following: Option<u64>,
     ) -> Result<(), OpenError> {
         let last = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-        let copy = quarantine(self.dir, loaded.number, 0, &bytes[..last], self.syncer)?;
+        let copy = self.quarantine(loaded, 0, &bytes[..last])?;
         self.state.quarantined.push(copy);
         let (first, floor) = (self.state.next_sequence, floor_of(loaded, following));
         if floor >= first {
@@ -258,6 +261,13 @@ impl Work<'_> {
         self.syncer.dir(self.dir, SyncPoint::Removed).map_err(io_error("sync", self.dir))
     }
 
+    /// Keeps bytes in quarantine, on a full disk with room from the reserve.
+    fn quarantine(&self, loaded: &Loaded, at: u64, bytes: &[u8]) -> Result<PathBuf, OpenError> {
+        self.space.with_reserve(bytes.len() as u64, found_no_room, || {
+            quarantine(self.dir, loaded.number, at, bytes, self.syncer)
+        })
+    }
+
     /// Copies damaged and torn bytes to quarantine.
     fn keep(&mut self, loaded: &Loaded, bytes: &[u8], found: &Scan) -> Result<(), OpenError> {
         let end = found.index.end;
@@ -266,7 +276,7 @@ impl Work<'_> {
         for (offset, len) in damaged.filter(|(_, len)| *len > 0).chain(torn) {
             let range = index(offset)..index(offset.saturating_add(len));
             let bad = bytes.get(range).unwrap_or_default();
-            let copy = quarantine(self.dir, loaded.number, offset, bad, self.syncer)?;
+            let copy = self.quarantine(loaded, offset, bad)?;
             self.state.quarantined.push(copy);
         }
         self.state.torn_bytes += found.torn;
@@ -293,15 +303,23 @@ impl Work<'_> {
             next_sequence: footer.next_sequence,
         };
         let frames = bytes.get(HEADER_BYTES..index(end)).unwrap_or_default();
-        let file = File::create(&aside).map_err(io_error("create", &aside))?;
         let parts = [header.encode().as_slice(), frames, &encoded, &tail.encode()].concat();
-        file.write_all_at(&parts, 0).map_err(io_error("write", &aside))?;
+        let file = self.space.with_reserve(parts.len() as u64, found_no_room, || {
+            let file = File::create(&aside).map_err(io_error("create", &aside))?;
+            file.write_all_at(&parts, 0).map_err(io_error("write", &aside))?;
+            Ok(file)
+        })?;
         self.syncer.data(&file, SyncPoint::Recovered).map_err(io_error("sync", &aside))?;
         fs::rename(&aside, &loaded.path).map_err(io_error("rename", &aside))?;
         let synced = self.syncer.dir(self.dir, SyncPoint::RecoveredName);
         synced.map_err(io_error("sync", self.dir))?;
         Ok(Sealed { footer, footer_offset: end })
     }
+}
+
+/// Whether opening failed because the disk is full.
+pub(super) fn found_no_room(error: &OpenError) -> bool {
+    matches!(error, OpenError::Io { source, .. } if is_full(source))
 }
 
 /// The head that a journal continues from: its newest frame, or its genesis.

@@ -54,7 +54,11 @@ impl Publisher {
         for (entry, record, body) in published.entries.iter() {
             state.apply(*entry, published.time, record, *body);
         }
+        let unfinished = state.messages.live_len() as u64;
         drop(state);
+        if let Some(space) = self.shared.space.get() {
+            space.owe(unfinished);
+        }
         self.shared.listeners.lock().retain_mut(|listener| listener(published));
     }
 }

@@ -43,6 +43,7 @@ pub struct Lag {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each changes by itself")]
 struct Inner {
     frames: Vec<Published>,
     bytes: usize,
@@ -53,6 +54,8 @@ struct Inner {
     /// Frames are read from the journal; those that arrive are not kept.
     catching_up: bool,
     hurry: bool,
+    /// sled cannot be used; nobody waits for rows.
+    failed: bool,
     stop: Option<bool>,
     ended: bool,
 }
@@ -167,6 +170,28 @@ impl Feed {
         (inner.applied, inner.catching_up) = (0, true);
     }
 
+    /// sled cannot be used: what it had is read from the journal when it can be again.
+    pub(crate) fn failed(&self) {
+        self.behind();
+        let mut inner = self.inner.lock();
+        (inner.gathered, inner.failed) = (0, true);
+        self.changed.notify_all();
+    }
+
+    /// sled can be used again.
+    pub(crate) fn mended(&self) {
+        self.inner.lock().failed = false;
+    }
+
+    /// Lets some time pass; `false` when the worker is to end.
+    pub(crate) fn pause(&self, pause: Duration) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.stop.is_none() {
+            self.changed.wait_for(&mut inner, pause);
+        }
+        inner.stop.is_none()
+    }
+
     /// The worker is to end now, whatever it does.
     pub(crate) fn aborted(&self) -> bool {
         self.inner.lock().stop == Some(false)
@@ -204,7 +229,7 @@ impl Feed {
     pub(crate) fn settle(&self) {
         let mut inner = self.inner.lock();
         let target = inner.published;
-        while (inner.applied < target || inner.catching_up) && !inner.ended {
+        while (inner.applied < target || inner.catching_up) && !inner.ended && !inner.failed {
             inner.hurry = true;
             self.changed.notify_all();
             self.changed.wait(&mut inner);

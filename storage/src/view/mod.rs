@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::journal::{ReadLog, Syncer};
+use crate::journal::{ReadLog, Syncer, is_full};
 use crate::messages::Counts;
 use crate::record::{EntryId, Status};
 use crate::store::Published;
@@ -41,8 +41,16 @@ pub enum ViewError {
     /// It was closed.
     #[error("the message view is closed")]
     Closed,
-    /// sled refused, for good until the store is opened again.
-    #[error("message view {}: {what}; it catches up at the next start", path.display())]
+    /// The disk has no room for the rows.
+    #[error("message view {}: {what}; it is made again when the disk has room", path.display())]
+    Full {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        what: String,
+    },
+    /// sled refused.
+    #[error("message view {}: {what}; it is made again soon", path.display())]
     Sled {
         /// The directory.
         path: PathBuf,
@@ -50,7 +58,7 @@ pub enum ViewError {
         what: String,
     },
     /// A row does not read back.
-    #[error("message view {}: {what}; delete the directory to have it rebuilt", path.display())]
+    #[error("message view {}: {what}; it is made again soon", path.display())]
     Damaged {
         /// The directory.
         path: PathBuf,
@@ -58,7 +66,7 @@ pub enum ViewError {
         what: String,
     },
     /// sled panicked over the bytes.
-    #[error("message view {} is damaged; the next start continues or rebuilds it", path.display())]
+    #[error("message view {} is damaged; it is made again soon", path.display())]
     Panicked {
         /// The directory.
         path: PathBuf,
@@ -78,12 +86,17 @@ pub enum ViewError {
 
 impl ViewError {
     pub(crate) fn sled(path: &Path, error: &sled::Error) -> Self {
-        Self::Sled { path: path.into(), what: error.to_string() }
+        let (path, what) = (path.into(), error.to_string());
+        match error {
+            sled::Error::Io(source) if is_full(source) => Self::Full { path, what },
+            _ => Self::Sled { path, what },
+        }
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "it is used to map errors")]
     pub(crate) fn io(path: &Path, error: std::io::Error) -> Self {
-        Self::Io { path: path.into(), what: error.to_string() }
+        let (path, what) = (path.into(), error.to_string());
+        if is_full(&error) { Self::Full { path, what } } else { Self::Io { path, what } }
     }
 }
 
@@ -104,6 +117,8 @@ pub struct Audit {
     pub counts: Counts,
     /// Told when the rows disagree, with the reason; they are then rebuilt.
     pub disagree: Box<dyn Fn(&str) + Send>,
+    /// Whether the disk has room; until then rows that could not be written are not made again.
+    pub has_room: Box<dyn Fn() -> bool + Send>,
 }
 
 /// The view; clones share it.
@@ -125,28 +140,29 @@ impl View {
         audit: Audit,
         (syncer, boot): (Arc<Syncer>, String),
     ) -> Result<(Self, Option<String>), ViewError> {
-        let (tree, mut applied, rebuild) = open(path, &*reader, &boot)?;
-        if tree.applied().is_some_and(|stored| stored.clean) {
-            tree.mark_used(&applied, &syncer)?;
-        }
+        let mut applied = begin(&*reader, &boot);
+        let prepared = prepare(path, &*reader, &syncer, &mut applied);
+        let (tree, rebuild, failed) = match prepared {
+            Ok((tree, rebuild)) => (tree, rebuild, None),
+            Err(error @ ViewError::Io { .. }) => return Err(error),
+            // The journal goes on without rows, and so does whoever asks for none.
+            Err(error) => (Tree::closed(path), None, Some(error)),
+        };
         let published = reader.head().position.sequence;
-        let tail = worker::short_tail(&*reader, applied.sequence, published);
-        if let Some((overlay, head)) = tail.and_then(|tail| tail.head.map(|head| (tail, head))) {
-            (applied.sequence, applied.hash) = head;
-            tree.write(&overlay.pending, &applied)?;
-        }
         let catching_up = applied.sequence < published;
+        let there = failed.clone().map_or_else(|| Ok(tree.clone()), Err);
         let shared = Arc::new(Shared {
-            tree: RwLock::new(Ok(tree.clone())),
+            tree: RwLock::new(there),
             overlay: RwLock::default(),
             feed: Feed::new(applied.sequence, published, catching_up),
             progress: OnceLock::new(),
         });
-        let worker = Worker { shared: Arc::clone(&shared), tree, reader, applied, syncer };
+        let (here, path) = (Arc::clone(&shared), path.to_path_buf());
+        let worker = Worker { shared: here, path: path.clone(), tree, reader, applied, syncer };
         let thread = std::thread::Builder::new()
             .name("view".into())
-            .spawn(move || worker.run(&audit))
-            .map_err(|source| ViewError::io(path, source))?;
+            .spawn(move || worker.run(&audit, failed))
+            .map_err(|source| ViewError::io(&path, source))?;
         let thread = Arc::new(Mutex::new(Some(thread)));
         Ok((Self { shared, thread }, rebuild))
     }
@@ -320,32 +336,60 @@ fn newest(sources: &mut [Source<'_>]) -> Result<Option<(EntryId, Option<Row>)>, 
     Ok(Some((at, found)))
 }
 
-/// Opens the tree, or begins a new one when its rows are not to be trusted (JOURNAL rule 13).
-fn open(
-    path: &Path,
-    reader: &dyn ReadLog,
-    boot: &str,
-) -> Result<(Tree, Applied, Option<String>), ViewError> {
-    let begin = Applied {
+/// No rows of this journal.
+fn begin(reader: &dyn ReadLog, boot: &str) -> Applied {
+    Applied {
         format: FORMAT,
         journal: reader.identity().journal,
         boot: boot.to_owned(),
         sequence: 0,
         hash: [0; 32],
         clean: false,
-    };
+    }
+}
+
+/// Opens the rows and adds what little they lack; `applied` is then how far they go. The second
+/// value says why they begin anew.
+fn prepare(
+    path: &Path,
+    reader: &dyn ReadLog,
+    syncer: &Syncer,
+    applied: &mut Applied,
+) -> Result<(Tree, Option<String>), ViewError> {
+    let (tree, rebuild) = open(path, reader, applied)?;
+    if tree.applied().is_some_and(|stored| stored.clean) {
+        tree.mark_used(applied, syncer)?;
+    }
+    let published = reader.head().position.sequence;
+    let tail = worker::short_tail(reader, applied.sequence, published);
+    if let Some((overlay, head)) = tail.and_then(|tail| tail.head.map(|head| (tail, head))) {
+        (applied.sequence, applied.hash) = head;
+        tree.write(&overlay.pending, applied)?;
+    }
+    Ok((tree, rebuild))
+}
+
+/// Opens the tree, or begins a new one when its rows are not to be trusted (JOURNAL rule 13).
+fn open(
+    path: &Path,
+    reader: &dyn ReadLog,
+    applied: &mut Applied,
+) -> Result<(Tree, Option<String>), ViewError> {
     let why = match Tree::open(path) {
-        Ok(tree) => match distrust(&tree, reader, boot) {
+        Ok(tree) => match distrust(&tree, reader, &applied.boot) {
             None => {
-                let applied = tree.applied().unwrap_or_else(|| begin.clone());
-                let applied = Applied { boot: begin.boot, clean: false, ..applied };
-                return Ok((tree, applied, None));
+                if let Some(stored) = tree.applied() {
+                    (applied.sequence, applied.hash) = (stored.sequence, stored.hash);
+                }
+                return Ok((tree, None));
             }
             Some(why) => why,
         },
+        // A full disk says nothing about the rows.
+        Err(error @ ViewError::Full { .. }) => return Err(error),
         Err(error) => error.to_string(),
     };
-    Ok((Tree::create(path)?, begin, Some(why)))
+    Ok((Tree::create(path)?, Some(why)))
 }
 
 /// Why the rows cannot be trusted, or `None`.

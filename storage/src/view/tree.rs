@@ -34,7 +34,7 @@ struct Handle(Option<sled::Db>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let db = self.0.take();
+        let Some(db) = self.0.take() else { return };
         let gone = move || drop(catch_unwind(AssertUnwindSafe(|| drop(db))));
         if let Err(error) = std::thread::Builder::new().name("sled-drop".into()).spawn(gone) {
             tracing::warn!(error.text = %error, "no thread to let go of the message view");
@@ -61,6 +61,11 @@ impl Tree {
         let db = opened.map_err(|_| ViewError::Panicked { path: path.into() })?;
         let db = db.map_err(|error| ViewError::sled(path, &error))?;
         Ok(Self { db: Arc::new(Handle(Some(db))), path: path.into() })
+    }
+
+    /// One that is not open.
+    pub(crate) fn closed(path: &Path) -> Self {
+        Self { db: Arc::new(Handle(None)), path: path.into() }
     }
 
     /// Removes everything and begins anew.

@@ -1,8 +1,11 @@
 //! The thread that writes rows to sled: what is published, and, after opening, what the journal
-//! has and sled has not. It decides nothing; an error of sled ends it, and the next start goes on.
+//! has and sled has not. It decides nothing. After an error of sled the rows are made again when
+//! the disk has room, and what is asked of them meanwhile is refused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::codec;
 use crate::journal::{Frame, ReadLog, Syncer};
@@ -20,8 +23,13 @@ const SHORT_TAIL_FRAMES: u64 = 4_096;
 /// Bytes of rows that are gathered from the journal for one batch.
 const CATCH_UP_BYTES: usize = 4 << 20;
 
+/// Between an error of sled and the next attempt, at first and at the most.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
+
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) path: PathBuf,
     pub(crate) tree: Tree,
     pub(crate) reader: Arc<dyn ReadLog>,
     pub(crate) applied: Applied,
@@ -29,18 +37,65 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn run(mut self, audit: &Audit) {
-        // sled panics on some damage; whoever waits for the rows must not wait for ever.
-        let worked = catch_unwind(AssertUnwindSafe(|| {
-            self.audit(audit)?;
-            self.work()
-        }));
-        let path = self.tree.path().to_path_buf();
-        if let Err(error) = worked.unwrap_or(Err(ViewError::Panicked { path })) {
-            tracing::warn!(error.text = %error, "message view stopped");
-            *self.shared.tree.write() = Err(error);
+    pub(crate) fn run(mut self, audit: &Audit, failed: Option<ViewError>) {
+        let mut pause = PAUSE;
+        let mut error = failed;
+        let mut is_compared = false;
+        loop {
+            if let Some(why) = error.take() {
+                let again = AssertUnwindSafe(|| self.again(&why, audit, &mut pause));
+                if !catch_unwind(again).unwrap_or(false) {
+                    break;
+                }
+            }
+            // sled panics on some damage; whoever waits for the rows must not wait for ever.
+            let worked = catch_unwind(AssertUnwindSafe(|| {
+                if !std::mem::replace(&mut is_compared, true) {
+                    self.audit(audit)?;
+                }
+                self.work(&mut pause)
+            }));
+            let path = self.path.clone();
+            match worked.unwrap_or(Err(ViewError::Panicked { path })) {
+                Ok(()) => break,
+                Err(why) => error = Some(why),
+            }
         }
         self.shared.feed.end();
+        self.progress();
+    }
+
+    /// Lets sled go, waits until the disk has room, and begins the rows anew; the journal has all
+    /// of them. `false` when the store stops meanwhile.
+    fn again(&mut self, why: &ViewError, audit: &Audit, pause: &mut Duration) -> bool {
+        tracing::warn!(error.text = %why, "message view stopped");
+        self.tree = Tree::closed(&self.path);
+        *self.shared.tree.write() = Err(why.clone());
+        self.shared.feed.failed();
+        *self.shared.overlay.write() = Overlay::default();
+        self.progress();
+        let tree = loop {
+            if !self.shared.feed.pause(*pause) {
+                return false;
+            }
+            if !(audit.has_room)() {
+                continue;
+            }
+            *pause = (*pause * 2).min(PAUSE_MAX);
+            match Tree::create(&self.path) {
+                Ok(tree) => break tree,
+                Err(error) => tracing::debug!(error.text = %error, "message view stays closed"),
+            }
+        };
+        (audit.disagree)(&why.to_string());
+        self.applied = Applied { sequence: 0, hash: [0; 32], clean: false, ..self.applied.clone() };
+        self.tree = tree.clone();
+        *self.shared.tree.write() = Ok(tree);
+        self.shared.feed.mended();
+        true
+    }
+
+    fn progress(&self) {
         if let Some(told) = self.shared.progress.get() {
             told();
         }
@@ -66,13 +121,14 @@ impl Worker {
         Ok(())
     }
 
-    fn work(&mut self) -> Result<(), ViewError> {
+    fn work(&mut self, pause: &mut Duration) -> Result<(), ViewError> {
         loop {
             match self.shared.feed.wait() {
                 Order::CatchUp => self.catch_up(u64::MAX)?,
                 Order::Flush => {
                     self.shared.feed.drain(&mut self.shared.overlay.write());
                     self.flush()?;
+                    *pause = PAUSE;
                 }
                 Order::Stop(false) => return Ok(()),
                 Order::Stop(true) => return self.tree.mark_clean(&self.applied, &self.syncer),
@@ -130,9 +186,7 @@ impl Worker {
         self.tree.write(&patches, &self.applied)?;
         self.shared.overlay.write().flushing = Arc::default();
         self.shared.feed.applied(sequence);
-        if let Some(told) = self.shared.progress.get() {
-            told();
-        }
+        self.progress();
         Ok(())
     }
 }

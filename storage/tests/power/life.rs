@@ -80,6 +80,7 @@ impl Life {
         let now = Box::new(move || clock.load(Ordering::Relaxed));
         let mut options = Options::new(now());
         options.segment_bytes = SEGMENT_BYTES;
+        options.reserve_bytes = 2 * SEGMENT_BYTES;
         options.syncer = Arc::clone(&self.syncer);
         let (boot, fatal) = (format!("boot-{}", self.boots), Box::new(|_: &str| {}));
         let setup = Setup { journal: options, boot, now, fatal };
