@@ -42,7 +42,7 @@ fn open(
     dir: &Path,
     watch: migrations::Watch<'_>,
 ) -> Result<(Database, Option<Migrated>), MigrateError> {
-    let journal = Options { segment_bytes: 16 << 10, ..Options::new(NOW) };
+    let journal = Options { segment_bytes: 16 << 10, reserve_bytes: 32 << 10, ..Options::new(NOW) };
     let setup = Setup::new(journal, Box::new(|| NOW), Box::new(|_| {}));
     open_with(dir, setup, watch).map(|(database, _, migrated)| (database, migrated))
 }

@@ -46,7 +46,8 @@ fn fixture() -> PathBuf {
 }
 
 fn setup(syncer: &Arc<Syncer>) -> Setup {
-    let mut journal = Options { segment_bytes: 16 << 10, ..Options::new(NOW) };
+    let mut journal =
+        Options { segment_bytes: 16 << 10, reserve_bytes: 32 << 10, ..Options::new(NOW) };
     journal.syncer = Arc::clone(syncer);
     Setup::new(journal, Box::new(|| NOW), Box::new(|_| {}))
 }

@@ -19,7 +19,7 @@ const NOW: u64 = 1_000_000;
 const MESSAGES: u64 = 60;
 
 fn open(dir: &Path) -> (Database, Report) {
-    let journal = Options { segment_bytes: 16 << 10, ..Options::new(NOW) };
+    let journal = Options { segment_bytes: 16 << 10, reserve_bytes: 32 << 10, ..Options::new(NOW) };
     let setup = Setup::new(journal, Box::new(|| NOW), Box::new(|_| {}));
     Database::open_with(dir, setup).unwrap()
 }

@@ -17,7 +17,8 @@ const IDLE: &str = "agents:\n  - type: eng-qa\n    command: [\"true\"]\n    \
 /// How long an answer is waited for that must not come.
 const SILENCE: Duration = Duration::from_millis(1_500);
 
-const DISK_BYTES: u64 = 96 << 20;
+/// Room for the reserve and for some segments; the file that holds it is sparse.
+const DISK_BYTES: u64 = 512 << 20;
 
 /// A file system in a file. Dropped, it is thawed and unmounted.
 struct Disk(PathBuf);

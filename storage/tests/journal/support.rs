@@ -31,7 +31,7 @@ pub fn identity() -> Identity {
 }
 
 pub fn options() -> Options {
-    Options { segment_bytes: SEGMENT, ..Options::new(1) }
+    Options { segment_bytes: SEGMENT, reserve_bytes: SEGMENT, ..Options::new(1) }
 }
 
 pub fn open(dir: &Path) -> (FileLog, Recovery) {
