@@ -159,8 +159,8 @@ fn report(samples: &[Sample], whole: Duration, [most, rate, behind]: [u64; 3]) -
     let sent = samples.last().map_or(0.0, |sample| sample.acknowledged);
     report.note(format!(
         "{} s at {rate} messages a second, {LOAD_PERCENT} % of the {most} that it carried \
-         before; {sent:.0} were acknowledged, {behind} could not be sent in time. One in {DEAD_ONE_IN} more \
-         is for an agent that is away, and expires.",
+         before; {sent:.0} were acknowledged, {behind} could not be sent in time. One in \
+         {DEAD_ONE_IN} more is for an agent that is away, and expires.",
         whole.as_secs()
     ));
     report
