@@ -17,6 +17,9 @@ use super::receipt::{self, Receipt, Receipts};
 use crate::clock::{Clock, rfc3339};
 use crate::outbox::again::{self, Retried};
 
+/// Heads of failed messages that are in memory at once while one chooses among them.
+const READ_MAX: usize = 1_000;
+
 /// One message of a list: the fields of section 7 of the protocol.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
@@ -200,9 +203,15 @@ pub async fn retry(
     (actor, clock, window): (&str, &Clock, Duration),
     wanted: impl Fn(&Live) -> bool,
 ) -> Result<Retried, storage::store::CommitError> {
-    let wanted = |live: &&Live| live.status == Status::Failed && wanted(live);
-    let found: Vec<EntryId> =
-        store.messages(|messages| messages.iter().filter(wanted).map(|live| live.entry).collect());
+    let failed: Vec<EntryId> = store.messages(|messages| {
+        let failed = messages.iter().filter(|one| one.status == Status::Failed);
+        failed.map(|one| one.entry).collect()
+    });
+    let mut found: Vec<EntryId> = Vec::new();
+    for some in failed.chunks(READ_MAX) {
+        let lives = store.lives(some);
+        found.extend(lives.iter().filter(|live| wanted(live)).map(|live| live.entry));
+    }
     let (actor, clock, bodies) = (actor.to_owned(), clock.clone(), store.clone());
     let commit = store.commit(move |tx| -> Result<Retried, std::convert::Infallible> {
         Ok(again::again(tx, &bodies, &found, (&actor, &clock, window)))

@@ -101,21 +101,20 @@ fn register(shared: &Shared) -> Result<Envelope, Refusal> {
 /// not give them to anybody else meanwhile.
 fn running(shared: &Shared) -> Vec<RunningTask> {
     let complete = MessageType::TaskComplete;
-    let reported: HashSet<String> = shared.store.messages(|messages| {
-        let results = messages
-            .iter()
-            .filter(|live| live.head.direction == Direction::Outbound)
-            .filter(|live| live.head.message_type == complete.as_str())
+    let results = shared.store.select(|one| {
+        one.direction == Direction::Outbound
+            && one.message_type == complete.as_str()
             // One that failed for good tells nobody anything any more.
-            .filter(|live| live.status != Status::Failed);
-        results.filter_map(|live| live.head.task_id.clone()).collect()
+            && one.status != Status::Failed
     });
+    let reported: HashSet<&str> =
+        results.iter().filter_map(|live| live.head.task_id.as_deref()).collect();
     task::list(&shared.store.ledger(), &shared.settings.namespace)
         .into_iter()
         .filter(|task| task.origin == Origin::Offered)
         .filter(|task| {
             let held = matches!(task.status, TaskStatus::Accepted | TaskStatus::InProgress);
-            held || reported.contains(&task.task_id)
+            held || reported.contains(task.task_id.as_str())
         })
         .map(|task| RunningTask { task_id: task.task_id, attempt: Some(task.attempt) })
         .collect()
@@ -126,7 +125,7 @@ fn settled_before(shared: &Shared) -> Millis {
     let waits = |status| matches!(status, Status::Pending | Status::Sending | Status::Held);
     let oldest = shared.store.messages(|messages| {
         let waiting = messages.iter().filter(|live| waits(live.status));
-        waiting.map(|live| live.head.created_at).min()
+        waiting.map(|live| live.created_at).min()
     });
     oldest.unwrap_or_else(|| shared.clock.now())
 }

@@ -138,7 +138,7 @@ pub fn shown(
     for ((_, _, status), count) in messages.counts().iter().filter(|(_, count)| **count > 0) {
         *counts.entry(status.as_str().to_owned()).or_default() += count;
     }
-    let oldest = messages.iter().find(|live| waits(live.status)).map(|live| live.head.created_at);
+    let oldest = messages.iter().find(|live| waits(live.status)).map(|live| live.created_at);
     let mut tasks = BTreeMap::new();
     for task in task::list(ledger, owner.namespace) {
         *tasks.entry(task.status.as_str().to_owned()).or_default() += 1;

@@ -190,9 +190,7 @@ impl Pump {
             Admission::Nothing | Admission::NothingUntil(_) => 0,
         };
         let taken = self.store.queues(|queues| queues.take(&self.destination, now, limit));
-        let lives: Vec<Live> = self.store.messages(|messages| {
-            taken.iter().filter_map(|entry| messages.live(*entry).cloned()).collect()
-        });
+        let lives = self.store.lives(&taken);
         let (mut usual, mut suspect) = (Vec::new(), Vec::new());
         for live in lives {
             if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {

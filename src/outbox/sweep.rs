@@ -4,7 +4,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use storage::messages::Live;
+use storage::messages::Summary;
 use storage::record::{Direction, EntryId, Reason, Status};
 use storage::store::Store;
 use storage::transaction::Change;
@@ -32,16 +32,16 @@ pub enum Aged {
 
 /// Judges a message by its age. Only one that waits is judged: what is out gets its answer first,
 /// and what a person holds or has to look at stays.
-pub fn judge(live: &Live, policy: &Policy, now: Millis) -> Option<Aged> {
-    if live.head.direction != Direction::Outbound || live.status != Status::Pending {
+pub fn judge(live: &Summary<'_>, policy: &Policy, now: Millis) -> Option<Aged> {
+    if live.direction != Direction::Outbound || live.status != Status::Pending {
         return None;
     }
-    if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {
+    if live.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Some(Aged::Expired);
     }
     // One that a person sends again, or that could not leave so far, has its first attempt yet.
     let begun = if live.attempts == 0 { live.updated_at } else { 0 };
-    let age = now.saturating_sub(live.head.created_at.max(begun));
+    let age = now.saturating_sub(live.created_at.max(begun));
     (u128::from(age) > policy.max_age.as_millis()).then_some(Aged::TooOld)
 }
 
@@ -55,7 +55,7 @@ pub async fn pass(store: &Store, policy: &Policy, now: Millis) -> usize {
             for live in messages.live_in((Bound::Excluded(after), Bound::Unbounded)).take(LOOK_MAX)
             {
                 last = Some(live.entry);
-                aged.extend(judge(live, policy, now).map(|_| live.entry));
+                aged.extend(judge(&live, policy, now).map(|_| live.entry));
             }
             (last, aged)
         });
@@ -78,7 +78,7 @@ async fn give_up(
         for entry in entries {
             // It may have left, or have been changed, since it was looked at.
             let Some(live) = transaction.live(entry) else { continue };
-            match judge(&live, &policy, transaction.now()) {
+            match judge(&live.summary(), &policy, transaction.now()) {
                 Some(Aged::Expired) => expire(transaction, &live),
                 Some(Aged::TooOld) => {
                     let act = pump::act(Event::MessageFailed, &live).level(Level::Error);

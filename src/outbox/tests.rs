@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use storage::database::Database;
+use storage::messages::Live;
 use storage::record::{Direction, MessageKey, Reason, Status};
 use tempfile::TempDir;
 
@@ -77,16 +78,17 @@ impl Place {
 
     /// Attempts, and whether it may have arrived.
     fn tries(&self, id: &str) -> (u32, bool) {
-        self.database.store().messages(|all| {
-            let live = all.iter().find(|live| live.head.message_id == id).expect("unfinished");
-            (live.attempts, live.maybe_delivered)
-        })
+        let live = self.live(id);
+        (live.attempts, live.maybe_delivered)
     }
 
     fn reason(&self, id: &str) -> Reason {
-        self.database.store().messages(|all| {
-            all.iter().find(|live| live.head.message_id == id).expect("unfinished").reason
-        })
+        self.live(id).reason
+    }
+
+    fn live(&self, id: &str) -> Live {
+        let lives = self.database.store().select(|_| true);
+        lives.into_iter().find(|live| live.head.message_id == id).expect("unfinished")
     }
 }
 

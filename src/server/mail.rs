@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use storage::event::Event;
-use storage::messages::{BodyPlace, Live};
+use storage::messages::{BodyPlace, Live, Summary};
 use storage::record::{Direction, EntryId, Level, MessageKey, Reason, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Change, Transaction};
@@ -225,10 +225,9 @@ pub fn unacknowledged(
 }
 
 /// Whether a message may be fetched now; `waiting` collects the lanes in which one is not due.
-fn is_deliverable(live: &Live, now: Millis, waiting: &mut HashSet<(String, String)>) -> bool {
-    let head = &live.head;
+fn is_deliverable(live: &Summary<'_>, now: Millis, waiting: &mut HashSet<u64>) -> bool {
     let is_open = matches!(live.status, Status::Pending | Status::Sending);
-    if !is_open || head.expires_at.is_some_and(|at| at <= now) {
+    if !is_open || live.expires_at.is_some_and(|at| at <= now) {
         return false;
     }
     // A due time beyond the longest delay is the work of a clock that jumped.
@@ -236,13 +235,12 @@ fn is_deliverable(live: &Live, now: Millis, waiting: &mut HashSet<(String, Strin
     let is_due = live.attempts == 0
         || live.next_attempt_at <= now
         || live.next_attempt_at > now.saturating_add(longest);
-    if head.lane.is_empty() {
+    if live.lane == 0 {
         return is_due;
     }
-    let lane = (head.sender.clone(), head.lane.clone());
     if !is_due {
-        waiting.insert(lane);
+        waiting.insert(live.lane);
         return false;
     }
-    !waiting.contains(&lane)
+    !waiting.contains(&live.lane)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use storage::messages::Messages;
-use storage::record::{EntryId, Fact, MessageHead, Status};
+use storage::record::{EntryId, Fact, Status};
 use storage::store::Published;
 
 use super::measure;
@@ -46,7 +46,9 @@ impl Mailboxes {
     pub fn fill(&self, messages: &Messages) {
         let mut inner = self.inner.lock();
         for live in messages.iter() {
-            inner.insert(live.entry, &live.head, self.max_age);
+            let expires_at = live.expires_at;
+            let texts = (live.destination, live.message_type);
+            inner.insert(live.entry, texts, (live.accepted_at, expires_at), self.max_age);
             inner.change(live.entry, live.status);
         }
     }
@@ -56,7 +58,11 @@ impl Mailboxes {
         let mut inner = self.inner.lock();
         for (entry, record, _) in published.entries.iter() {
             match &record.fact {
-                Fact::Accept(head) => inner.insert(*entry, head, self.max_age),
+                Fact::Accept(head) if head.status.is_finished() => {}
+                Fact::Accept(head) => {
+                    let texts = (head.destination.as_str(), head.message_type.as_str());
+                    inner.insert(*entry, texts, (published.time, head.expires_at), self.max_age);
+                }
                 Fact::Change(change) => {
                     if let Some((kind, before)) = inner.change(change.message, change.status) {
                         measure::delivery(kind, before, change.status);
@@ -94,18 +100,23 @@ impl Mailboxes {
 }
 
 impl Inner {
-    fn insert(&mut self, entry: EntryId, head: &MessageHead, max_age: Millis) {
-        if head.destination.is_empty() || head.status.is_finished() {
+    fn insert(
+        &mut self,
+        entry: EntryId,
+        (mailbox, message_type): (&str, &str),
+        (accepted_at, expires_at): (Millis, Option<Millis>),
+        max_age: Millis,
+    ) {
+        if mailbox.is_empty() {
             return;
         }
-        let known = self.by_mailbox.get_key_value(head.destination.as_str());
-        let mailbox =
-            known.map_or_else(|| head.destination.as_str().into(), |(name, _)| Arc::clone(name));
+        let known = self.by_mailbox.get_key_value(mailbox);
+        let mailbox = known.map_or_else(|| mailbox.into(), |(name, _)| Arc::clone(name));
         self.by_mailbox.entry(Arc::clone(&mailbox)).or_default().insert(entry);
         // The age counts from the acceptance here, whatever the sender's clock says.
-        let aged = head.due_at.saturating_add(max_age);
-        let until = head.expires_at.map_or(aged, |at| at.min(aged));
-        let (kind, status) = (measure::label(&head.message_type), head.status);
+        let aged = accepted_at.saturating_add(max_age);
+        let until = expires_at.map_or(aged, |at| at.min(aged));
+        let (kind, status) = (measure::label(message_type), Status::Pending);
         self.letters.insert(entry, Letter { mailbox, until, kind, status });
         self.waiting.insert((until, entry));
     }

@@ -122,7 +122,7 @@ pub fn gauges(core: &Core) {
         for ((_, direction, status), count) in all.counts() {
             *messages.entry((*direction, *status)).or_default() += count;
         }
-        oldest.and_then(|entry| all.live(entry)).map(|live| live.head.due_at)
+        oldest.and_then(|entry| all.live(entry)).map(|live| live.accepted_at)
     });
     for ((direction, status), count) in messages {
         let labels = [("direction", direction.as_str()), ("status", status.as_str())];

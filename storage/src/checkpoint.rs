@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use bincode::{Decode, Encode};
 
 pub use load::{Loaded, Stamp, candidates};
-pub(crate) use part::parts;
+pub(crate) use part::canonical;
 pub use ranges::Ranges;
 pub use write::{Access, Writer, Written};
 

@@ -44,6 +44,25 @@ pub fn encode<T: Encode>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
+/// Appends `value` without a version: a part of something that has one.
+///
+/// # Errors
+/// When it is larger than [`RECORD_BYTES_MAX`].
+pub(crate) fn append<T: Encode>(bytes: &mut Vec<u8>, value: &T) -> Result<(), CodecError> {
+    bincode::encode_into_std_write(value, bytes, configuration())?;
+    Ok(())
+}
+
+/// Takes off the value that [`append`] wrote.
+///
+/// # Errors
+/// When the bytes do not begin with such a value.
+pub(crate) fn take<T: Decode<()>>(bytes: &mut &[u8]) -> Result<T, CodecError> {
+    let (value, length) = bincode::decode_from_slice(bytes, configuration())?;
+    *bytes = bytes.get(length..).unwrap_or_default();
+    Ok(value)
+}
+
 /// The value that [`encode`] wrote.
 ///
 /// # Errors

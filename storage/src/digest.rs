@@ -6,7 +6,7 @@ use std::hash::Hasher as _;
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use crate::ledger::Entity;
-use crate::messages::{BodyPlace, Fingerprint, Finished, Live};
+use crate::messages::{BodyPlace, Fingerprint, Finished, Summary};
 use crate::record::{EntityKey, EntryId};
 
 /// A sum of item hashes. Equal sums, equal items, but for one case in 2^128.
@@ -75,27 +75,25 @@ impl Item {
     }
 }
 
-/// The hash of an unfinished message.
-pub(crate) fn live(key: &[u8; 16], fingerprint: Fingerprint, live: &Live) -> u128 {
-    let head = &*live.head;
+/// The hash of an unfinished message. What its head says besides is fixed by its entry.
+pub(crate) fn live(key: &[u8; 16], one: &Summary<'_>) -> u128 {
     let mut item = Item::new(key, LIVE);
-    item.0.write_u128(fingerprint);
-    item.entry(live.entry);
-    item.entry(live.lane_at);
-    item.body(live.body);
-    item.0.write(&[live.status as u8, live.reason as u8, u8::from(live.maybe_delivered)]);
-    item.number(u64::from(live.attempts));
-    for time in [live.next_attempt_at, live.updated_at, live.accepted_at, head.created_at] {
+    item.0.write_u128(one.fingerprint);
+    item.entry(one.entry);
+    item.entry(one.lane_at);
+    item.body(one.body);
+    let flags = [one.direction as u8, one.priority, u8::from(one.maybe_delivered)];
+    item.0.write(&flags);
+    item.0.write(&[one.status as u8, one.reason as u8]);
+    item.number(u64::from(one.attempts));
+    for time in [one.next_attempt_at, one.updated_at, one.accepted_at, one.created_at, one.lane] {
         item.number(time);
     }
-    item.optional(head.deadline);
-    item.optional(head.expires_at);
-    for text in [&head.destination, &head.sender, &head.lane, &head.message_type] {
+    item.optional(one.deadline);
+    item.optional(one.expires_at);
+    for text in [one.destination, one.message_type, one.error] {
         item.text(text.as_bytes());
     }
-    item.text(live.error.as_bytes());
-    item.0.write_u8(head.priority);
-    item.0.write(&head.digest);
     item.hash()
 }
 

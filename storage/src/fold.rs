@@ -86,9 +86,7 @@ impl State {
     /// all of it.
     pub fn digest(&self) -> [u8; 32] {
         let mut hasher = Sha256::new();
-        for part in crate::checkpoint::parts(self) {
-            hasher.update(part);
-        }
+        crate::checkpoint::canonical(self, |piece| hasher.update(piece));
         hasher.finalize().into()
     }
 }

@@ -16,6 +16,8 @@ pub mod ledger;
 pub mod messages;
 pub mod queue;
 pub mod record;
+mod slab;
 pub mod store;
+mod table;
 pub mod transaction;
 pub mod view;

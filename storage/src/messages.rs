@@ -1,19 +1,32 @@
 //! The messages that are not finished, the ids that are remembered, and counts. Part of the fold:
-//! a pure function of the records. It reads no body and knows no clock.
+//! a pure function of the records. It reads no head and no body, and knows no clock.
+//!
+//! An unfinished message is a slot of 88 bytes; what is not in it stays in the journal, at the
+//! entry that accepted it. With its place in the order of entries and in the table of ids it takes
+//! about 100 bytes of memory.
 
-use std::collections::{BTreeMap, HashMap};
+pub(crate) mod slot;
+pub(crate) mod slots;
+mod summary;
+pub(crate) mod texts;
+
+use std::collections::BTreeMap;
 use std::hash::Hasher as _;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
+use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use crate::checkpoint::Ranges;
 use crate::digest::{self, Checksum};
-use crate::queue::Queues;
-use crate::record::{
-    Direction, EntryId, MessageChange, MessageHead, MessageKey, Millis, Reason, Status,
-};
+use crate::queue::{Core, Queues};
+use crate::record::{Direction, EntryId, MessageChange, MessageHead, MessageKey, Millis, Status};
+use crate::slab::{Keyed, Slab};
+use crate::table::Table;
+use slot::{Item, Slot};
+use slots::Slots;
+pub use summary::{Live, Summary};
 
 /// 128 bits that stand for a message key; keyed, so that nobody outside can make two alike.
 pub type Fingerprint = u128;
@@ -27,60 +40,6 @@ pub struct BodyPlace {
     pub offset: u32,
     /// Bytes, salt included.
     pub length: u32,
-}
-
-/// A message that is not finished.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Live {
-    /// What was known when it was accepted.
-    pub head: Arc<MessageHead>,
-    /// The entry that accepted it.
-    pub entry: EntryId,
-    /// Its body.
-    pub body: BodyPlace,
-    /// Where it stands.
-    pub status: Status,
-    /// Why.
-    pub reason: Reason,
-    /// Attempts made.
-    pub attempts: u32,
-    /// The next attempt is due at this time; 0 when there is none.
-    pub next_attempt_at: Millis,
-    /// Bytes left and were not answered.
-    pub maybe_delivered: bool,
-    /// The error of the last attempt, or empty.
-    pub error: Arc<str>,
-    /// The time of the last change.
-    pub updated_at: Millis,
-    /// The record time of its acceptance.
-    pub accepted_at: Millis,
-    /// Its place in its lane: where it was accepted, or where it was last retried.
-    pub lane_at: EntryId,
-}
-
-impl Live {
-    /// A message as it is when it was just accepted.
-    pub(crate) fn accepted(
-        head: &Arc<MessageHead>,
-        entry: EntryId,
-        body: BodyPlace,
-        time: Millis,
-    ) -> Self {
-        Self {
-            head: Arc::clone(head),
-            entry,
-            body,
-            status: head.status,
-            reason: head.reason,
-            attempts: 0,
-            next_attempt_at: head.due_at,
-            maybe_delivered: false,
-            error: "".into(),
-            updated_at: time,
-            accepted_at: time,
-            lane_at: entry,
-        }
-    }
 }
 
 /// A finished message: its id is remembered so that a duplicate is known.
@@ -117,16 +76,54 @@ pub type Counts = BTreeMap<(Arc<str>, Direction, Status), u64>;
 #[derive(Clone, Debug, Default)]
 pub struct Messages {
     hash_key: [u8; 16],
-    live: BTreeMap<EntryId, Live>,
-    finished: BTreeMap<EntryId, (Fingerprint, Finished)>,
-    /// The newest message of an id, in one of the two.
-    known: HashMap<Fingerprint, EntryId>,
+    slots: Slots,
+    finished: Slab<Remembered>,
+    /// The newest message of an id, in one of the two; see [`Found`].
+    known: Table,
     forgotten_before: Millis,
     evicted_through: EntryId,
     counts: Counts,
     checksum: Checksum,
     touched: Ranges<EntryId>,
-    queues: Queues,
+    queues: Core,
+    /// The queues are not kept while a checkpoint is read: they are filled at its end.
+    queueless: bool,
+}
+
+/// A finished message with the fingerprint of its key.
+#[derive(Clone, Debug)]
+struct Remembered {
+    fingerprint: Fingerprint,
+    finished: Finished,
+}
+
+impl Keyed for Remembered {
+    fn entry(&self) -> EntryId {
+        self.finished.entry
+    }
+}
+
+/// What a number in the table of ids leads to: a slot, or with the highest bit a remembered id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Live(u32),
+    Finished(u32),
+}
+
+const FINISHED_BIT: u32 = 1 << 31;
+
+impl Found {
+    fn of(number: u32) -> Self {
+        let id = number & !FINISHED_BIT;
+        if id == number { Self::Live(id) } else { Self::Finished(id) }
+    }
+
+    fn number(self) -> u32 {
+        match self {
+            Self::Live(id) => id,
+            Self::Finished(id) => id | FINISHED_BIT,
+        }
+    }
 }
 
 impl Messages {
@@ -142,33 +139,34 @@ impl Messages {
 
     /// What memory has of this id: unfinished, or finished and still remembered.
     pub fn find(&self, key: &MessageKey<'_>) -> Option<Known> {
-        let entry = self.known.get(&self.fingerprint(key))?;
-        if let Some(live) = self.live.get(entry) {
-            return Some(Known { entry: live.entry, body: live.body, status: live.status });
+        match self.known(self.fingerprint(key))? {
+            Found::Live(id) => {
+                let Item { entry, body, status, .. } = self.slots.item(id)?;
+                Some(Known { entry, body, status })
+            }
+            Found::Finished(id) => {
+                let Finished { entry, body, status, .. } = self.finished.get(id)?.finished;
+                Some(Known { entry, body, status })
+            }
         }
-        self.finished.get(entry).map(|(_, finished)| Known {
-            entry: finished.entry,
-            body: finished.body,
-            status: finished.status,
-        })
     }
 
     /// The unfinished message that this entry accepted.
-    pub fn live(&self, entry: EntryId) -> Option<&Live> {
-        self.live.get(&entry)
+    pub fn live(&self, entry: EntryId) -> Option<Summary<'_>> {
+        Some(self.summary(self.slots.slab.get(self.slots.find(entry)?)?))
     }
 
     /// Every unfinished message, oldest first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Live> {
-        self.live.values()
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Summary<'_>> {
+        self.live_in(..)
     }
 
     /// The unfinished messages that a range of entries accepted, oldest first.
     pub fn live_in(
         &self,
         range: impl RangeBounds<EntryId>,
-    ) -> impl DoubleEndedIterator<Item = &Live> {
-        self.live.range(range).map(|(_, live)| live)
+    ) -> impl DoubleEndedIterator<Item = Summary<'_>> {
+        self.slots.slab.range(range).map(|(_, slot)| self.summary(slot))
     }
 
     /// Every remembered finished message, oldest first.
@@ -181,7 +179,7 @@ impl Messages {
         &self,
         range: impl RangeBounds<EntryId>,
     ) -> impl Iterator<Item = (Fingerprint, &Finished)> {
-        self.finished.range(range).map(|(_, (fingerprint, finished))| (*fingerprint, finished))
+        self.finished.range(range).map(|(_, one)| (one.fingerprint, &one.finished))
     }
 
     /// The fold's counts.
@@ -205,8 +203,8 @@ impl Messages {
     }
 
     /// The queues by destination: derived, rebuilt at open, not part of the fold's digest.
-    pub fn queues(&mut self) -> &mut Queues {
-        &mut self.queues
+    pub fn queues(&mut self) -> Queues<'_> {
+        Queues::new(&mut self.queues, &mut self.slots)
     }
 
     /// Which ranges of entries changed since the last checkpoint: derived, as the queues.
@@ -216,7 +214,7 @@ impl Messages {
 
     /// Messages that are not finished.
     pub fn live_len(&self) -> usize {
-        self.live.len()
+        self.slots.slab.len()
     }
 
     /// Finished messages whose id is in memory.
@@ -227,51 +225,61 @@ impl Messages {
     /// A message was accepted. A key that is known already is left alone: `false`.
     pub fn accept(
         &mut self,
-        head: &Arc<MessageHead>,
+        head: &MessageHead,
         entry: EntryId,
         body: BodyPlace,
         time: Millis,
     ) -> bool {
         let fingerprint = self.fingerprint(&head.key());
-        if self.known.contains_key(&fingerprint) {
+        if self.known(fingerprint).is_some() {
             return false;
         }
-        self.count(head, head.status, true);
-        let live = Live::accepted(head, entry, body, time);
+        let lane = self.lane_hash(head);
+        let one = Summary::accepted(head, (fingerprint, lane), (entry, body), time);
+        self.count(one.destination.into(), head.direction, head.status, true);
         if head.status.is_finished() {
-            self.finish(fingerprint, &live);
+            self.touched.touch(&entry);
+            let finished = Finished { entry, body, accepted_at: time, status: head.status };
+            self.restore_finished(fingerprint, finished);
         } else {
-            self.restore_live(live);
+            self.restore_live(&one);
         }
         true
     }
 
     /// The entry `at` changed a message. A change of one that is finished is left alone: `false`.
     pub fn change(&mut self, at: EntryId, change: &MessageChange, time: Millis) -> bool {
-        let Some(mut live) = self.live.remove(&change.message) else { return false };
-        let fingerprint = self.fingerprint(&live.head.key());
-        self.touched.touch(&live.entry);
-        self.checksum.remove(digest::live(&self.hash_key, fingerprint, &live));
-        let head = Arc::clone(&live.head);
-        self.count(&head, live.status, false);
-        self.count(&head, change.status, true);
-        if live.status == Status::Failed && change.status == Status::Pending {
-            // Its lane went on without it: it joins at the end.
-            live.lane_at = at;
+        let Some(id) = self.slots.find(change.message) else { return false };
+        let Some(before) = self.slots.item(id) else { return false };
+        self.touched.touch(&before.entry);
+        self.checksum.remove(self.hash(&before));
+        let destination = Arc::clone(self.slots.texts.get(before.destination));
+        self.count(Arc::clone(&destination), before.direction, before.status, false);
+        self.count(destination, before.direction, change.status, true);
+        if change.status.is_finished() {
+            self.finish(id, &before, change.status);
+            return true;
         }
-        live.status = change.status;
-        live.reason = change.reason;
-        live.attempts = change.attempts;
-        live.next_attempt_at = change.next_attempt_at;
-        live.maybe_delivered = change.maybe_delivered;
-        live.error = change.error.as_str().into();
-        live.updated_at = time;
-        self.queues.update(&live);
-        if live.status.is_finished() {
-            self.finish(fingerprint, &live);
-        } else {
-            self.checksum.add(digest::live(&self.hash_key, fingerprint, &live));
-            self.live.insert(live.entry, live);
+        let place = self.queues().before_change(id, change.status);
+        let mut item = before;
+        if item.status == Status::Failed && change.status == Status::Pending {
+            // Its lane went on without it: it joins at the end.
+            item.lane_at = at;
+        }
+        item.status = change.status;
+        item.reason = change.reason;
+        item.attempts = change.attempts;
+        item.next_attempt_at = change.next_attempt_at;
+        item.maybe_delivered = change.maybe_delivered;
+        item.updated_at = time;
+        let error = self.slots.texts.take(&change.error);
+        self.slots.texts.drop(std::mem::replace(&mut item.error, error));
+        self.slots.update(id, &item);
+        self.checksum.add(self.hash(&item));
+        if change.status == Status::Failed {
+            self.queues().leave(id);
+        } else if !self.queueless {
+            self.queues().after_change(id, place);
         }
         true
     }
@@ -291,57 +299,69 @@ impl Messages {
     }
 
     fn drop_oldest(&mut self, goes: impl Fn(&Finished, &Self) -> bool) {
-        while let Some((entry, (fingerprint, oldest))) = self.finished.first_key_value() {
-            if !goes(oldest, self) {
+        let first = |all: &Self| all.finished.range(..).next().map(|(id, one)| (id, one.clone()));
+        while let Some((id, oldest)) = first(self) {
+            let Remembered { fingerprint, finished } = oldest;
+            if !goes(&finished, self) {
                 break;
             }
-            let (entry, fingerprint) = (*entry, *fingerprint);
-            self.checksum.remove(digest::finished(&self.hash_key, fingerprint, oldest));
-            self.finished.pop_first();
-            self.touched.touch(&entry);
-            self.forget_id(fingerprint, entry);
-        }
-    }
-
-    /// The newest message of an id counts: a checkpoint may have it beside an older one, whose end
-    /// is replayed after it.
-    fn know(&mut self, fingerprint: Fingerprint, entry: EntryId) {
-        let known = self.known.entry(fingerprint).or_insert(entry);
-        *known = (*known).max(entry);
-    }
-
-    fn forget_id(&mut self, fingerprint: Fingerprint, entry: EntryId) {
-        if self.known.get(&fingerprint) == Some(&entry) {
-            self.known.remove(&fingerprint);
+            self.checksum.remove(digest::finished(&self.hash_key, fingerprint, &finished));
+            self.touched.touch(&finished.entry);
+            self.unknow(fingerprint, Found::Finished(id));
+            self.finished.remove(id);
         }
     }
 
     /// Puts an unfinished message in, as it was accepted or as a checkpoint recorded it.
-    pub(crate) fn restore_live(&mut self, live: Live) {
-        let fingerprint = self.fingerprint(&live.head.key());
-        self.touched.touch(&live.entry);
-        self.checksum.add(digest::live(&self.hash_key, fingerprint, &live));
-        self.queues.insert(&live);
-        self.know(fingerprint, live.entry);
-        self.live.insert(live.entry, live);
+    pub(crate) fn restore_live(&mut self, one: &Summary<'_>) {
+        let item = Item {
+            fingerprint: one.fingerprint,
+            entry: one.entry,
+            lane_at: one.lane_at,
+            body: one.body,
+            accepted_at: one.accepted_at,
+            created_at: one.created_at,
+            updated_at: one.updated_at,
+            next_attempt_at: one.next_attempt_at,
+            deadline: one.deadline.unwrap_or(slot::NEVER),
+            expires_at: one.expires_at.unwrap_or(slot::NEVER),
+            attempts: one.attempts,
+            destination: self.slots.texts.take(one.destination),
+            kind: self.slots.texts.take(one.message_type),
+            error: self.slots.texts.take(one.error),
+            lane: self.slots.lanes.take(one.lane),
+            status: one.status,
+            reason: one.reason,
+            direction: one.direction,
+            priority: one.priority,
+            maybe_delivered: one.maybe_delivered,
+        };
+        self.touched.touch(&one.entry);
+        self.checksum.add(self.hash(&item));
+        let id = self.slots.insert(&item);
+        self.know(item.fingerprint, Found::Live(id));
+        if !self.queueless {
+            self.queues().enter(id);
+        }
     }
 
     /// Puts a remembered id in, unless it is one that is not kept in memory.
     pub(crate) fn restore_finished(&mut self, fingerprint: Fingerprint, finished: Finished) {
         let evicted = finished.entry <= self.evicted_through;
         if evicted || finished.accepted_at < self.forgotten_before {
-            self.forget_id(fingerprint, finished.entry);
             return;
         }
         self.checksum.add(digest::finished(&self.hash_key, fingerprint, &finished));
-        self.know(fingerprint, finished.entry);
-        self.finished.insert(finished.entry, (fingerprint, finished));
+        let id = self.finished.insert(Remembered { fingerprint, finished });
+        self.know(fingerprint, Found::Finished(id));
     }
 
-    /// Puts back what a checkpoint recorded beside the messages; before them.
+    /// Puts back what a checkpoint recorded beside the messages; before them. The queues are not
+    /// kept until [`Messages::fill_queues`].
     pub(crate) fn restore_marks(&mut self, forgotten_before: Millis, evicted_through: EntryId) {
         self.forgotten_before = forgotten_before;
         self.evicted_through = evicted_through;
+        self.queueless = true;
     }
 
     /// Puts the counts back.
@@ -349,27 +369,122 @@ impl Messages {
         self.counts = counts;
     }
 
-    fn finish(&mut self, fingerprint: Fingerprint, live: &Live) {
-        self.touched.touch(&live.entry);
-        self.restore_finished(
-            fingerprint,
-            Finished {
-                entry: live.entry,
-                body: live.body,
-                accepted_at: live.accepted_at,
-                status: live.status,
-            },
-        );
-    }
-
-    fn count(&mut self, head: &MessageHead, status: Status, up: bool) {
-        let key = (head.destination.as_str().into(), head.direction, status);
-        let count = self.counts.entry(key.clone()).or_default();
-        *count = if up { *count + 1 } else { count.saturating_sub(1) };
-        if *count == 0 {
-            self.counts.remove(&key);
+    /// Makes the queues: every message joins its lane in the order of the lane.
+    pub(crate) fn fill_queues(&mut self) {
+        self.queueless = false;
+        let (mut retried, mut others) = (Vec::new(), Vec::with_capacity(self.live_len()));
+        for (id, slot) in self.slots.slab.range(..) {
+            let Item { entry, lane_at, .. } = self.slots.unpack(slot);
+            if entry == lane_at { others.push(id) } else { retried.push((lane_at, id)) }
+        }
+        retried.sort_unstable();
+        let mut retried = retried.into_iter().peekable();
+        for id in others {
+            let entry = self.slots.slab.get(id).map_or_else(EntryId::default, Keyed::entry);
+            while let Some((_, before)) = retried.next_if(|(lane_at, _)| *lane_at < entry) {
+                self.queues().enter(before);
+            }
+            self.queues().enter(id);
+        }
+        for (_, id) in retried {
+            self.queues().enter(id);
         }
     }
+
+    fn summary(&self, slot: &Slot) -> Summary<'_> {
+        let item = self.slots.unpack(slot);
+        Summary::of(&item, &self.slots.texts, self.slots.lanes.hash(item.lane))
+    }
+
+    fn hash(&self, item: &Item) -> u128 {
+        let lane = self.slots.lanes.hash(item.lane);
+        digest::live(&self.hash_key, &Summary::of(item, &self.slots.texts, lane))
+    }
+
+    /// The hash of the lane of a message; 0 without one.
+    fn lane_hash(&self, head: &MessageHead) -> u64 {
+        if head.lane.is_empty() || head.destination.is_empty() {
+            return 0;
+        }
+        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
+        for part in [&head.destination, &head.sender, &head.lane] {
+            hasher.write_u64(part.len() as u64);
+            hasher.write(part.as_bytes());
+        }
+        hasher.finish().max(1)
+    }
+
+    /// An unfinished message ends: its id is remembered, the rest goes.
+    fn finish(&mut self, id: u32, item: &Item, status: Status) {
+        self.queues().leave(id);
+        self.unknow(item.fingerprint, Found::Live(id));
+        self.slots.remove(id);
+        let Item { entry, body, accepted_at, .. } = *item;
+        self.restore_finished(item.fingerprint, Finished { entry, body, accepted_at, status });
+    }
+
+    fn known(&self, fingerprint: Fingerprint) -> Option<Found> {
+        let key = Keys(&self.slots.slab, &self.finished);
+        let is_it = |number| key.fingerprint(number) == fingerprint;
+        self.known.get(half(fingerprint), is_it).map(Found::of)
+    }
+
+    /// The newest message of an id counts: a checkpoint may have it beside an older one, whose end
+    /// is replayed after it.
+    fn know(&mut self, fingerprint: Fingerprint, found: Found) {
+        let key = Keys(&self.slots.slab, &self.finished);
+        let is_it = |number| key.fingerprint(number) == fingerprint;
+        let hash = half(fingerprint);
+        let known = self.known.get(hash, is_it);
+        if known.is_some_and(|known| key.entry(known) > key.entry(found.number())) {
+            return;
+        }
+        let hash_of = |number| half(key.fingerprint(number));
+        self.known.put((hash, found.number()), is_it, hash_of);
+    }
+
+    fn unknow(&mut self, fingerprint: Fingerprint, found: Found) {
+        self.known.remove(half(fingerprint), found.number());
+    }
+
+    fn count(&mut self, destination: Arc<str>, direction: Direction, status: Status, up: bool) {
+        let key = (destination, direction, status);
+        if up {
+            *self.counts.entry(key).or_default() += 1;
+        } else if let Some(count) = self.counts.get_mut(&key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(&key);
+            }
+        }
+    }
+}
+
+/// What the numbers of the table of ids lead to.
+#[derive(Clone, Copy)]
+struct Keys<'a>(&'a Slab<Slot>, &'a Slab<Remembered>);
+
+impl Keys<'_> {
+    fn fingerprint(self, number: u32) -> Fingerprint {
+        match Found::of(number) {
+            Found::Live(id) => self.0.get(id).map_or(0, Slot::fingerprint),
+            Found::Finished(id) => self.1.get(id).map_or(0, |one| one.fingerprint),
+        }
+    }
+
+    fn entry(self, number: u32) -> EntryId {
+        match Found::of(number) {
+            Found::Live(id) => self.0.get(id).map(Keyed::entry),
+            Found::Finished(id) => self.1.get(id).map(Keyed::entry),
+        }
+        .unwrap_or_default()
+    }
+}
+
+/// A fingerprint is a keyed hash already: a half of it is the hash of the table.
+#[expect(clippy::cast_possible_truncation, reason = "a half of the bits is meant")]
+fn half(fingerprint: Fingerprint) -> u64 {
+    fingerprint as u64
 }
 
 /// The fingerprint of a message key under a journal's key: SipHash-2-4 with 128 bits.

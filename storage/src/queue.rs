@@ -2,100 +2,105 @@
 //! never on disk. It sends nothing and reads no clock; the caller says what time it is.
 //!
 //! A message with an ordering key is eligible only as the head of its lane. Among the eligible
-//! ones that are due the order is priority, then earliest deadline, then age.
+//! ones that are due the order is priority, then earliest deadline, then age. So that a busy
+//! destination's less urgent messages go too, one that was passed over [`PASSED_MAX`] times goes.
+//!
+//! What came in order, has no deadline and may go costs nothing here: it is a list through the
+//! slots of the messages. The rest is sorted, at about 60 bytes a message.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+pub(crate) mod lanes;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::messages::Live;
+use crate::messages::slot::{Item, NEVER, NONE, Place, Slot};
+use crate::messages::slots::Slots;
+use crate::messages::texts;
 use crate::record::{EntryId, Millis, Status};
+use crate::slab::Keyed as _;
+use lanes::List;
 
-type Rank = (u8, Millis, EntryId);
-type Lane = (Arc<str>, Arc<str>);
+/// Priorities: 0 is the most urgent.
+const PRIORITIES: usize = 4;
 
-/// All destinations.
+/// How many more urgent messages go before one that is less urgent and waits.
+pub const PASSED_MAX: u32 = 16;
+
+/// The queues of all destinations, by the number of the destination's name.
 #[derive(Clone, Debug, Default)]
-pub struct Queues(HashMap<Arc<str>, Queue>);
+pub(crate) struct Core(HashMap<u32, Queue>);
 
 #[derive(Clone, Debug, Default)]
 struct Queue {
-    /// By place in the lane, see [`Live::lane_at`].
-    lanes: HashMap<Lane, BTreeMap<EntryId, EntryId>>,
-    items: HashMap<EntryId, Item>,
-    ready: BTreeSet<Rank>,
-    waiting: BTreeSet<(Millis, EntryId)>,
-    in_flight: HashSet<EntryId>,
+    classes: [Class; PRIORITIES],
+    /// By due time.
+    waiting: BTreeSet<(Millis, u32)>,
+    /// Due times that are not those of the messages, see [`Queues::pull_in`].
+    pulled: HashMap<u32, Millis>,
+    out: usize,
+    len: usize,
 }
 
-#[derive(Clone, Debug)]
-struct Item {
-    lane: Option<Lane>,
-    lane_at: EntryId,
-    rank: Rank,
-    due_at: Millis,
-    is_held: bool,
+/// The eligible messages of one priority that are due.
+#[derive(Clone, Debug, Default)]
+struct Class {
+    /// Those without a deadline that came in the order of their entries.
+    list: List,
+    /// The others.
+    sorted: BTreeSet<(Millis, EntryId, u32)>,
+    /// How many went before one of these since the last of these went.
+    passed: u32,
 }
 
-impl Queues {
-    /// Enters an unfinished outbound message; others are left alone.
-    pub(crate) fn insert(&mut self, live: &Live) {
-        if live.head.destination.is_empty() || live.status == Status::Failed {
-            return;
-        }
-        let queue = self.0.entry(live.head.destination.as_str().into()).or_default();
-        queue.insert(live);
+impl Class {
+    fn is_empty(&self) -> bool {
+        self.list.first == NONE && self.sorted.is_empty()
     }
+}
 
-    /// Takes a change of a message over.
-    pub(crate) fn update(&mut self, live: &Live) {
-        let destination = live.head.destination.as_str();
-        if destination.is_empty() {
-            return;
-        }
-        let queue = self.0.entry(destination.into()).or_default();
-        match live.status {
-            // The attempt's start is recorded without being waited for: the message is out already.
-            Status::Sending if queue.in_flight.contains(&live.entry) => {}
-            Status::Pending | Status::Sending | Status::Held => {
-                queue.remove(live.entry, true);
-                queue.insert(live);
-            }
-            _ => queue.remove(live.entry, false),
-        }
-        if queue.items.is_empty() {
-            self.0.remove(destination);
-        }
+/// All destinations, with the messages that they are made of.
+#[derive(Debug)]
+pub struct Queues<'a> {
+    core: &'a mut Core,
+    slots: &'a mut Slots,
+}
+
+impl<'a> Queues<'a> {
+    pub(crate) fn new(core: &'a mut Core, slots: &'a mut Slots) -> Self {
+        Self { core, slots }
     }
 
     /// Takes up to `limit` messages that are due at `now` out for sending. They stay out until a
     /// change of theirs is applied, or until [`Queues::release`].
     pub fn take(&mut self, destination: &str, now: Millis, limit: usize) -> Vec<EntryId> {
-        let Some(queue) = self.0.get_mut(destination) else { return Vec::new() };
-        queue.wake(now);
+        let Some(name) = self.slots.texts.find(destination) else { return Vec::new() };
+        self.wake(name, now);
         let mut taken = Vec::new();
         while taken.len() < limit {
-            let Some((.., entry)) = queue.ready.pop_first() else { break };
-            queue.in_flight.insert(entry);
-            taken.push(entry);
+            let Some(id) = self.next(name) else { break };
+            let Some(slot) = self.slots.slab.get_mut(id) else { break };
+            slot.set_place(Place::Out);
+            taken.push(slot.entry());
         }
         taken
     }
 
     /// When the next waiting message of this destination is due; `None` when none waits.
     pub fn next_due(&self, destination: &str) -> Option<Millis> {
-        let queue = self.0.get(destination)?;
-        if !queue.ready.is_empty() {
+        let queue = self.queue(destination)?;
+        if queue.classes.iter().any(|class| !class.is_empty()) {
             return Some(0);
         }
         queue.waiting.first().map(|(due_at, _)| *due_at)
     }
 
     /// Puts messages back that were taken and not sent.
-    pub fn release(&mut self, destination: &str, entries: &[EntryId]) {
-        let Some(queue) = self.0.get_mut(destination) else { return };
+    pub fn release(&mut self, _destination: &str, entries: &[EntryId]) {
         for entry in entries {
-            if queue.in_flight.remove(entry) {
-                queue.offer(*entry);
+            let Some(id) = self.slots.slab.find(*entry) else { continue };
+            if self.place(id) == Place::Out {
+                self.withdraw(id);
+                self.offer(id);
             }
         }
     }
@@ -103,104 +108,276 @@ impl Queues {
     /// A link returned: what waits becomes due, spread evenly from `now` over `spread`
     /// milliseconds. The due times on disk stay as they are.
     pub fn pull_in(&mut self, destination: &str, now: Millis, spread: Millis) {
-        let Some(queue) = self.0.get_mut(destination) else { return };
+        let name = self.slots.texts.find(destination);
+        let Some(queue) = name.and_then(|name| self.core.0.get_mut(&name)) else { return };
+        let count = queue.waiting.len().max(1) as u64;
         let waiting = std::mem::take(&mut queue.waiting);
-        let count = waiting.len().max(1) as u64;
-        for (step, (due_at, entry)) in waiting.into_iter().enumerate() {
-            let ramp = now + spread * (step as u64) / count;
-            let due_at = due_at.min(ramp);
-            if let Some(item) = queue.items.get_mut(&entry) {
-                item.due_at = due_at;
+        let waiting = waiting.into_iter().enumerate().map(|(step, (due_at, id))| {
+            let ramp = now.saturating_add(spread.saturating_mul(step as u64) / count);
+            if ramp < due_at {
+                queue.pulled.insert(id, ramp);
             }
-            queue.waiting.insert((due_at, entry));
-        }
+            (due_at.min(ramp), id)
+        });
+        queue.waiting = waiting.collect();
     }
 
     /// The destinations that have messages.
     pub fn destinations(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.keys()
+        self.core.0.keys().map(|name| self.slots.texts.get(*name))
     }
 
     /// Messages of this destination that are taken and unanswered.
     pub fn in_flight(&self, destination: &str) -> usize {
-        self.0.get(destination).map_or(0, |queue| queue.in_flight.len())
-    }
-}
-
-impl Queue {
-    fn insert(&mut self, live: &Live) {
-        let head = &live.head;
-        let lane = (!head.lane.is_empty())
-            .then(|| (Arc::from(head.sender.as_str()), Arc::from(head.lane.as_str())));
-        let rank = (head.priority, head.deadline.unwrap_or(Millis::MAX), live.entry);
-        if let Some(lane) = &lane {
-            let lane = self.lanes.entry(lane.clone()).or_default();
-            lane.insert(live.lane_at, live.entry);
-            // Whoever was the head until now is so no longer.
-            let mut first = lane.iter();
-            let is_head = first.next().is_some_and(|(at, _)| *at == live.lane_at);
-            if is_head && let Some(was) = first.next().and_then(|(_, entry)| self.items.get(entry))
-            {
-                self.ready.remove(&was.rank);
-                self.waiting.remove(&(was.due_at, was.rank.2));
-            }
-        }
-        let is_held = live.status == Status::Held;
-        let (lane_at, due_at) = (live.lane_at, live.next_attempt_at);
-        let item = Item { lane, lane_at, rank, due_at, is_held };
-        self.items.insert(live.entry, item);
-        self.offer(live.entry);
+        self.queue(destination).map_or(0, |queue| queue.out)
     }
 
-    /// `keep_lane`: it comes back at once, so its lane must not go on without it.
-    fn remove(&mut self, entry: EntryId, keep_lane: bool) {
-        let Some(item) = self.items.remove(&entry) else { return };
-        self.ready.remove(&item.rank);
-        self.waiting.remove(&(item.due_at, entry));
-        self.in_flight.remove(&entry);
-        if keep_lane {
+    /// Messages of this destination that are in its queue, whatever they wait for.
+    pub fn len(&self, destination: &str) -> usize {
+        self.queue(destination).map_or(0, |queue| queue.len)
+    }
+
+    /// Nothing is in the queue of this destination.
+    pub fn is_empty(&self, destination: &str) -> bool {
+        self.len(destination) == 0
+    }
+
+    /// Enters a message that is in no queue, if it is one that leaves.
+    pub(crate) fn enter(&mut self, id: u32) {
+        let Some(slot) = self.slots.slab.get(id) else { return };
+        let (name, lane) = (slot.destination(), slot.lane());
+        if name == texts::EMPTY || slot.status() == Status::Failed {
             return;
         }
-        let Some(lane) = item.lane else { return };
-        let Some(entries) = self.lanes.get_mut(&lane) else { return };
-        entries.remove(&item.lane_at);
-        let next = entries.values().next().copied();
-        if entries.is_empty() {
-            self.lanes.remove(&lane);
+        self.core.0.entry(name).or_default().len += 1;
+        let current = match self.slots.lanes.get_mut(lane) {
+            Some(lane) if lane.current == NONE => {
+                lane.current = id;
+                return self.offer(id);
+            }
+            Some(lane) => lane.current,
+            None => return self.offer(id),
+        };
+        if self.lane_at(id) < self.lane_at(current) {
+            // Whoever was the head until now is so no longer, unless it has left already.
+            if self.place(current) != Place::Out {
+                self.withdraw(current);
+                self.set(current, Place::Behind);
+                if let Some(lane) = self.slots.lanes.get_mut(lane) {
+                    lane.current = id;
+                    lane.list.insert(&mut self.slots.slab, NONE, current);
+                }
+                return self.offer(id);
+            }
         }
-        if let Some(next) = next {
+        self.stand_behind(lane, id);
+    }
+
+    /// Takes a message out of its queue, and lets its lane go on without it.
+    pub(crate) fn leave(&mut self, id: u32) {
+        let place = self.place(id);
+        let Some(slot) = self.slots.slab.get(id) else { return };
+        let (name, lane) = (slot.destination(), slot.lane());
+        match place {
+            Place::Nowhere => return,
+            Place::Behind => {
+                if let Some(lane) = self.slots.lanes.get_mut(lane) {
+                    lane.list.remove(&mut self.slots.slab, id);
+                }
+            }
+            _ => {
+                self.withdraw(id);
+                self.go_on(lane, id);
+            }
+        }
+        self.set(id, Place::Nowhere);
+        if let Some(queue) = self.core.0.get_mut(&name) {
+            queue.len -= 1;
+            if queue.len == 0 {
+                self.core.0.remove(&name);
+            }
+        }
+    }
+
+    /// A message of a queue is about to change and stays in it. [`Queues::offer_again`] follows.
+    pub(crate) fn before_change(&mut self, id: u32, status: Status) -> Place {
+        let place = self.place(id);
+        // The attempt's start is recorded without being waited for: the message is out already.
+        let is_out = place == Place::Out && status == Status::Sending;
+        if !is_out && !matches!(place, Place::Nowhere | Place::Behind) {
+            self.withdraw(id);
+        }
+        place
+    }
+
+    /// It has changed.
+    pub(crate) fn after_change(&mut self, id: u32, before: Place) {
+        match (before, self.place(id)) {
+            (Place::Nowhere, _) => self.enter(id),
+            (Place::Behind, _) | (_, Place::Out) => {}
+            _ => self.offer(id),
+        }
+    }
+
+    /// The next message of a lane may go.
+    fn go_on(&mut self, lane: u32, was: u32) {
+        let Some(lane) = self.slots.lanes.get_mut(lane).filter(|lane| lane.current == was) else {
+            return;
+        };
+        let next = lane.list.first;
+        lane.current = next;
+        if next != NONE {
+            lane.list.remove(&mut self.slots.slab, next);
             self.offer(next);
         }
     }
 
-    /// Makes an entry eligible if nothing in its lane is before it.
-    fn offer(&mut self, entry: EntryId) {
-        let Some(item) = self.items.get(&entry) else { return };
-        let lane = item.lane.as_ref().and_then(|lane| self.lanes.get(lane));
-        let head = lane.and_then(|lane| lane.values().next());
-        if item.is_held
-            || self.in_flight.contains(&entry)
-            || head.is_some_and(|head| *head != entry)
-        {
-            return;
+    fn stand_behind(&mut self, lane: u32, id: u32) {
+        let at = self.lane_at(id);
+        let last = self.slots.lanes.get_mut(lane).map_or(NONE, |lane| lane.list.last);
+        let mut before = last;
+        while before != NONE && self.lane_at(before) > at {
+            before = self.slots.slab.get(before).map_or(NONE, |slot| slot.before);
         }
-        self.waiting.insert((item.due_at, entry));
+        if let Some(lane) = self.slots.lanes.get_mut(lane) {
+            lane.list.insert(&mut self.slots.slab, before, id);
+        }
+        self.set(id, Place::Behind);
     }
 
-    fn wake(&mut self, now: Millis) {
-        while let Some((due_at, entry)) = self.waiting.first().copied() {
-            if due_at > now {
-                break;
+    /// Lets a message go that nothing in its lane is before, when it is due.
+    fn offer(&mut self, id: u32) {
+        let Some(item) = self.item(id) else { return };
+        let Some(queue) = self.core.0.get_mut(&item.destination) else { return };
+        if item.status == Status::Held {
+            self.set(id, Place::Held);
+        } else if item.next_attempt_at <= item.updated_at {
+            // It was due when that was recorded.
+            self.ready(id, &item);
+        } else {
+            queue.waiting.insert((item.next_attempt_at, id));
+            self.set(id, Place::Waiting);
+        }
+    }
+
+    fn ready(&mut self, id: u32, item: &Item) {
+        let Some(queue) = self.core.0.get_mut(&item.destination) else { return };
+        let class = &mut queue.classes[class_of(item.priority)];
+        let last = self.slots.slab.get(class.list.last).map(Slot::entry);
+        if item.deadline == NEVER && last.is_none_or(|last| last < item.entry) {
+            let last = class.list.last;
+            class.list.insert(&mut self.slots.slab, last, id);
+            self.set(id, Place::Listed);
+        } else {
+            class.sorted.insert((item.deadline, item.entry, id));
+            self.set(id, Place::Sorted);
+        }
+    }
+
+    /// Takes a message out of where it may go, waits, or is out. It stays in its lane.
+    fn withdraw(&mut self, id: u32) {
+        let Some(item) = self.item(id) else { return };
+        let place = self.place(id);
+        let Some(queue) = self.core.0.get_mut(&item.destination) else { return };
+        let class = &mut queue.classes[class_of(item.priority)];
+        match place {
+            Place::Listed => class.list.remove(&mut self.slots.slab, id),
+            Place::Sorted => {
+                class.sorted.remove(&(item.deadline, item.entry, id));
             }
-            self.waiting.pop_first();
-            if let Some(item) = self.items.get(&entry) {
-                self.ready.insert(item.rank);
+            Place::Waiting => {
+                let due_at = queue.pulled.remove(&id).unwrap_or(item.next_attempt_at);
+                queue.waiting.remove(&(due_at, id));
+            }
+            Place::Out => queue.out -= 1,
+            Place::Nowhere | Place::Behind | Place::Held => {}
+        }
+        self.set(id, Place::Held);
+    }
+
+    fn wake(&mut self, name: u32, now: Millis) {
+        while let Some(queue) = self.core.0.get_mut(&name) {
+            let Some((_, id)) = queue.waiting.first().copied().filter(|(due, _)| *due <= now)
+            else {
+                return;
+            };
+            queue.waiting.pop_first();
+            queue.pulled.remove(&id);
+            if let Some(item) = self.item(id) {
+                self.ready(id, &item);
             }
         }
+    }
+
+    /// The message that goes next, taken out of those that may go.
+    fn next(&mut self, name: u32) -> Option<u32> {
+        let queue = self.core.0.get_mut(&name)?;
+        let (first, class) = queue.turn()?;
+        let listed = class.list.first;
+        let age = self.slots.slab.get(listed).map(|slot| (NEVER, slot.entry()));
+        let sorted = class.sorted.first().copied();
+        let takes_sorted =
+            sorted.is_some_and(|(at, entry, _)| age.is_none_or(|age| (at, entry) < age));
+        let id = if let Some((.., id)) = sorted.filter(|_| takes_sorted) {
+            class.sorted.pop_first();
+            id
+        } else {
+            class.list.remove(&mut self.slots.slab, listed);
+            listed
+        };
+        class.passed = 0;
+        for less_urgent in queue.classes.iter_mut().skip(first + 1) {
+            if !less_urgent.is_empty() {
+                less_urgent.passed += 1;
+            }
+        }
+        queue.out += 1;
+        Some(id)
+    }
+
+    fn queue(&self, destination: &str) -> Option<&Queue> {
+        self.core.0.get(&self.slots.texts.find(destination)?)
+    }
+
+    fn item(&self, id: u32) -> Option<Item> {
+        self.slots.item(id)
+    }
+
+    fn place(&self, id: u32) -> Place {
+        self.slots.slab.get(id).map_or(Place::Nowhere, Slot::place)
+    }
+
+    fn set(&mut self, id: u32, place: Place) {
+        if let Some(slot) = self.slots.slab.get_mut(id) {
+            slot.set_place(place);
+        }
+    }
+
+    fn lane_at(&self, id: u32) -> EntryId {
+        self.item(id).map_or_else(EntryId::default, |item| item.lane_at)
     }
 }
 
+impl Queue {
+    /// Whose turn it is: the most urgent class that has something, unless a less urgent one was
+    /// passed over too often.
+    fn turn(&mut self) -> Option<(usize, &mut Class)> {
+        let most_urgent = self.classes.iter().position(|class| !class.is_empty())?;
+        let passed = |class: &Class| !class.is_empty() && class.passed >= PASSED_MAX;
+        let turn = self.classes.iter().rposition(passed).unwrap_or(most_urgent);
+        Some((turn, &mut self.classes[turn]))
+    }
+}
+
+fn class_of(priority: u8) -> usize {
+    usize::from(priority).min(PRIORITIES - 1)
+}
+
 /// How many messages of each destination wait, for a picture of the whole.
-pub fn waiting(queues: &Queues) -> BTreeMap<Arc<str>, usize> {
-    queues.0.iter().map(|(name, queue)| (Arc::clone(name), queue.items.len())).collect()
+pub fn waiting(queues: &Queues<'_>) -> BTreeMap<Arc<str>, usize> {
+    let queues = queues.core.0.iter().map(|(name, queue)| {
+        let name = queues.slots.texts.get(*name);
+        (Arc::clone(name), queue.len)
+    });
+    queues.collect()
 }

@@ -2,6 +2,7 @@
 //! all that they saw, is durable. It knows no runtime, no protocol and no key.
 
 mod committer;
+mod heads;
 mod publisher;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,10 +17,11 @@ use crate::commit::{Answer, Commit};
 use crate::fold::State;
 use crate::journal::{BodyRef, IndexKeys, Log, ReadError, ReadLog};
 use crate::ledger::Ledger;
-use crate::messages::{BodyPlace, Messages};
+use crate::messages::{BodyPlace, Live, Messages, Summary};
 use crate::record::{EntryId, Fact, Level, Millis, Record};
 use crate::transaction::{SALT_BYTES, Transaction};
 use committer::Committer;
+pub(crate) use heads::Heads;
 
 /// A commit did not become durable, or is not known to be.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -82,6 +84,7 @@ enum Job {
 struct Inner {
     state: RwLock<State>,
     reader: Arc<dyn ReadLog>,
+    heads: Heads,
     jobs: Sender<Job>,
     listeners: Mutex<Vec<Listener>>,
     committer: Mutex<Option<JoinHandle<Box<dyn Log>>>>,
@@ -105,6 +108,7 @@ impl Store {
         let reader = log.reader();
         let inner = Arc::new(Inner {
             state: RwLock::new(state),
+            heads: Heads::new(Arc::clone(&reader)),
             reader,
             jobs,
             listeners: Mutex::default(),
@@ -153,9 +157,37 @@ impl Store {
         look(&self.0.state.read().messages)
     }
 
+    /// An unfinished message with its head, as published.
+    pub fn live(&self, entry: EntryId) -> Option<Live> {
+        self.lives(&[entry]).pop()
+    }
+
+    /// The unfinished messages among these, with their heads. One whose head cannot be read has
+    /// what memory knows of it, and no id; its body cannot be read either.
+    pub fn lives(&self, entries: &[EntryId]) -> Vec<Live> {
+        // The journal is read before anybody has to wait for this.
+        let heads: Vec<_> = entries.iter().map(|entry| self.0.heads.get(*entry).ok()).collect();
+        let state = self.0.state.read();
+        let found = entries.iter().zip(heads).filter_map(|(entry, head)| {
+            let summary = state.messages.live(*entry)?;
+            Some(summary.with(head.unwrap_or_else(|| Arc::new(summary.remains()))))
+        });
+        found.collect()
+    }
+
+    /// The unfinished messages that are `wanted`, with their heads, oldest first. It goes through
+    /// all of them, and reads from the journal what it gives.
+    pub fn select(&self, wanted: impl Fn(&Summary<'_>) -> bool) -> Vec<Live> {
+        let wanted = |summary: &Summary<'_>| wanted(summary);
+        let entries: Vec<EntryId> = self.messages(|messages| {
+            messages.iter().filter(wanted).map(|summary| summary.entry).collect()
+        });
+        self.lives(&entries)
+    }
+
     /// Works on the queues of the published messages. The committer waits meanwhile: be quick.
-    pub fn queues<R>(&self, work: impl FnOnce(&mut crate::queue::Queues) -> R) -> R {
-        work(self.0.state.write().messages.queues())
+    pub fn queues<R>(&self, work: impl FnOnce(&mut crate::queue::Queues<'_>) -> R) -> R {
+        work(&mut self.0.state.write().messages.queues())
     }
 
     /// The whole published state.

@@ -17,6 +17,7 @@ use crate::record::{
     EntityKey, EntityWrite, EntryId, Fact, Level, MessageChange, MessageHead, MessageKey, Millis,
     Reason, Record, Status,
 };
+use crate::store::Heads;
 
 /// Bytes of the salt that lies before a body.
 pub const SALT_BYTES: usize = 16;
@@ -191,6 +192,7 @@ impl Batch {
 pub struct Transaction<'a> {
     state: &'a State,
     reader: &'a dyn ReadLog,
+    heads: &'a Heads,
     batch: &'a mut Batch,
     now: Millis,
     base: usize,
@@ -207,7 +209,7 @@ pub struct Transaction<'a> {
 impl<'a> Transaction<'a> {
     pub(crate) fn new(
         state: &'a State,
-        reader: &'a dyn ReadLog,
+        (reader, heads): (&'a dyn ReadLog, &'a Heads),
         batch: &'a mut Batch,
         now: Millis,
     ) -> Self {
@@ -217,6 +219,7 @@ impl<'a> Transaction<'a> {
         Self {
             state,
             reader,
+            heads,
             batch,
             now,
             base,
@@ -289,10 +292,15 @@ impl<'a> Transaction<'a> {
         body.and_then(|salted| salted.get(SALT_BYTES..))
     }
 
-    /// An unfinished message, with everything decided so far.
+    /// An unfinished message, with everything decided so far. One whose head cannot be read has
+    /// what memory knows of it, and no id.
     pub fn live(&self, entry: EntryId) -> Option<Live> {
-        let live = self.ahead(entry).or_else(|| self.state.messages.live(entry))?;
-        (!live.status.is_finished()).then(|| live.clone())
+        if let Some(live) = self.ahead(entry) {
+            return (!live.status.is_finished()).then(|| live.clone());
+        }
+        let summary = self.state.messages.live(entry)?;
+        let head = self.heads.get(entry);
+        Some(summary.with(head.unwrap_or_else(|_| Arc::new(summary.remains()))))
     }
 
     /// Accepts a message. The caller has seen by [`Transaction::find`] that its id is new.
@@ -318,7 +326,7 @@ impl<'a> Transaction<'a> {
         self.changed.push((live.entry, after));
         let fact = Fact::Change(MessageChange {
             message: live.entry,
-            fingerprint: self.state.messages.fingerprint(&live.head.key()),
+            fingerprint: self.fingerprint(live),
             status: change.status,
             reason: change.reason,
             attempts: change.attempts,
@@ -406,6 +414,13 @@ impl<'a> Transaction<'a> {
     fn next_entry(&self) -> EntryId {
         let index = u32::try_from(self.batch.staged.len()).unwrap_or(u32::MAX);
         EntryId { sequence: self.batch.ahead.sequence, index }
+    }
+
+    /// That of an unfinished message, whose head may be lost.
+    fn fingerprint(&self, live: &Live) -> Fingerprint {
+        let messages = &self.state.messages;
+        let known = messages.live(live.entry).map(|summary| summary.fingerprint);
+        known.unwrap_or_else(|| messages.fingerprint(&live.head.key()))
     }
 
     fn status_ahead(&self, entry: EntryId) -> Option<Status> {

@@ -193,11 +193,8 @@ impl Access for Moving {
 
 /// What a state says without the places of its entries, which batching decides.
 fn meaning(state: &State) -> impl PartialEq + std::fmt::Debug + use<> {
-    let live: BTreeSet<_> = state
-        .messages
-        .iter()
-        .map(|live| (live.head.direction, live.head.message_id.clone(), live.status))
-        .collect();
+    let live: BTreeSet<_> =
+        state.messages.iter().map(|live| (live.direction, live.created_at, live.status)).collect();
     let finished: BTreeMap<_, _> =
         state.messages.finished().map(|(key, one)| (key, (one.status, one.accepted_at))).collect();
     (live, finished, state.messages.counts().clone(), state.ledger.clone(), state.superseded)

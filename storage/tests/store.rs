@@ -61,12 +61,8 @@ fn a_lane_lets_only_its_head_go_and_goes_on_when_that_is_delivered() {
     enqueue(&store, "free", "");
     let first = store.queues(|queues| queues.take("server", 1_000, 10));
     let names = |entries: &[_]| {
-        store.messages(|messages| {
-            entries
-                .iter()
-                .map(|entry| messages.live(*entry).expect("live").head.message_id.clone())
-                .collect::<Vec<_>>()
-        })
+        let name = |entry| store.live(entry).expect("live").head.message_id.clone();
+        entries.iter().copied().map(name).collect::<Vec<_>>()
     };
     assert_eq!(names(&first), ["a1", "free"]);
     assert!(store.queues(|queues| queues.take("server", 1_000, 10)).is_empty());

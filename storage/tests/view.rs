@@ -206,7 +206,7 @@ fn what_was_being_sent_at_a_crash_waits_again_and_says_that_it_may_have_arrived(
         (Status::Pending, true, 1)
     );
     assert_eq!(row.message_id, "cut");
-    let live = database.store().messages(|messages| messages.live(entry).expect("live").clone());
+    let live = database.store().live(entry).expect("live");
     assert!(live.maybe_delivered);
     database.close().expect("closes");
 }

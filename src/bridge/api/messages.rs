@@ -229,11 +229,16 @@ pub async fn retried(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
 }
 
 fn check_failed(desk: &Desk<'_>, id: &str) -> Result<(), Failed> {
-    let failed = |live: &Live| live.status == Status::Failed && live.head.message_id == id;
-    if desk.store.messages(|messages| messages.iter().any(failed)) {
+    let shown = desk.history.show(id)?;
+    if shown.as_ref().is_some_and(|message| message.row.status == Status::Failed.as_str()) {
         return Ok(());
     }
-    match desk.history.show(id)? {
+    // Its row may be on its way yet.
+    let failed = desk.store.select(|one| one.status == Status::Failed);
+    if failed.iter().any(|live| live.head.message_id == id) {
+        return Ok(());
+    }
+    match shown {
         None => Err(Failed::missing(&format!("no message has the id {id}"))),
         Some(message) => {
             let status = message.row.status;

@@ -216,10 +216,8 @@ async fn mail_that_nobody_fetches_goes_back_to_its_sender_after_its_age() {
     // Its second message lay under another id, which means nothing to it.
     assert_eq!(returned(&world, "c"), [undeliverable("m-1")]);
     assert_eq!(world.letters("c").len(), 1, "what the server says by itself just expires");
-    let failed = world.core.store.messages(|messages| {
-        let failed = messages.iter().filter(|live| live.status == Status::Failed);
-        failed.map(|live| (live.head.peer.clone(), live.reason)).collect::<Vec<_>>()
-    });
+    let failed = world.core.store.select(|one| one.status == Status::Failed);
+    let failed: Vec<_> = failed.iter().map(|live| (live.head.peer.clone(), live.reason)).collect();
     let by_age = ("b".to_owned(), storage::record::Reason::MaxAge);
     assert_eq!(failed, [by_age.clone(), by_age]);
 }
@@ -284,9 +282,9 @@ async fn what_is_refused_for_now_comes_again_when_it_is_due_and_its_lane_waits()
     let mut delays = std::collections::BTreeSet::new();
     for _ in 0..3 {
         world.ok("b", "nack", busy(None)).await;
-        let due = world.core.store.messages(|messages| {
-            messages.iter().find(|live| live.head.message_id == "m-1").unwrap().next_attempt_at
-        });
+        let lives = world.core.store.select(|_| true);
+        let live = lives.iter().find(|live| live.head.message_id == "m-1");
+        let due = live.unwrap().next_attempt_at;
         delays.insert(due - world.core.clock.now());
     }
     assert!(delays.len() == 3 && delays.iter().all(|delay| *delay < 4_000), "{delays:?}");

@@ -125,9 +125,9 @@ impl World {
     fn mail(&self, agent_id: &str) -> Vec<String> {
         self.core.store.messages(|messages| {
             let mailbox = format!("default/{agent_id}");
-            let here = messages.iter().filter(|live| live.head.destination == mailbox);
+            let here = messages.iter().filter(|live| live.destination == mailbox);
             let open = here.filter(|live| live.status == Status::Pending);
-            open.map(|live| live.head.message_type.clone()).collect()
+            open.map(|live| live.message_type.to_owned()).collect()
         })
     }
 }

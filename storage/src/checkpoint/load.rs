@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{self, Chunk, Manifest, damaged};
-use super::part::pop;
+use super::part;
 use super::{CheckpointError, Place, Ranges, Writer, pack_path};
 use crate::fold::State;
 use crate::messages::BodyPlace;
@@ -51,11 +51,8 @@ impl Loaded {
         let mut packs = HashMap::new();
         for place in manifest.places() {
             let bytes = read_chunk(folder, &mut packs, place)?;
-            let mut rest = &bytes[..];
-            while let Some(part) = pop(&mut rest) {
-                let pack = pack_path(folder, place.pack);
-                part.map_err(|what| damaged(&pack, &what))?.restore(&mut state);
-            }
+            part::restore(&bytes, &mut state)
+                .map_err(|what| damaged(&pack_path(folder, place.pack), &what))?;
         }
         state.sequence = manifest.first.0;
         *state.touched() = Ranges::unchanged(starts(&manifest.entities));
@@ -104,11 +101,12 @@ impl Loaded {
     ///
     /// # Errors
     /// When frames are missing that the checkpoint needs.
-    pub fn finish(self, folder: &Path) -> Result<(State, Writer), CheckpointError> {
+    pub fn finish(mut self, folder: &Path) -> Result<(State, Writer), CheckpointError> {
         if !self.settled {
             let what = format!("frames up to {} are missing", self.manifest.last.0);
             return Err(damaged(&self.path, &what));
         }
+        self.state.messages.fill_queues();
         let journal = self.manifest.journal;
         Ok((self.state, Writer::new(folder, journal, Some(self.manifest))))
     }

@@ -1,7 +1,7 @@
 //! The file that names the chunks of one checkpoint. It reads and writes that file only.
 //!
 //! ```text
-//!   0  magic "LOKICKP2"     8
+//!   0  magic "LOKICKP3"     8
 //!   8  Manifest             a record of the codec
 //!      SHA-256 of all before 32
 //! ```
@@ -20,8 +20,9 @@ use crate::journal::{SyncPoint, Syncer};
 use crate::messages::Counts;
 use crate::record::{Direction, EntityKey, EntryId, Millis, Status};
 
-/// The first bytes of a manifest. `LOKICKP1`, a whole state in one file, was never released.
-const MAGIC: &[u8; 8] = b"LOKICKP2";
+/// The first bytes of a manifest. `LOKICKP1`, a whole state in one file, and `LOKICKP2`, whose
+/// chunks had the heads of messages in them, were never released: the journal is folded instead.
+const MAGIC: &[u8; 8] = b"LOKICKP3";
 
 /// A frame and the chain's hash after it.
 pub(super) type Mark = (u64, [u8; 32]);

@@ -1,6 +1,16 @@
 //! The items of a state as bytes: what a chunk of a checkpoint holds, and the canonical form that
 //! a digest is made of. It opens no file.
+//!
+//! ```text
+//! item:   kind 1 | what follows
+//!   1     text: length 4 | UTF-8; it gets the next number of the chunk, from 1
+//!   2     unfinished message, 110 bytes of fixed places: Slot
+//!   3     the same, and what few of them have, 32 bytes: Slot, Rest
+//!   4     remembered id, 56 bytes: Remembered
+//!   5     entity: length 4 | record of the codec
+//! ```
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
@@ -8,147 +18,286 @@ use bincode::{Decode, Encode};
 use crate::codec::{self, CodecError};
 use crate::fold::State;
 use crate::ledger::Entity;
-use crate::messages::{BodyPlace, Finished, Live};
-use crate::record::{Direction, EntityKey, EntryId, MessageHead, Millis, Reason, Status};
+use crate::messages::{BodyPlace, Fingerprint, Finished, Summary};
+use crate::record::{Direction, EntityKey, EntryId, Millis, Reason, Status};
 
-/// One item of a state, each with its length before it where several stand together.
-#[derive(Encode, Decode)]
-pub(super) enum Part {
-    Position { sequence: u64, time: Millis, superseded: u64 },
-    Entity { key: EntityKey, version: u64, value: Arc<[u8]> },
-    Live(Box<LivePart>),
-    Finished { fingerprint: u128, entry: EntryId, body: BodyPlace, at: Millis, status: Status },
-    Count { destination: Arc<str>, direction: Direction, status: Status, count: u64 },
-    Marks { forgotten_before: Millis, evicted_through: EntryId },
-}
+const TEXT: u8 = 1;
+const SLOT: u8 = 2;
+const SLOT_AND_REST: u8 = 3;
+const REMEMBERED: u8 = 4;
+const ENTITY: u8 = 5;
 
+/// An unfinished message. Texts are numbers of the chunk; 0 is the empty one.
 #[derive(Encode, Decode)]
-pub(super) struct LivePart {
-    head: Arc<MessageHead>,
+struct Slot {
+    fingerprint: u128,
     entry: EntryId,
     body: BodyPlace,
+    accepted_at: Millis,
+    created_at: Millis,
+    updated_at: Millis,
+    next_attempt_at: Millis,
+    lane: u64,
+    attempts: u32,
+    destination: u32,
+    message_type: u32,
     status: Status,
     reason: Reason,
-    attempts: u32,
-    next_attempt_at: Millis,
+    direction: Direction,
+    priority: u8,
     maybe_delivered: bool,
-    error: Arc<str>,
-    updated_at: Millis,
-    accepted_at: Millis,
-    lane_at: EntryId,
 }
 
-impl Part {
-    pub(super) fn entity(key: &EntityKey, entity: &Entity) -> Self {
+/// What few unfinished messages have. A time that is never comes is `u64::MAX`.
+#[derive(Encode, Decode)]
+struct Rest {
+    lane_at: EntryId,
+    deadline: Millis,
+    expires_at: Millis,
+    error: u32,
+}
+
+#[derive(Encode, Decode)]
+struct Remembered {
+    fingerprint: u128,
+    entry: EntryId,
+    body: BodyPlace,
+    accepted_at: Millis,
+    status: Status,
+}
+
+#[derive(Encode, Decode)]
+struct EntityPart {
+    key: EntityKey,
+    version: u64,
+    value: Arc<[u8]>,
+}
+
+/// The items of a chunk in the making.
+#[derive(Default)]
+pub(super) struct Items {
+    pub(super) bytes: Vec<u8>,
+    pub(super) count: usize,
+    texts: HashMap<String, u32>,
+    /// An item that could not be written.
+    pub(super) broken: Option<CodecError>,
+}
+
+impl Items {
+    pub(super) fn entity(&mut self, key: &EntityKey, entity: &Entity) {
         let value = Arc::clone(&entity.value);
-        Self::Entity { key: key.clone(), version: entity.version, value }
+        let part = EntityPart { key: key.clone(), version: entity.version, value };
+        let Some(encoded) = codec::encode(&part).map_err(|error| self.fail(error)).ok() else {
+            return;
+        };
+        self.begin(ENTITY);
+        self.sized(&encoded);
     }
 
-    pub(super) fn live(live: &Live) -> Self {
-        Self::Live(Box::new(LivePart {
-            head: Arc::clone(&live.head),
-            entry: live.entry,
-            body: live.body,
-            status: live.status,
-            reason: live.reason,
-            attempts: live.attempts,
-            next_attempt_at: live.next_attempt_at,
-            maybe_delivered: live.maybe_delivered,
-            error: Arc::clone(&live.error),
-            updated_at: live.updated_at,
-            accepted_at: live.accepted_at,
-            lane_at: live.lane_at,
-        }))
-    }
-
-    pub(super) fn finished(fingerprint: u128, finished: &Finished) -> Self {
-        Self::Finished {
-            fingerprint,
-            entry: finished.entry,
-            body: finished.body,
-            at: finished.accepted_at,
-            status: finished.status,
+    pub(super) fn live(&mut self, one: &Summary<'_>) {
+        let slot = Slot {
+            fingerprint: one.fingerprint,
+            entry: one.entry,
+            body: one.body,
+            accepted_at: one.accepted_at,
+            created_at: one.created_at,
+            updated_at: one.updated_at,
+            next_attempt_at: one.next_attempt_at,
+            lane: one.lane,
+            attempts: one.attempts,
+            destination: self.text(one.destination),
+            message_type: self.text(one.message_type),
+            status: one.status,
+            reason: one.reason,
+            direction: one.direction,
+            priority: one.priority,
+            maybe_delivered: one.maybe_delivered,
+        };
+        let rest = Rest {
+            lane_at: one.lane_at,
+            deadline: one.deadline.unwrap_or(Millis::MAX),
+            expires_at: one.expires_at.unwrap_or(Millis::MAX),
+            error: self.text(one.error),
+        };
+        let is_usual = one.lane_at == one.entry
+            && (one.deadline, one.expires_at) == (None, None)
+            && one.error.is_empty();
+        self.begin(if is_usual { SLOT } else { SLOT_AND_REST });
+        self.fixed(&slot);
+        if !is_usual {
+            self.fixed(&rest);
         }
     }
 
-    /// Puts an item of a chunk into a state; the others are no items of a chunk.
-    pub(super) fn restore(self, state: &mut State) {
-        match self {
-            Self::Entity { key, version, value } => state.restore(key, Entity { version, value }),
-            Self::Live(live) => state.messages.restore_live(live.whole()),
-            Self::Finished { fingerprint, entry, body, at, status } => {
-                let finished = Finished { entry, body, accepted_at: at, status };
+    pub(super) fn finished(&mut self, fingerprint: Fingerprint, finished: &Finished) {
+        let Finished { entry, body, accepted_at, status } = *finished;
+        self.begin(REMEMBERED);
+        self.fixed(&Remembered { fingerprint, entry, body, accepted_at, status });
+    }
+
+    fn begin(&mut self, kind: u8) {
+        self.bytes.push(kind);
+        self.count += 1;
+    }
+
+    fn fixed<T: Encode>(&mut self, value: &T) {
+        if let Err(error) = codec::append(&mut self.bytes, value) {
+            self.fail(error);
+        }
+    }
+
+    fn sized(&mut self, content: &[u8]) {
+        let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
+        self.bytes.extend(length.to_le_bytes());
+        self.bytes.extend(content);
+    }
+
+    /// The number of a text, which stands before the first item that has it.
+    fn text(&mut self, text: &str) -> u32 {
+        if text.is_empty() {
+            return 0;
+        }
+        if let Some(number) = self.texts.get(text) {
+            return *number;
+        }
+        let number = u32::try_from(self.texts.len() + 1).unwrap_or(u32::MAX);
+        self.texts.insert(text.to_owned(), number);
+        self.bytes.push(TEXT);
+        self.sized(text.as_bytes());
+        number
+    }
+
+    fn fail(&mut self, error: CodecError) {
+        self.broken.get_or_insert(error);
+    }
+}
+
+/// Puts the items of a chunk into a state.
+pub(super) fn restore(mut bytes: &[u8], state: &mut State) -> Result<(), String> {
+    let mut texts: Vec<&str> = vec![""];
+    while let Some((kind, rest)) = bytes.split_first() {
+        bytes = rest;
+        match *kind {
+            TEXT => texts
+                .push(std::str::from_utf8(sized(&mut bytes)?).map_err(|error| error.to_string())?),
+            SLOT => restore_live(&fixed(&mut bytes)?, None, &texts, state)?,
+            SLOT_AND_REST => {
+                let slot = fixed(&mut bytes)?;
+                restore_live(&slot, Some(fixed(&mut bytes)?), &texts, state)?;
+            }
+            REMEMBERED => {
+                let Remembered { fingerprint, entry, body, accepted_at, status } =
+                    fixed(&mut bytes)?;
+                let finished = Finished { entry, body, accepted_at, status };
                 state.messages.restore_finished(fingerprint, finished);
             }
-            Self::Position { .. } | Self::Count { .. } | Self::Marks { .. } => {}
+            ENTITY => {
+                let part = codec::decode(sized(&mut bytes)?).map_err(|error| error.to_string())?;
+                let EntityPart { key, version, value } = part;
+                state.restore(key, Entity { version, value });
+            }
+            other => return Err(format!("an item is of the unknown kind {other}")),
         }
     }
-}
-
-impl LivePart {
-    fn whole(self) -> Live {
-        Live {
-            head: self.head,
-            entry: self.entry,
-            body: self.body,
-            status: self.status,
-            reason: self.reason,
-            attempts: self.attempts,
-            next_attempt_at: self.next_attempt_at,
-            maybe_delivered: self.maybe_delivered,
-            error: self.error,
-            updated_at: self.updated_at,
-            accepted_at: self.accepted_at,
-            lane_at: self.lane_at,
-        }
-    }
-}
-
-/// Appends a part with its length before it.
-pub(super) fn push(bytes: &mut Vec<u8>, part: &Part) -> Result<(), CodecError> {
-    let encoded = codec::encode(part)?;
-    bytes.extend(u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_le_bytes());
-    bytes.extend(encoded);
     Ok(())
 }
 
-/// Takes the next part off; `None` at the end.
-pub(super) fn pop(bytes: &mut &[u8]) -> Option<Result<Part, String>> {
-    if bytes.is_empty() {
-        return None;
-    }
+fn restore_live(
+    slot: &Slot,
+    rest: Option<Rest>,
+    texts: &[&str],
+    state: &mut State,
+) -> Result<(), String> {
+    let text = |number: u32| {
+        texts.get(number as usize).copied().ok_or_else(|| format!("text {number} is missing"))
+    };
+    let some = |time: Millis| (time != Millis::MAX).then_some(time);
+    let never = Millis::MAX;
+    let usual = Rest { lane_at: slot.entry, deadline: never, expires_at: never, error: 0 };
+    let rest = rest.unwrap_or(usual);
+    state.messages.restore_live(&Summary {
+        entry: slot.entry,
+        body: slot.body,
+        direction: slot.direction,
+        destination: text(slot.destination)?,
+        message_type: text(slot.message_type)?,
+        priority: slot.priority,
+        status: slot.status,
+        reason: slot.reason,
+        attempts: slot.attempts,
+        next_attempt_at: slot.next_attempt_at,
+        maybe_delivered: slot.maybe_delivered,
+        error: text(rest.error)?,
+        created_at: slot.created_at,
+        accepted_at: slot.accepted_at,
+        updated_at: slot.updated_at,
+        deadline: some(rest.deadline),
+        expires_at: some(rest.expires_at),
+        lane_at: rest.lane_at,
+        fingerprint: slot.fingerprint,
+        lane: slot.lane,
+    });
+    Ok(())
+}
+
+fn fixed<T: Decode<()>>(bytes: &mut &[u8]) -> Result<T, String> {
+    codec::take(bytes).map_err(|error| error.to_string())
+}
+
+fn sized<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], String> {
     let taken = bytes.split_first_chunk::<4>().and_then(|(length, rest)| {
         let length = u32::from_le_bytes(*length) as usize;
         Some((rest.get(..length)?, &rest[length..]))
     });
-    let Some((part, rest)) = taken else {
-        *bytes = &[];
-        return Some(Err("a part is cut".into()));
-    };
+    let (content, rest) = taken.ok_or("an item is cut")?;
     *bytes = rest;
-    Some(codec::decode(part).map_err(|error| error.to_string()))
+    Ok(content)
 }
 
-/// The canonical form of a state, part by part.
-pub(crate) fn parts(state: &State) -> impl Iterator<Item = Vec<u8>> + use<'_> {
-    let (sequence, time, superseded) = (state.sequence, state.time, state.superseded);
+/// The items of a range of entries, in their order, as long as `goes_on` says so; it is told how
+/// many there are and which comes next. Says where the rest begins.
+pub(super) fn messages_from(
+    state: &State,
+    items: &mut Items,
+    from: std::ops::Bound<EntryId>,
+    goes_on: impl Fn(usize, &EntryId) -> bool,
+) -> Option<EntryId> {
+    let range = (from, std::ops::Bound::Unbounded);
+    let mut live = state.messages.live_in(range).peekable();
+    let mut finished = state.messages.finished_in(range).peekable();
+    loop {
+        let at_live = live.peek().map(|live| live.entry);
+        let at_finished = finished.peek().map(|(_, finished)| finished.entry);
+        let at = at_live.into_iter().chain(at_finished).min()?;
+        if !goes_on(items.count, &at) {
+            return Some(at);
+        }
+        if at_live == Some(at) {
+            if let Some(one) = live.next() {
+                items.live(&one);
+            }
+        } else if let Some((fingerprint, one)) = finished.next() {
+            items.finished(fingerprint, one);
+        }
+    }
+}
+
+/// The canonical form of a state, piece by piece: equal pieces, equal states.
+pub(crate) fn canonical(state: &State, mut sink: impl FnMut(&[u8])) {
     let messages = &state.messages;
-    let forgotten_before = messages.forgotten_before();
-    let evicted_through = messages.evicted_through();
-    let position = [
-        Part::Position { sequence, time, superseded },
-        Part::Marks { forgotten_before, evicted_through },
-    ];
-    let entities = state.ledger.iter().map(|(key, entity)| Part::entity(key, entity));
-    let live = messages.iter().map(Part::live);
-    let finished = messages.finished().map(|(key, finished)| Part::finished(key, finished));
-    let there = messages.counts().iter().filter(|(_, count)| **count > 0);
-    let counts = there.map(|((destination, direction, status), count)| Part::Count {
-        destination: Arc::clone(destination),
-        direction: *direction,
-        status: *status,
-        count: *count,
-    });
-    let parts = position.into_iter().chain(entities).chain(live).chain(finished).chain(counts);
-    parts.filter_map(|part| codec::encode(&part).ok())
+    let mut items = Items::default();
+    items.fixed(&(state.sequence, state.time, state.superseded));
+    items.fixed(&(messages.forgotten_before(), messages.evicted_through()));
+    for ((destination, direction, status), count) in messages.counts() {
+        if *count > 0 {
+            items.sized(destination.as_bytes());
+            items.fixed(&(direction, status, count));
+        }
+    }
+    for (key, entity) in state.ledger.iter() {
+        items.entity(key, entity);
+        sink(&std::mem::take(&mut items.bytes));
+    }
+    messages_from(state, &mut items, std::ops::Bound::Unbounded, |_, _| true);
+    sink(&items.bytes);
 }

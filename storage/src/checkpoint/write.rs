@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::manifest::{self, Chunk, Manifest, damaged};
-use super::part::{Part, push};
+use super::part::{Items, messages_from};
 use super::{CheckpointError, KEPT, Place, Ranges, files, pack_path};
 use crate::fold::State;
 use crate::journal::{SyncPoint, Syncer};
@@ -264,14 +264,14 @@ trait Item: Ord + Clone {
     /// Which stretches changed.
     fn ranges(state: &mut State) -> &mut Ranges<Self>;
 
-    /// Copies the items of a chunk. Says where the rest begins.
-    fn copy(state: &State, extent: &Extent<'_, Self>) -> (Vec<Part>, Option<Self>);
+    /// Writes the items of a chunk. Says where the rest begins.
+    fn copy(state: &State, extent: &Extent<'_, Self>) -> (Items, Option<Self>);
 }
 
 /// What became of a stretch.
 enum Stretch<K> {
     Kept(Chunk<K>),
-    Copied(Vec<Part>),
+    Copied(Items),
 }
 
 /// Goes through all stretches: those that changed are copied and written, the others are kept.
@@ -292,14 +292,14 @@ fn write_chunks<K: Item>(
                 return (position, Stretch::Kept(kept.clone()), end);
             }
             let extent = Extent { start: start.as_ref(), end: end.as_ref(), items_max };
-            let (parts, next) = K::copy(state, &extent);
+            let (items, next) = K::copy(state, &extent);
             K::ranges(state).cut(start.as_ref(), next.as_ref());
-            (position, Stretch::Copied(parts), next)
+            (position, Stretch::Copied(items), next)
         });
         chunks.push(match stretch {
             Stretch::Kept(kept) => Chunk { position, ..kept },
-            Stretch::Copied(parts) => {
-                Chunk { start: start.clone(), position, place: pack.put(&parts)? }
+            Stretch::Copied(items) => {
+                Chunk { start: start.clone(), position, place: pack.put(items)? }
             }
         });
         if next.is_none() {
@@ -309,8 +309,8 @@ fn write_chunks<K: Item>(
     }
 }
 
-fn from<K: Clone>(start: Option<&K>) -> (Bound<K>, Bound<K>) {
-    (start.map_or(Bound::Unbounded, |start| Bound::Included(start.clone())), Bound::Unbounded)
+fn from<K: Clone>(start: Option<&K>) -> Bound<K> {
+    start.map_or(Bound::Unbounded, |start| Bound::Included(start.clone()))
 }
 
 impl Item for EntityKey {
@@ -318,16 +318,15 @@ impl Item for EntityKey {
         state.touched()
     }
 
-    fn copy(state: &State, extent: &Extent<'_, Self>) -> (Vec<Part>, Option<Self>) {
-        let (mut parts, mut bytes) = (Vec::new(), 0);
-        for (key, entity) in state.ledger.range(from(extent.start)) {
-            if bytes >= CHUNK_BYTES || extent.ends(parts.len(), key) {
-                return (parts, Some(key.clone()));
+    fn copy(state: &State, extent: &Extent<'_, Self>) -> (Items, Option<Self>) {
+        let mut items = Items::default();
+        for (key, entity) in state.ledger.range((from(extent.start), Bound::Unbounded)) {
+            if items.bytes.len() >= CHUNK_BYTES || extent.ends(items.count, key) {
+                return (items, Some(key.clone()));
             }
-            bytes += key.name.len() + entity.value.len();
-            parts.push(Part::entity(key, entity));
+            items.entity(key, entity);
         }
-        (parts, None)
+        (items, None)
     }
 }
 
@@ -336,26 +335,11 @@ impl Item for EntryId {
         state.messages.touched()
     }
 
-    fn copy(state: &State, extent: &Extent<'_, Self>) -> (Vec<Part>, Option<Self>) {
-        let mut live = state.messages.live_in(from(extent.start)).peekable();
-        let mut finished = state.messages.finished_in(from(extent.start)).peekable();
-        let mut parts = Vec::new();
-        loop {
-            let at_live = live.peek().map(|live| live.entry);
-            let at_finished = finished.peek().map(|(_, finished)| finished.entry);
-            let Some(at) = at_live.into_iter().chain(at_finished).min() else {
-                return (parts, None);
-            };
-            if extent.ends(parts.len(), &at) {
-                return (parts, Some(at));
-            }
-            if at_live == Some(at) {
-                parts.extend(live.next().map(Part::live));
-            } else {
-                let next = finished.next();
-                parts.extend(next.map(|(key, finished)| Part::finished(key, finished)));
-            }
-        }
+    fn copy(state: &State, extent: &Extent<'_, Self>) -> (Items, Option<Self>) {
+        let mut items = Items::default();
+        let goes_on = |count: usize, at: &Self| !extent.ends(count, at);
+        let next = messages_from(state, &mut items, from(extent.start), goes_on);
+        (items, next)
     }
 }
 
@@ -375,13 +359,13 @@ impl Pack {
         Self { folder: folder.into(), number, file: None, bytes: 0 }
     }
 
-    fn put(&mut self, parts: &[Part]) -> Result<Place, CheckpointError> {
+    fn put(&mut self, items: Items) -> Result<Place, CheckpointError> {
         let path = pack_path(&self.folder, self.number);
         let io = &io(&path);
-        let mut bytes = Vec::new();
-        for part in parts {
-            push(&mut bytes, part).map_err(|error| damaged(&path, &error))?;
+        if let Some(error) = &items.broken {
+            return Err(damaged(&path, error));
         }
+        let bytes = items.bytes;
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(BufWriter::new(File::create(&path).map_err(io)?)),

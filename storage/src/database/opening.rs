@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::fold::State;
 use crate::inspect::{AuditFilter, AuditPage, Touched, audit, touched};
 use crate::journal::{Damage, Frame, FrameEntry, OpenError, ReadError, Reader, Recovery, Syncer};
-use crate::messages::Live;
+use crate::messages::Summary;
 use crate::record::{Level, Status};
 use crate::store::{CommitError, Store};
 use crate::transaction::{Act, Change, Transaction};
@@ -85,6 +85,11 @@ pub(crate) fn fold(folder: &Path, reader: &Reader) -> (State, Writer, Replay) {
     (state, Writer::begin(folder, identity.journal), replay)
 }
 
+/// It was being sent when the store stopped.
+fn is_sending(one: &Summary<'_>) -> bool {
+    one.status == Status::Sending
+}
+
 fn from_checkpoint(
     path: &Path,
     folder: &Path,
@@ -122,7 +127,6 @@ fn from_checkpoint(
 impl Report {
     /// What there is to say of a journal and the state that it gave.
     pub(super) fn of(recovery: Recovery, replay: Replay, state: &State) -> Self {
-        let sending = |live: &&Live| live.status == Status::Sending;
         Self {
             recovery,
             checkpoint: replay.checkpoint,
@@ -130,7 +134,7 @@ impl Report {
             replayed: replay.frames,
             replayed_bytes: replay.bytes,
             unreadable: replay.unreadable,
-            interrupted: state.messages.iter().filter(sending).count(),
+            interrupted: state.messages.iter().filter(is_sending).count(),
             rebuild: None,
             new_damage: Vec::new(),
             touched: Touched::default(),
@@ -162,9 +166,7 @@ impl Report {
 /// The first frame of this start: what was found, and that what was being sent waits again.
 pub(super) fn record(store: &Store, report: &Report) -> Result<(), CommitError> {
     let report = report.clone();
-    let interrupted: Vec<Live> = store.messages(|messages| {
-        messages.iter().filter(|live| live.status == Status::Sending).cloned().collect()
-    });
+    let interrupted = store.select(is_sending);
     let done = store.commit(move |transaction| -> Result<(), std::convert::Infallible> {
         notes(transaction, &report);
         for live in &interrupted {

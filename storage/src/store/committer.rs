@@ -173,8 +173,8 @@ impl Committer {
 
     fn decide(&self, run: Run, open: &mut Open) {
         let state = self.shared.state.read();
-        let reader = &*self.shared.reader;
-        let mut transaction = Transaction::new(&state, reader, &mut open.batch, open.time);
+        let journal = (&*self.shared.reader, &self.shared.heads);
+        let mut transaction = Transaction::new(&state, journal, &mut open.batch, open.time);
         open.decisions += 1;
         let verdict = run(&mut transaction);
         if !verdict.keep {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::{CommitError, Done, Fatal, Inner, Published};
 use crate::journal::{Log, Syncing};
+use crate::record::Fact;
 
 /// A frame that is written and not known to be durable.
 pub(super) struct Written {
@@ -55,6 +56,11 @@ impl Publisher {
             state.apply(*entry, published.time, record, *body);
         }
         drop(state);
+        let accepted = published.entries.iter().filter_map(|(entry, record, _)| {
+            let Fact::Accept(head) = &record.fact else { return None };
+            (!head.status.is_finished()).then_some((*entry, head))
+        });
+        self.shared.heads.keep(accepted);
         self.shared.listeners.lock().retain_mut(|listener| listener(published));
     }
 }
