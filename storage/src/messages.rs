@@ -434,13 +434,9 @@ impl Messages {
     fn know(&mut self, fingerprint: Fingerprint, found: Found) {
         let key = Keys(&self.slots.slab, &self.finished);
         let is_it = |number| key.fingerprint(number) == fingerprint;
-        let hash = half(fingerprint);
-        let known = self.known.get(hash, is_it);
-        if known.is_some_and(|known| key.entry(known) > key.entry(found.number())) {
-            return;
-        }
         let hash_of = |number| half(key.fingerprint(number));
-        self.known.put((hash, found.number()), is_it, hash_of);
+        let is_newer = |known| key.entry(known) > key.entry(found.number());
+        self.known.put((half(fingerprint), found.number()), is_it, is_newer, hash_of);
     }
 
     fn unknow(&mut self, fingerprint: Fingerprint, found: Found) {

@@ -66,7 +66,8 @@ impl<T: Keyed> Slab<T> {
     /// Puts an item in and says its number. One with the same entry is replaced.
     pub(crate) fn insert(&mut self, item: T) -> u32 {
         let entry = item.entry();
-        if let Some(id) = self.find(entry) {
+        let is_new = self.last().is_none_or(|last| last < entry);
+        if let Some(id) = (!is_new).then(|| self.find(entry)).flatten() {
             self.items[id as usize] = Some(item);
             return id;
         }
@@ -110,6 +111,11 @@ impl<T: Keyed> Slab<T> {
             ids.get(low..high.max(low)).unwrap_or_default().iter()
         });
         ids.filter_map(|id| Some((*id, self.get(*id)?)))
+    }
+
+    /// The newest entry.
+    fn last(&self) -> Option<EntryId> {
+        self.pages.last()?.ids.last().map(|id| self.entry(*id))
     }
 
     /// The page that has an entry if any has it.

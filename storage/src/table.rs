@@ -24,16 +24,18 @@ impl Table {
         self.0[shard(hash)].find(hash, |number| is_it(*number)).copied()
     }
 
-    /// Puts a number in place of the one that is meant, or adds it. `hash_of` says the hashes of
-    /// the numbers that are there.
+    /// Puts a number in place of the one that is meant, unless that `stays`, or adds it. `hash_of`
+    /// says the hashes of the numbers that are there.
     pub(crate) fn put(
         &mut self,
         (hash, number): (u64, u32),
         is_it: impl Fn(u32) -> bool,
+        stays: impl Fn(u32) -> bool,
         hash_of: impl Fn(u32) -> u64,
     ) {
         let shard = &mut self.0[shard(hash)];
         match shard.find_mut(hash, |number| is_it(*number)) {
+            Some(known) if stays(*known) => {}
             Some(known) => *known = number,
             None => {
                 shard.insert_unique(hash, number, |number| hash_of(*number));

@@ -35,8 +35,10 @@ pub fn touched(reader: &Reader, state: &State, damage: &[Damage]) -> Touched {
         }
     }
     let key = reader.identity().key;
-    let headless = state.messages.iter().filter(|one| is_lost(one.entry.sequence));
-    search.wanted.extend(headless.map(|one| one.fingerprint));
+    // Memory knows that they are there; their ids are in what was recorded of them later, if they
+    // are anywhere.
+    let heads_lost = state.messages.iter().filter(|one| is_lost(one.entry.sequence));
+    search.wanted.extend(heads_lost.map(|one| one.fingerprint));
     for frame in reader.frames(1).flatten() {
         for (_, record, _) in crate::view::records(&frame) {
             match &record.fact {

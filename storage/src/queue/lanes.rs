@@ -54,7 +54,7 @@ impl Lanes {
             u32::try_from(self.items.len() - 1).unwrap_or(NONE)
         };
         let items = &self.items;
-        self.table.put((hash, number), |_| false, |number| items[number as usize].hash);
+        self.table.put((hash, number), |_| false, |_| false, |number| items[number as usize].hash);
         number
     }
 
