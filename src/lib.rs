@@ -24,3 +24,4 @@ pub mod retry;
 pub mod server;
 pub mod shutdown;
 pub mod transport;
+pub mod upkeep;

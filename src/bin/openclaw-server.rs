@@ -9,7 +9,8 @@ use clap::Parser;
 use loki_openclaw::clock::Clock;
 use loki_openclaw::config::{ServerConfig, ServerOverrides, process_environment};
 use loki_openclaw::server::{Disk, Rules, Server, ServerSettings, StartError};
-use storage::database::{Database, Sizes};
+use loki_openclaw::upkeep;
+use storage::database::Database;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -90,14 +91,14 @@ fn run(config: &ServerConfig) -> Result<(), Exit> {
         // Nobody listens when the program ends anyway.
         let _ = fatal.send(reason.to_owned());
     });
-    let sizes =
-        Sizes { segment_bytes: config.store.segment_size.0, reserve_bytes: config.store.reserve.0 };
+    let sizes = upkeep::sizes(&config.store);
     let opened = migrations::open(&config.data_dir, sizes, now, failed);
     let (database, _, migrated) = opened.map_err(|error| store(error.to_string()))?;
     if let Some(done) = migrated {
         say(&format!("openclaw-server: the store was brought to format {}", done.to));
     }
     database.set_dedup_window(config.dedup_window);
+    database.set_retention(upkeep::retention(&config.store, config.retention));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

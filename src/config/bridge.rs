@@ -158,7 +158,15 @@ impl Program for BridgeConfig {
             ),
             ("dashboard.token", token(&self.dashboard.token), check::TOKEN),
         ];
-        rules.extend(bridge.store.rules(["openclaw.store.segment_size", "openclaw.store.reserve"]));
+        rules.extend(bridge.store.rules(
+            ["openclaw.store.segment_size", "openclaw.store.reserve"],
+            [
+                "openclaw.store.max_age.delivered",
+                "openclaw.store.max_age.expired",
+                "openclaw.store.max_age.processed",
+                "openclaw.store.max_age.rejected",
+            ],
+        ));
         rules
     }
 
@@ -206,7 +214,7 @@ impl Program for BridgeConfig {
 type Row = Known<BridgeConfig>;
 
 /// Every setting of `loki`, in the order of `docs/configuration.md`.
-static KNOWN: [Row; 45] = [
+static KNOWN: [Row; 53] = [
     Row::key("openclaw.enabled", |c| &mut c.openclaw.enabled).variable("LOKI_OPENCLAW_ENABLED"),
     Row::key("openclaw.endpoint", |c| &mut c.openclaw.endpoint).variable("LOKI_OPENCLAW_ENDPOINT"),
     Row::key("openclaw.agent_id", |c| &mut c.openclaw.agent_id).variable("LOKI_OPENCLAW_AGENT_ID"),
@@ -253,6 +261,14 @@ static KNOWN: [Row; 45] = [
     Row::key("openclaw.state.reject_prefixes", |c| &mut c.openclaw.state.reject_prefixes),
     Row::key("openclaw.store.segment_size", |c| &mut c.openclaw.store.segment_size),
     Row::key("openclaw.store.reserve", |c| &mut c.openclaw.store.reserve),
+    Row::key("openclaw.store.max_age.delivered", |c| &mut c.openclaw.store.max_age.delivered),
+    Row::key("openclaw.store.max_age.expired", |c| &mut c.openclaw.store.max_age.expired),
+    Row::key("openclaw.store.max_age.processed", |c| &mut c.openclaw.store.max_age.processed),
+    Row::key("openclaw.store.max_age.rejected", |c| &mut c.openclaw.store.max_age.rejected),
+    Row::key("openclaw.store.max_size.delivered", |c| &mut c.openclaw.store.max_size.delivered),
+    Row::key("openclaw.store.max_size.expired", |c| &mut c.openclaw.store.max_size.expired),
+    Row::key("openclaw.store.max_size.processed", |c| &mut c.openclaw.store.max_size.processed),
+    Row::key("openclaw.store.max_size.rejected", |c| &mut c.openclaw.store.max_size.rejected),
     Row::key("agents", |c| &mut c.agents),
     Row::key("provider", |c| &mut c.provider),
     Row::key("enterprise.audit.enabled", |c| &mut c.audit.enabled).opposite("LOKI_AUDIT_DISABLED"),

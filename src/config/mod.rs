@@ -38,7 +38,7 @@ pub use secret::{REDACTED, Secret};
 pub use server::{LogLevel, ServerConfig, ServerOverrides};
 pub use source::{Setting, Source};
 pub use state::StateRules;
-pub use store::{Size, StoreRules};
+pub use store::{ByStatus, Size, StoreRules};
 pub use tls::{ClientTls, ServerTls};
 
 /// The process's environment, as far as it can be about us. The one place that reads it.

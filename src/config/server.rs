@@ -157,7 +157,15 @@ impl Program for ServerConfig {
             check::prefixes("state.merge_prefixes", &self.state.merge_prefixes),
             check::prefixes("state.reject_prefixes", &self.state.reject_prefixes),
         ];
-        rules.extend(self.store.rules(["store.segment_size", "store.reserve"]));
+        rules.extend(self.store.rules(
+            ["store.segment_size", "store.reserve"],
+            [
+                "store.max_age.delivered",
+                "store.max_age.expired",
+                "store.max_age.processed",
+                "store.max_age.rejected",
+            ],
+        ));
         rules
     }
 
@@ -173,7 +181,7 @@ impl Program for ServerConfig {
 type Row = Known<ServerConfig>;
 
 /// Every setting of `openclaw-server`, in the order of `docs/configuration.md`.
-static KNOWN: [Row; 21] = [
+static KNOWN: [Row; 29] = [
     Row::key("listen", |c| &mut c.listen).variable("OPENCLAW_LISTEN"),
     Row::key("data_dir", |c| &mut c.data_dir).variable("OPENCLAW_DATA_DIR"),
     Row::key("log_level", |c| &mut c.log_level).variable("OPENCLAW_LOG_LEVEL"),
@@ -195,4 +203,12 @@ static KNOWN: [Row; 21] = [
     Row::key("state.reject_prefixes", |c| &mut c.state.reject_prefixes),
     Row::key("store.segment_size", |c| &mut c.store.segment_size),
     Row::key("store.reserve", |c| &mut c.store.reserve),
+    Row::key("store.max_age.delivered", |c| &mut c.store.max_age.delivered),
+    Row::key("store.max_age.expired", |c| &mut c.store.max_age.expired),
+    Row::key("store.max_age.processed", |c| &mut c.store.max_age.processed),
+    Row::key("store.max_age.rejected", |c| &mut c.store.max_age.rejected),
+    Row::key("store.max_size.delivered", |c| &mut c.store.max_size.delivered),
+    Row::key("store.max_size.expired", |c| &mut c.store.max_size.expired),
+    Row::key("store.max_size.processed", |c| &mut c.store.max_size.processed),
+    Row::key("store.max_size.rejected", |c| &mut c.store.max_size.rejected),
 ];

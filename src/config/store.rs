@@ -1,7 +1,9 @@
 //! `openclaw.store` of the bridge and `store` of the server: how much room the store takes on the
-//! disk. Opens nothing.
+//! disk, and what it keeps. Opens nothing.
 
-use super::check::Rule;
+use std::time::Duration;
+
+use super::check::{self, Rule};
 use super::field::{Field, Raw, Refused, assign};
 
 /// The smallest segment: one message of the largest size fits.
@@ -17,11 +19,31 @@ const RESERVE_BYTES_MIN: u64 = 1 << 20;
 const BYTES_MAX: u64 = 1 << 50;
 
 /// A number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
 /// The units of a size and their bytes.
 const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// A value for each status of messages that are finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByStatus<T> {
+    /// Outbound: the next hop has it.
+    pub delivered: Option<T>,
+    /// Outbound: its time had passed.
+    pub expired: Option<T>,
+    /// Inbound: applied.
+    pub processed: Option<T>,
+    /// Inbound: not applicable.
+    pub rejected: Option<T>,
+}
+
+impl<T: Copy> ByStatus<T> {
+    /// The values, in the order of the fields.
+    pub fn all(&self) -> [Option<T>; 4] {
+        [self.delivered, self.expired, self.processed, self.rejected]
+    }
+}
 
 /// The files of the store.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,26 +52,34 @@ pub struct StoreRules {
     pub segment_size: Size,
     /// What is kept free for what must go on when the disk is full.
     pub reserve: Size,
+    /// How long the bodies of finished messages are kept, where that is not the usual `retention`.
+    pub max_age: ByStatus<Duration>,
+    /// How many bytes of them are kept; none: no limit.
+    pub max_size: ByStatus<Size>,
 }
 
 impl Default for StoreRules {
     fn default() -> Self {
-        Self { segment_size: Size(16 << 20), reserve: Size(64 << 20) }
+        let (max_age, max_size) = (ByStatus::default(), ByStatus::default());
+        Self { segment_size: Size(16 << 20), reserve: Size(64 << 20), max_age, max_size }
     }
 }
 
 impl StoreRules {
-    /// What must hold; the keys are those of the program.
-    pub(super) fn rules(&self, [segment_size, reserve]: [&'static str; 2]) -> [Rule; 2] {
+    /// What must hold; the keys are those of the program, the ages in the order of [`ByStatus`].
+    pub(super) fn rules(
+        &self,
+        [segment_size, reserve]: [&'static str; 2],
+        ages: [&'static str; 4],
+    ) -> Vec<Rule> {
         let within = |size: Size, min, max| (min..=max).contains(&size.0);
-        [
-            (
-                segment_size,
-                within(self.segment_size, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
-                "1MiB to 1GiB",
-            ),
-            (reserve, within(self.reserve, RESERVE_BYTES_MIN, BYTES_MAX), "1MiB or more"),
-        ]
+        let segment = within(self.segment_size, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let held = within(self.reserve, RESERVE_BYTES_MIN, BYTES_MAX);
+        let mut rules =
+            vec![(segment_size, segment, "1MiB to 1GiB"), (reserve, held, "1MiB or more")];
+        let given = ages.into_iter().zip(self.max_age.all());
+        rules.extend(given.map(|(key, age)| check::bounded(key, age.unwrap_or_default())));
+        rules
     }
 }
 

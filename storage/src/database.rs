@@ -7,6 +7,7 @@
 //! <dir>/messages      the rows in sled; may be deleted
 //! ```
 
+mod compaction;
 mod housekeeper;
 mod opening;
 mod shared_log;
@@ -25,9 +26,12 @@ use crate::journal::{
 };
 use crate::messages::fingerprint;
 use crate::record::Millis;
+use crate::retention::Retention;
 use crate::store::{CommitError, Fatal, Now, Store, record_keys};
 use crate::view::{Audit, View, ViewError};
+pub use compaction::Freed;
 use housekeeper::Housekeeper;
+pub use housekeeper::Upkeep;
 use shared_log::SharedLog;
 
 /// The store cannot be opened.
@@ -174,6 +178,7 @@ fn boot_id() -> String {
 
 /// An open store. Dropped without [`Database::close`] it leaves what a crash would.
 pub struct Database {
+    dir: PathBuf,
     store: Store,
     view: View,
     log: SharedLog,
@@ -236,7 +241,7 @@ impl Database {
             return Err(OpenError::Corrupt { path: dir.into(), what });
         }
         let (at, counts) = (state.sequence, state.messages.counts().clone());
-        let space = log.space();
+        let (space, compactor) = (log.space(), log.compactor());
         let log = SharedLog::new(log);
         let store = Store::start(Box::new(log.clone()), state, now, fatal)
             .map_err(|error| io(error.to_string()))?;
@@ -260,7 +265,8 @@ impl Database {
         let housekeeper = Housekeeper::start(
             writer.syncer(syncer),
             &store,
-            (&reader, &space),
+            (&reader, &space, compactor),
+            &view,
             report.replayed_bytes,
         );
         let housekeeper = housekeeper.map_err(|error| {
@@ -272,7 +278,8 @@ impl Database {
         store.throttle(Box::new(move || behind.lag().over));
         store.throttle(Box::new(housekeeper.is_behind()));
         view.on_progress(Box::new(move || relieved.relieve()));
-        let database = Self { store, view, log, reader, space, housekeeper, closed: false };
+        let dir = dir.to_path_buf();
+        let database = Self { dir, store, view, log, reader, space, housekeeper, closed: false };
         opening::record(&database.store, &report).map_err(|error| io(error.to_string()))?;
         Ok((database, report))
     }
@@ -291,6 +298,16 @@ impl Database {
     pub fn set_dedup_window(&self, window: Duration) {
         let window = Millis::try_from(window.as_millis()).unwrap_or(Millis::MAX);
         self.housekeeper.set_dedup_window(window);
+    }
+
+    /// What is kept of the bodies of finished messages; thirty days unless this is called.
+    pub fn set_retention(&self, retention: Retention) {
+        self.housekeeper.set_retention(retention);
+    }
+
+    /// What is done beside the decisions, on demand.
+    pub fn upkeep(&self) -> Upkeep {
+        self.housekeeper.upkeep(&self.dir, &self.store, &self.reader, &self.view)
     }
 
     /// One round of what is done every minute: ids beyond the window are forgotten, and of the

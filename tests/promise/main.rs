@@ -13,6 +13,7 @@ mod durable;
 mod ending;
 mod full;
 mod garbage;
+mod growth;
 mod hostile;
 mod letters;
 mod link;

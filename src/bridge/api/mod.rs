@@ -8,6 +8,7 @@ pub mod past;
 mod problem;
 mod selection;
 pub mod stopped;
+mod store;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
+use storage::database::Upkeep;
 use storage::journal::Reader;
 use storage::view::View;
 use tokio::net::TcpListener;
@@ -47,6 +49,8 @@ pub struct Api {
     pub view: View,
     /// Its journal, for the audit log.
     pub journal: Reader,
+    /// What is done in its store beside the messages.
+    pub upkeep: Upkeep,
     /// Its metrics.
     pub exporter: Exporter,
     /// What every call has to carry; none on a loopback address.
@@ -80,6 +84,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/openclaw/messages/{id}", get(messages::show))
         .route("/api/openclaw/causes", get(messages::grouped))
         .route("/api/openclaw/retry", post(messages::retry))
+        .route("/api/openclaw/store", get(store::info))
+        .route("/api/openclaw/compact", post(store::compact))
         .route("/api/audit", get(audit::list))
         .route("/metrics", get(exported))
         .fallback(async || Failed::missing("check the path; there is no such page here"))

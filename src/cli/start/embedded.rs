@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::StoreRules;
 use crate::server::{Disk, Rules, Running, Server, ServerSettings};
 use crate::shutdown::Shutdown;
+use crate::upkeep;
 
 /// A server that runs beside the bridge.
 pub struct Embedded {
@@ -31,6 +32,7 @@ impl Embedded {
         store::make(&dir)?;
         let clock = Clock::system();
         let database = store::open(&dir, rules, &clock, shutdown)?;
+        database.set_retention(upkeep::retention(rules, Rules::default().retention));
         let settings = ServerSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             store: database.store().clone(),

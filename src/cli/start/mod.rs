@@ -27,6 +27,7 @@ use crate::config::{BridgeConfig, Overrides, process_environment};
 use crate::executor::{Executor, agents};
 use crate::shutdown::Shutdown;
 use crate::transport::connect::Way;
+use crate::upkeep;
 
 use embedded::Embedded;
 use progress::Progress;
@@ -158,6 +159,8 @@ async fn started(
     serve::forget(data_dir);
     let database = store::open(data_dir, &config.openclaw.store, &clock, &shutdown)?;
     database.set_dedup_window(config.openclaw.dedup_window);
+    let bridge = &config.openclaw;
+    database.set_retention(upkeep::retention(&bridge.store, bridge.retention));
     let agent_id = store::agent_id(data_dir, config.openclaw.agent_id.as_deref(), true)?;
     let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];
     let executor =

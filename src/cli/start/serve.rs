@@ -73,6 +73,7 @@ pub fn spawn(
         }),
         view: database.view().clone(),
         journal: database.reader().clone(),
+        upkeep: database.upkeep(),
         exporter: Exporter::install(),
         token: config.dashboard.token.clone(),
     };

@@ -2,6 +2,8 @@
 //! store for the other commands.
 
 mod check;
+mod compact;
+mod info;
 mod migrate;
 mod open;
 mod rebuild;
@@ -23,6 +25,10 @@ pub enum Command {
     Check(check::Arguments),
     /// Make the rows of all messages again, from the journal
     Rebuild(rebuild::Arguments),
+    /// Show what the store takes on the disk
+    Info,
+    /// Write every file of the journal anew that has content which nobody keeps
+    Compact,
     /// Bring the store of an older version to the format of this one, as a start does by itself
     Migrate(migrate::Arguments),
 }
@@ -32,6 +38,8 @@ pub async fn run(global: &Global, command: &Command) -> Done {
     match command {
         Command::Check(check) => check::run(global, check).await,
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild).await,
+        Command::Info => info::run(global).await,
+        Command::Compact => compact::run(global).await,
         Command::Migrate(migrate) => migrate::run(global, migrate),
     }
 }

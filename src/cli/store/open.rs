@@ -8,7 +8,7 @@ use std::time::Duration;
 use migrations::{MigrateError, Migrated};
 use rustix::fs::{Access, access, statvfs};
 use serde_json::Value;
-use storage::database::{Database, OpenError, Sizes};
+use storage::database::{Database, OpenError};
 use storage::ledger::Ledger;
 use storage::record::Kind;
 
@@ -22,6 +22,7 @@ use crate::config::{BridgeConfig, StoreRules};
 use crate::protocol::Refusal;
 use crate::server::model::{self, Task};
 use crate::shutdown::Shutdown;
+use crate::upkeep;
 
 /// The file of the data directory with the id of a bridge that was given none.
 const AGENT_ID_FILE: &str = "agent_id";
@@ -55,8 +56,8 @@ pub fn migrated(
         tracing::error!(reason, "the store has stopped");
         shutdown.stop();
     };
-    let sizes = Sizes { segment_bytes: rules.segment_size.0, reserve_bytes: rules.reserve.0 };
-    let opened = migrations::open(dir, sizes, Box::new(move || clock.now()), Box::new(fatal));
+    let opened =
+        migrations::open(dir, upkeep::sizes(rules), Box::new(move || clock.now()), Box::new(fatal));
     let (database, report, migrated) = opened.map_err(|error| migrate_failure(dir, &error))?;
     if let Some(Migrated { from, to, files, left }) = &migrated {
         output::say(&format!(

@@ -27,8 +27,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub async fn run(global: &Global, _: &Arguments) -> Done {
-    let openclaw = look(global)?.openclaw;
-    let dir = openclaw.data_dir;
+    let config = look(global)?;
+    let dir = config.openclaw.data_dir;
     check_there(&dir)?;
     check_free(&dir)?;
     let failed = |error: &dyn std::fmt::Display| Failure::new(Code::Store, error.to_string());
@@ -42,7 +42,7 @@ pub async fn run(global: &Global, _: &Arguments) -> Done {
             _ => {}
         }
     }
-    let database = open(&dir, &openclaw.store, &Clock::system(), &Shutdown::default())?;
+    let database = open(&dir, &config.openclaw.store, &Clock::system(), &Shutdown::default())?;
     let rows = watch(&database).await;
     let frames = database.view().lag().applied;
     close(database)?;

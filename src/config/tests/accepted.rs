@@ -31,7 +31,7 @@ const BRIDGE_VARIABLES: [(&str, &str, &str, &str); 18] = [
 ];
 
 /// Key path, value in the file, and what `describe` shows.
-const BRIDGE_KEYS: [(&str, &str, &str); 42] = [
+const BRIDGE_KEYS: [(&str, &str, &str); 50] = [
     ("openclaw.enabled", "false", "false"),
     ("openclaw.endpoint", "http://server", "http://server"),
     ("openclaw.agent_id", "\"7\"", "7"),
@@ -65,6 +65,14 @@ const BRIDGE_KEYS: [(&str, &str, &str); 42] = [
     ("openclaw.state.reject_prefixes", "[lock/]", "[lock/]"),
     ("openclaw.store.segment_size", "2MiB", "2MiB"),
     ("openclaw.store.reserve", "1572864", "1536KiB"),
+    ("openclaw.store.max_age.delivered", "1h", "1h"),
+    ("openclaw.store.max_age.expired", "0", "0s"),
+    ("openclaw.store.max_age.processed", "90", "90s"),
+    ("openclaw.store.max_age.rejected", "2d", "2d"),
+    ("openclaw.store.max_size.delivered", "1GiB", "1GiB"),
+    ("openclaw.store.max_size.expired", "0", "0"),
+    ("openclaw.store.max_size.processed", "2048", "2KiB"),
+    ("openclaw.store.max_size.rejected", "3MiB", "3MiB"),
     ("agents", "[eng-qa, {type: my-agent}]", "[eng-qa, my-agent]"),
     ("provider", "gemini", "gemini"),
     ("enterprise.audit.enabled", "false", "false"),
@@ -90,7 +98,7 @@ const SERVER_VARIABLES: [(&str, &str, &str, &str); 11] = [
     ("tls.client_ca", "OPENCLAW_TLS_CLIENT_CA", "ca.pem", "ca.pem"),
 ];
 
-const SERVER_KEYS: [(&str, &str, &str); 21] = [
+const SERVER_KEYS: [(&str, &str, &str); 29] = [
     ("listen", "127.0.0.1:9", "127.0.0.1:9"),
     ("data_dir", "store", "store"),
     ("log_level", "warn", "warn"),
@@ -112,6 +120,14 @@ const SERVER_KEYS: [(&str, &str, &str); 21] = [
     ("state.reject_prefixes", "[lock/]", "[lock/]"),
     ("store.segment_size", "1048577", "1048577"),
     ("store.reserve", "1 GiB", "1GiB"),
+    ("store.max_age.delivered", "1h", "1h"),
+    ("store.max_age.expired", "0", "0s"),
+    ("store.max_age.processed", "90", "90s"),
+    ("store.max_age.rejected", "2d", "2d"),
+    ("store.max_size.delivered", "1GiB", "1GiB"),
+    ("store.max_size.expired", "0", "0"),
+    ("store.max_size.processed", "2048", "2KiB"),
+    ("store.max_size.rejected", "3MiB", "3MiB"),
 ];
 
 fn variables_of<C: Program>() -> BTreeSet<&'static str> {

@@ -2,19 +2,26 @@
 //! journal and at a clean stop, and letting go of finished message ids. A checkpoint that fails
 //! costs time at the next start and nothing else.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use super::compaction::{Compaction, Freed};
 use crate::checkpoint::Writer;
 use crate::event::Event;
-use crate::journal::{Reader, Space};
+use crate::info::{Info, Tally, info};
+use crate::journal::{Compactor, Reader, Space};
 use crate::messages::Messages;
 use crate::record::{EntryId, Fact, Level, Millis};
+use crate::retention::Retention;
 use crate::store::{CommitError, Published, Store};
 use crate::transaction::Act;
+use crate::view::View;
 
 /// A checkpoint is due after this many bytes of journal. With what is written meanwhile the tail
 /// that opening replays stays below [`TAIL_BYTES_MAX`].
@@ -47,12 +54,67 @@ enum Job {
     Write,
     /// The disk is full, or has room again.
     Room,
+    /// A person wants everything compacted, and waits.
+    Compact(SyncSender<Freed>),
     Stop,
+}
+
+/// Asks the housekeeper; cheap to clone.
+#[derive(Clone)]
+pub struct Upkeep {
+    jobs: SyncSender<Job>,
+    dir: PathBuf,
+    store: Store,
+    reader: Reader,
+    view: View,
+    retention: Arc<Mutex<Retention>>,
+}
+
+impl Upkeep {
+    /// Writes every segment anew that has dead bodies, and waits for that. `None` when the store
+    /// has stopped.
+    pub fn compact(&self) -> Option<Freed> {
+        self.begin()?.recv().ok()
+    }
+
+    /// The same, waiting no longer than this; `None` when it goes on, or the store has stopped.
+    pub fn compact_within(&self, patience: Duration) -> Option<Freed> {
+        self.begin()?.recv_timeout(patience).ok()
+    }
+
+    /// What the store takes on the disk. It reads all rows.
+    ///
+    /// # Errors
+    /// When rows or journal cannot be read.
+    pub fn info(&self) -> Result<Info, String> {
+        self.settle();
+        let (now, retention) = (self.store.state(|state| state.time), *self.retention.lock());
+        let mut tally = Tally::new(retention, now);
+        let counted = self.view.newest_first(&mut |row| tally.count(row));
+        counted.map_err(|error| error.to_string())?;
+        info(&self.dir, &self.reader, tally).map_err(|error| error.to_string())
+    }
+
+    /// Waits until the rows have what is published, unless they are being made again.
+    fn settle(&self) {
+        if !self.view.lag().catching_up {
+            // Rows that cannot be read are told by whoever reads them.
+            let _ = self.view.settle();
+        }
+    }
+
+    fn begin(&self) -> Option<Receiver<Freed>> {
+        self.settle();
+        let (answer, done) = sync_channel(1);
+        self.jobs.send(Job::Compact(answer)).ok()?;
+        Some(done)
+    }
 }
 
 /// The thread that does it.
 pub(super) struct Housekeeper {
     jobs: SyncSender<Job>,
+    retention: Arc<Mutex<Retention>>,
     tail: Arc<AtomicUsize>,
     window: Arc<AtomicU64>,
     thread: Option<JoinHandle<Work>>,
@@ -62,7 +124,8 @@ impl Housekeeper {
     pub(super) fn start(
         writer: Writer,
         store: &Store,
-        (reader, space): (&Reader, &Arc<Space>),
+        (reader, space, compactor): (&Reader, &Arc<Space>, Compactor),
+        view: &View,
         replayed_bytes: usize,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(1);
@@ -70,8 +133,11 @@ impl Housekeeper {
         let (store_here, reader) = (store.clone(), reader.clone());
         let window = Arc::new(AtomicU64::new(DEDUP_WINDOW));
         let (tail_here, window_here) = (Arc::clone(&tail), Arc::clone(&window));
+        let retention = Arc::new(Mutex::new(Retention::default()));
+        let compaction = Compaction::new(compactor, store, view, space, &retention);
         let work = Work {
             writer,
+            compaction,
             store: store_here,
             reader,
             space: Arc::clone(space),
@@ -96,7 +162,7 @@ impl Housekeeper {
             }
             true
         }));
-        Ok(Self { jobs, tail, window, thread: Some(thread) })
+        Ok(Self { jobs, retention, tail, window, thread: Some(thread) })
     }
 
     /// Whether so much lies after the newest checkpoint that admission is to slow down.
@@ -107,6 +173,21 @@ impl Housekeeper {
 
     pub(super) fn set_dedup_window(&self, window: Millis) {
         self.window.store(window, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_retention(&self, retention: Retention) {
+        *self.retention.lock() = retention;
+    }
+
+    pub(super) fn upkeep(&self, dir: &Path, store: &Store, reader: &Reader, view: &View) -> Upkeep {
+        Upkeep {
+            jobs: self.jobs.clone(),
+            dir: dir.to_path_buf(),
+            store: store.clone(),
+            reader: reader.clone(),
+            view: view.clone(),
+            retention: Arc::clone(&self.retention),
+        }
     }
 
     pub(super) fn dedup_window(&self) -> Millis {
@@ -132,6 +213,7 @@ impl Housekeeper {
 
 struct Work {
     writer: Writer,
+    compaction: Compaction,
     store: Store,
     reader: Reader,
     space: Arc<Space>,
@@ -145,16 +227,29 @@ struct Work {
 impl Work {
     fn run(mut self, queue: &Receiver<Job>) -> Self {
         loop {
-            match queue.recv_timeout(INTERVAL) {
+            // Segments are compacted between two jobs, one at a time.
+            let pause = if self.compaction.is_busy() { Duration::ZERO } else { INTERVAL };
+            let mut is_time = true;
+            match queue.recv_timeout(pause) {
+                Err(RecvTimeoutError::Timeout) if self.compaction.is_busy() => {
+                    self.compaction.step();
+                    continue;
+                }
+                Ok(Job::Compact(answer)) => self.compaction.all(answer),
                 Ok(Job::Write) => {
                     if self.tail.load(Ordering::Relaxed) >= DUE_BYTES {
                         self.write();
                     }
                 }
-                Ok(Job::Room) | Err(RecvTimeoutError::Timeout) => {}
+                // A start has other things to do first.
+                Ok(Job::Room) => is_time = self.space.is_short(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return self,
             }
             self.tell_room();
+            if is_time {
+                self.compaction.begin();
+            }
             // After a checkpoint as well: under load no minute passes without one.
             let window = self.window.load(Ordering::Relaxed);
             if let Err(error) = tidy(&self.store, window, RESIDENT_MAX) {

@@ -6,12 +6,13 @@ use super::files::{read_at, read_whole};
 use super::footer::{self, FooterHead, Section};
 use super::index::{FrameRow, IdRow, SegmentIndex, row_of};
 use super::scan::{Scope, scan};
-use super::segment::SegmentHeader;
+use super::segment::{SegmentHeader, TAIL_BYTES, Tail};
 use super::{DamageReason, Head, Identity, IndexFn, ReadError};
 use parking_lot::{Mutex, RwLock};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Sealed segments whose files stay open; each is one descriptor.
@@ -25,6 +26,10 @@ pub(super) struct Segment {
     pub(super) header: SegmentHeader,
     pub(super) state: RwLock<State>,
     filter: OnceLock<Bloom>,
+    /// Unlike the number, never that of another: a rewritten segment is a new one.
+    id: u64,
+    /// Its own file, once another one has taken its name.
+    replaced: OnceLock<Arc<File>>,
 }
 
 /// Where a segment's index is.
@@ -43,8 +48,15 @@ pub(super) struct Sealed {
 
 impl Segment {
     pub(super) fn new(path: PathBuf, header: SegmentHeader, state: State) -> Arc<Self> {
-        let (state, filter) = (RwLock::new(state), OnceLock::new());
-        Arc::new(Self { path, header, state, filter })
+        static NEWEST: AtomicU64 = AtomicU64::new(0);
+        let id = NEWEST.fetch_add(1, Ordering::Relaxed);
+        let (state, filter, replaced) = (RwLock::new(state), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { path, header, state, filter, id, replaced })
+    }
+
+    /// Keeps its file, because another one is about to take its name.
+    pub(super) fn pin(&self, file: Arc<File>) {
+        let _ = self.replaced.set(file);
     }
 
     /// First and last sequence; the last is below the first without frames.
@@ -130,12 +142,28 @@ impl Catalog {
         if let State::Open(file, _) = &*segment.state.read() {
             return Ok(Arc::clone(file));
         }
-        if let Some(file) = self.files.lock().get(segment.header.number) {
+        if let Some(file) = self.files.lock().get(segment.id) {
             return Ok(file);
         }
         let file = Arc::new(File::open(&segment.path).map_err(io_error(&segment.path))?);
-        self.files.lock().put(segment.header.number, Arc::clone(&file));
+        // It is kept before its name is taken, so that what was opened is its own, or kept.
+        if let Some(own) = segment.replaced.get() {
+            return Ok(Arc::clone(own));
+        }
+        self.files.lock().put(segment.id, Arc::clone(&file));
         Ok(file)
+    }
+
+    /// Puts a segment in the place of one with the same frames.
+    pub(super) fn replace(&self, old: &Arc<Segment>, new: Arc<Segment>) {
+        let mut segments = self.segments.write();
+        if let Some(place) = segments.iter_mut().find(|one| Arc::ptr_eq(one, old)) {
+            *place = new;
+        }
+        drop(segments);
+        // The room of the old file is free when nobody has it open.
+        self.files.lock().remove(old.id);
+        self.tables.lock().remove(old.id);
     }
 
     /// Asks a segment's footer, or its index in memory; a damaged footer, and one that is too old
@@ -165,7 +193,7 @@ impl Catalog {
         }
         let recorded = self.recorded_damage(segment, sealed).unwrap_or_default();
         let file = self.file(segment)?;
-        let len = sealed.footer_offset;
+        let len = frames_end(&file, sealed).map_err(io_error(&segment.path))?;
         let bytes = read_whole(&file, len).map_err(io_error(&segment.path))?;
         let floor = sealed.footer.next_sequence.saturating_sub(1);
         let (path, header) = (&segment.path, &segment.header);
@@ -203,13 +231,13 @@ impl Catalog {
         self.ask(
             segment,
             |sealed| {
-                if let Some(rows) = self.tables.lock().get(segment.header.number) {
+                if let Some(rows) = self.tables.lock().get(segment.id) {
                     return Ok(rows);
                 }
                 let bytes = self.section(segment, sealed, Section::Frames)?;
                 let rows = footer::decode_rows(&bytes);
                 let rows = Arc::new(rows.ok_or_else(|| segment.damaged(sealed.footer_offset))?);
-                self.tables.lock().put(segment.header.number, Arc::clone(&rows));
+                self.tables.lock().put(segment.id, Arc::clone(&rows));
                 Ok(rows)
             },
             |index| Arc::new(index.rows.clone()),
@@ -360,6 +388,16 @@ pub(super) fn pages_of(sealed: &Sealed, section: Section) -> u32 {
     sealed.footer.section(section).len / super::codec::narrow(footer::PAGE_BYTES)
 }
 
+/// Where the frames of a segment end: as its tail says, because a writer beside a look may have
+/// put a compacted file in its place, or as the look found it.
+fn frames_end(file: &File, sealed: &Sealed) -> io::Result<u64> {
+    let len = file.metadata()?.len();
+    let tail_at = len.saturating_sub(TAIL_BYTES as u64);
+    let tail = Tail::decode(&read_at(file, tail_at, len - tail_at)?);
+    let end = tail.map_or(sealed.footer_offset, |tail| tail.footer_offset);
+    Ok(end.min(len))
+}
+
 pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError {
     let path = path.to_path_buf();
     move |source| ReadError::Io { path, source }
@@ -378,7 +416,7 @@ pub(super) fn read_within(
     read_at(file, at, len).map(Some)
 }
 
-/// A few most recently used values by segment number.
+/// A few most recently used values by segment.
 struct Lru<T> {
     max: usize,
     /// Oldest use first.
@@ -396,6 +434,10 @@ impl<T: Clone> Lru<T> {
         let value = item.1.clone();
         self.items.push(item);
         Some(value)
+    }
+
+    fn remove(&mut self, id: u64) {
+        self.items.retain(|(key, _)| *key != id);
     }
 
     fn put(&mut self, number: u64, value: T) {

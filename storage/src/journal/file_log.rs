@@ -15,8 +15,8 @@ use super::segment::{
 use super::space::{self, Space};
 use super::sync::{SyncPoint, Syncer};
 use super::{
-    AppendError, Appended, Entry, FRAME_BYTES_MAX, Head, Identity, IndexFn, IndexKeys, Log,
-    OpenError, Position, ReadLog, Reader, Recovery, Syncing, chain,
+    AppendError, Appended, Compactor, Entry, FRAME_BYTES_MAX, Head, Identity, IndexFn, IndexKeys,
+    Log, OpenError, Position, ReadLog, Reader, Recovery, Syncing, chain,
 };
 use parking_lot::Mutex;
 use std::fs::{self, File};
@@ -206,6 +206,13 @@ impl FileLog {
     /// Who the journal is.
     pub fn identity(&self) -> Identity {
         self.reader.identity()
+    }
+
+    /// Writes its sealed segments anew.
+    pub fn compactor(&self) -> Compactor {
+        let dir = self.active.segment.path.parent().unwrap_or(Path::new("")).to_path_buf();
+        let (catalog, syncer) = (Arc::clone(&self.reader.catalog), Arc::clone(&self.syncer));
+        Compactor { dir, catalog, syncer, space: Arc::clone(&self.space) }
     }
 
     /// The room that it has.

@@ -262,6 +262,44 @@ impl FrameView<'_> {
     }
 }
 
+/// Replaces `out` by the frame without the bodies that `goes` names by the index of their entry.
+/// Everything else stays as it is, and so does the chain. Says how many bodies went; with none
+/// `out` is left empty.
+pub(super) fn strip(out: &mut Vec<u8>, view: &FrameView<'_>, goes: impl Fn(u32) -> bool) -> u64 {
+    out.clear();
+    let mut count = 0;
+    let mut kept = Vec::new();
+    let rows: Vec<Row> = (0..)
+        .zip(&view.rows)
+        .map(|(index, row)| {
+            let mut row = *row;
+            if row.body_place == NONE {
+                return row;
+            }
+            if goes(index) {
+                (row.body_place, count) = (NONE, count + 1);
+                return row;
+            }
+            let start = row.body_place as usize;
+            row.body_place = narrow(kept.len());
+            kept.extend_from_slice(&view.bodies[start..start + row.body_len as usize]);
+            row
+        })
+        .collect();
+    if count == 0 {
+        return 0;
+    }
+    put_header(out, &view.header, FLAG_STRIPPED, view.count, [view.heads_len, narrow(kept.len())]);
+    for row in &rows {
+        let head_len = narrow(row.head_end - row.head_start);
+        put_row(out, head_len, row.body_len, row.body_offset, row.body_place);
+    }
+    out.extend_from_slice(view.heads);
+    out.extend_from_slice(&kept);
+    finish(out);
+    count
+}
+
 /// Where each entry's body lies in a frame that was just encoded.
 pub(super) fn body_refs(sequence: u64, entries: &[Entry<'_>]) -> Vec<Option<BodyRef>> {
     let mut offset = 0;

@@ -10,6 +10,7 @@ mod catalog;
 mod chain;
 mod check;
 mod codec;
+mod compact;
 mod error;
 mod file_log;
 mod files;
@@ -34,6 +35,7 @@ pub use chain::{
     verify_inclusion,
 };
 pub use check::{Check, check};
+pub use compact::{CompactError, Compacted, Compactor, Weight};
 pub use error::{AppendError, OpenError, ReadError};
 pub use file_log::{FileLog, Options};
 pub use files::{Lock, lock};

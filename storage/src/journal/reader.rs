@@ -1,6 +1,7 @@
 //! The handle that reads a journal from any thread while it is written. It changes nothing.
 
 use super::catalog::{Catalog, Segment, State, io_error, read_within};
+use super::compact::{Weight, weigh};
 use super::frame::{self, HEADER_BYTES};
 use super::index::FrameRow;
 use super::{
@@ -247,6 +248,14 @@ impl SegmentView {
     /// Earliest and latest record time, milliseconds.
     pub fn times(&self) -> (u64, u64) {
         self.segment.times()
+    }
+
+    /// Bytes of its file, and of the bodies in it.
+    ///
+    /// # Errors
+    /// When the segment cannot be read.
+    pub fn weight(&self) -> Result<Weight, ReadError> {
+        weigh(&self.reader.catalog, &self.segment)
     }
 
     /// Whether its footer is on the disk, so that it never changes any more.

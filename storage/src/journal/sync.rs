@@ -62,6 +62,10 @@ pub enum SyncPoint {
     Refooted,
     /// Every segment has its new footer before the store's number says so.
     RefootedName,
+    /// A segment written anew without dead bodies is whole before it takes the old one's place.
+    Compacted,
+    /// A body that the audit log calls gone does not come back.
+    CompactedName,
 }
 
 impl SyncPoint {
@@ -91,6 +95,8 @@ impl SyncPoint {
         Self::Kept,
         Self::Refooted,
         Self::RefootedName,
+        Self::Compacted,
+        Self::CompactedName,
     ];
 }
 

@@ -242,6 +242,32 @@ impl View {
         Ok(rows)
     }
 
+    /// The rows that frames of a range of sequences accepted, as sled has them: what was published
+    /// a moment ago may be missing.
+    ///
+    /// # Errors
+    /// When the view is closed or failed.
+    pub fn rows_of(
+        &self,
+        (first, last): (u64, u64),
+        look: &mut dyn FnMut(&Row),
+    ) -> Result<(), ViewError> {
+        let first = EntryId { sequence: first, index: 0 };
+        self.tree()?.rows_of((first, EntryId { sequence: last, index: u32::MAX }), look)
+    }
+
+    /// Every row that is in sled, the newest first.
+    ///
+    /// # Errors
+    /// When the view is closed or failed.
+    pub fn newest_first(&self, look: &mut dyn FnMut(&Row)) -> Result<(), ViewError> {
+        let tree = self.tree()?;
+        for row in tree.backwards(None, None) {
+            look(&row?);
+        }
+        Ok(())
+    }
+
     /// Waits until everything that is published now is in sled.
     ///
     /// # Errors

@@ -249,6 +249,22 @@ impl Tree {
         })
     }
 
+    /// The rows from one entry to another, oldest first.
+    pub(crate) fn rows_of(
+        &self,
+        (first, last): (EntryId, EntryId),
+        look: &mut dyn FnMut(&Row),
+    ) -> Result<(), ViewError> {
+        let begin = self.block_of(first)?.map_or(first, |(block, _)| block);
+        let range = with_entry(ROWS, begin)..=with_entry(ROWS, last);
+        for item in self.db()?.range(range) {
+            let (_, value) = item.map_err(|error| self.failed(&error))?;
+            let rows = self.decode(&value)?;
+            rows.iter().filter(|row| row.entry >= first && row.entry <= last).for_each(&mut *look);
+        }
+        Ok(())
+    }
+
     fn block(&self, first: EntryId) -> Result<Vec<Row>, ViewError> {
         let value = self.db()?.get(with_entry(ROWS, first)).map_err(|error| self.failed(&error))?;
         value.map_or_else(|| Ok(Vec::new()), |value| self.decode(&value))

@@ -10,8 +10,9 @@ use std::thread;
 use powercut::{Chance, Cut, Disk, Events};
 use storage::database::{Database, Report, Setup};
 use storage::event::Event;
-use storage::journal::{Options, Syncer, check};
+use storage::journal::{Options, ReadError, Syncer, check};
 use storage::record::{Direction, MessageHead, Reason, Status};
+use storage::retention::{Keep, Retention};
 use storage::store::Store;
 use storage::transaction::{Act, Body, Change};
 use tempfile::TempDir;
@@ -97,7 +98,10 @@ impl Life {
         }
         let mut how = "cut while opening";
         if let Ok((database, _)) = self.open(disk.path()) {
-            self.produce(database.store());
+            let keep = Keep { age: 0, bytes: u64::MAX };
+            database.set_retention(Retention::uniform(keep));
+            self.produce(&database);
+            self.compact(&database, &disk);
             how = "cut while running";
             if stops && self.chance.below(3) > 0 {
                 how = "cut while stopping";
@@ -130,10 +134,31 @@ impl Life {
         }
     }
 
-    fn produce(&mut self, store: &Store) {
+    /// Drops what is dead, and remembers which bodies are gone for good.
+    fn compact(&mut self, database: &Database, disk: &Disk) {
+        let settled = database.view().settle();
+        let Some(freed) = settled.ok().and_then(|()| database.upkeep().compact()) else { return };
+        *self.seen.entry("compacted").or_default() += freed.segments;
+        let store = database.store();
+        if disk.is_dead() {
+            return;
+        }
+        for (id, message) in self.told.iter_mut().flat_map(|told| &mut told.messages) {
+            let known = store.messages(|messages| messages.find(&key(id)));
+            let body = known.map(|known| store.body(known.body));
+            if matches!(body, Some(Err(ReadError::NoBody { .. }))) {
+                message.is_body_gone = true;
+            }
+        }
+    }
+
+    fn produce(&mut self, database: &Database) {
+        let store = database.store();
+        let upkeep = database.upkeep();
         let seeds: Vec<u64> = (0..PRODUCERS).map(|_| self.chance.draw()).collect();
         let clock = &self.clock;
         thread::scope(|scope| {
+            scope.spawn(move || upkeep.compact());
             for ((number, told), seed) in self.told.iter_mut().enumerate().zip(seeds) {
                 scope.spawn(move || {
                     let mut producer = Producer { number, told, store, chance: Chance::new(seed) };
@@ -227,7 +252,7 @@ impl Producer<'_> {
         };
         let body: Vec<u8> = (0..size).map(|_| self.chance.draw().to_le_bytes()[0]).collect();
         let asked = vec![Status::Pending];
-        let message = Message { body: body.clone(), acknowledged: None, asked };
+        let message = Message { body: body.clone(), asked, ..Message::default() };
         self.told.messages.insert(id.clone(), message);
         let head = head(&id);
         let done = self.store.commit(move |transaction| -> Result<(), ()> {

@@ -54,7 +54,9 @@ fn what_was_acknowledged_outlives_any_power_cut() {
         }
     }
     say(&format!("{outcomes:?}"));
-    for what in ["acknowledged", "cut while running", "cut while stopping", "stopped cleanly"] {
+    for what in
+        ["acknowledged", "compacted", "cut while running", "cut while stopping", "stopped cleanly"]
+    {
         assert!(outcomes.get(what).is_some_and(|count| *count > 0), "never {what}: {outcomes:?}");
     }
 }

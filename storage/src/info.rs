@@ -1,0 +1,99 @@
+//! What a store takes on the disk, and what of that somebody still needs. It changes nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::event::Event;
+use crate::inspect::{AuditFilter, audit};
+use crate::journal::{ReadError, Reader};
+use crate::record::{Millis, Status};
+use crate::retention::{Limits, Retention, is_dead};
+use crate::view::Row;
+
+/// What a store takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    /// Segments with frames, or about to have some.
+    pub segments: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Bytes of those that are not bodies that nobody keeps.
+    pub live_bytes: u64,
+    /// Segments that are made beforehand, and their bytes.
+    pub spares: (u64, u64),
+    /// Bytes of the reserve.
+    pub reserve_bytes: u64,
+    /// First and last frame.
+    pub frames: (u64, u64),
+    /// Messages of each status, and bytes of their bodies as they were accepted.
+    pub messages: BTreeMap<&'static str, (u64, u64)>,
+    /// When a segment was written anew last.
+    pub last_compaction: Option<Millis>,
+}
+
+/// Counts rows for [`Info`], the newest first.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    retention: Retention,
+    now: Millis,
+    limits: Limits,
+    messages: BTreeMap<&'static str, (u64, u64)>,
+    kept: u64,
+}
+
+impl Tally {
+    /// Nothing counted; what is kept is judged by `retention` at `now`.
+    pub fn new(retention: Retention, now: Millis) -> Self {
+        Self { retention, now, ..Self::default() }
+    }
+
+    /// Counts a row.
+    pub fn count(&mut self, row: &Row) {
+        let (count, bytes) = self.messages.entry(row.status.as_str()).or_default();
+        (*count, *bytes) = (*count + 1, *bytes + u64::from(row.size_bytes));
+        self.limits.count(row, &self.retention);
+        if !is_dead(row, &self.retention, &self.limits, self.now) {
+            self.kept += u64::from(row.body.length);
+        }
+    }
+}
+
+/// What the store in a directory takes, given its rows.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub fn info(dir: &Path, reader: &Reader, tally: Tally) -> Result<Info, ReadError> {
+    let mut info = Info { messages: tally.messages, ..Info::default() };
+    let mut bodies = 0;
+    let mut used = Vec::new();
+    for segment in reader.segments() {
+        let weight = segment.weight()?;
+        info.segments += 1;
+        info.bytes += weight.bytes;
+        bodies += weight.bodies;
+        used.push(segment.path().to_path_buf());
+    }
+    info.live_bytes = info.bytes - bodies.saturating_sub(tally.kept).min(info.bytes);
+    // What cannot be listed just now is not counted.
+    for entry in fs::read_dir(dir.join("journal")).into_iter().flatten().flatten() {
+        let (path, len) = (entry.path(), entry.metadata().map_or(0, |metadata| metadata.len()));
+        if path.file_name().is_some_and(|name| name == "reserve") {
+            info.reserve_bytes = len;
+        } else if path.extension().is_some_and(|it| it == "log") && !used.contains(&path) {
+            info.spares = (info.spares.0 + 1, info.spares.1 + len);
+        }
+    }
+    info.frames = (reader.first_sequence(), reader.head().position.sequence);
+    let events = vec![Event::StoreCompact.name().to_owned()];
+    let newest = audit(reader, &AuditFilter { events, limit: 1, ..AuditFilter::default() })?;
+    info.last_compaction = newest.entries.first().map(|entry| entry.time);
+    Ok(info)
+}
+
+impl Info {
+    /// Messages and bytes of a status.
+    pub fn of(&self, status: Status) -> (u64, u64) {
+        self.messages.get(status.as_str()).copied().unwrap_or_default()
+    }
+}
