@@ -2,6 +2,7 @@
 //! and a view of it in sled. Sync code: no runtime, no protocol, no keys. The bytes are drawn in
 //! `FORMAT.md`.
 
+pub mod backup;
 pub mod checkpoint;
 pub mod codec;
 pub mod commit;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{World, output};
 
@@ -16,7 +16,7 @@ fn asked(world: &World, name: &str, arguments: &[&str]) -> (Option<i32>, Vec<Val
 }
 
 /// Copies a folder, as a backup that is put back would be.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -159,4 +159,34 @@ fn a_damaged_store_is_checked_goes_on_and_tells() {
     assert_eq!(code, Some(0), "{talk}");
     assert_eq!(rebuilt[0]["messages"], before, "{}", rebuilt[0]);
     assert!(world.path("data/messages").is_dir());
+}
+
+#[test]
+fn a_server_in_use_is_backed_up_and_its_backup_goes_on() {
+    let world = World::new();
+    let server = world.server("server", 0);
+    let offer = |id: &str| json!({"task_id": id, "task_type": "testing", "description": "x"});
+    for id in ["t-1", "t-2"] {
+        let (status, answer) =
+            world.post(&format!("{}/tasks", server.address), &offer(id)).expect("an answer");
+        assert_eq!(status, 201, "{answer}");
+    }
+    let to = world.path("copy").display().to_string();
+    let (code, made, talk) = asked(&world, "server", &["store", "backup", &to]);
+    assert_eq!(code, Some(0), "{talk}");
+    assert!(made[0]["sequence"].as_u64().is_some_and(|sequence| sequence > 2), "{}", made[0]);
+    let (code, _, talk) = asked(&world, "server", &["store", "backup", &to]);
+    assert_eq!(code, Some(2));
+    assert_eq!(talk, format!("error: {to} is not empty; name a new folder for the backup\n"));
+    world.post(&format!("{}/tasks", server.address), &offer("t-3")).expect("an answer");
+    let (code, checked, talk) = asked(&world, "copy", &["store", "check", "--bodies"]);
+    assert_eq!((code, &checked[0]["backup_differs"]), (Some(0), &json!([])), "{talk}");
+    server.kill();
+    let restored = world.server("copy", 0);
+    let status = |id: &str| world.get(&format!("{}/tasks/{id}", restored.address));
+    assert!(status("t-1").is_some() && status("t-2").is_some());
+    assert!(status("t-3").is_none(), "it came later");
+    assert_eq!(restored.stop(), Some(0));
+    let (code, checked, _) = asked(&world, "copy", &["store", "check"]);
+    assert_eq!((code, &checked[0]["backup_differs"]), (Some(0), &Value::Null));
 }

@@ -1,11 +1,13 @@
 //! `loki store check`: reads all of the journal and names what is damaged, where, and which
-//! messages it touches. It works beside a running program and changes nothing.
+//! messages it touches; of a backup that was never opened also which files are not those that were
+//! copied. It works beside a running program and changes nothing.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
+use storage::backup::differing;
 use storage::inspect::{Checked, check};
 use storage::journal::Damage;
 use storage::record::EntryId;
@@ -35,8 +37,13 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Done {
     let checked = tokio::task::spawn_blocking(move || check(&there, bodies)).await;
     let failed = |error: &dyn std::fmt::Display| Failure::new(Code::Store, error.to_string());
     let checked = checked.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    let differing = differing(&dir).map_err(|error| failed(&error))?;
     let damage: Vec<Value> = checked.damage.iter().map(damage).collect();
     let mut answer = summary(&dir, &checked);
+    if let Some(differing) = &differing {
+        let names = differing.iter().map(|path| path.display().to_string());
+        answer["backup_differs"] = names.collect::<Vec<_>>().into();
+    }
     if global.json {
         answer["damage"] = damage.into();
         answer["messages"] = json!(checked.touched.ids);
@@ -46,7 +53,8 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Done {
     if !global.json {
         tell(global, &checked);
     }
-    Ok(if checked.is_sound() { ExitCode::SUCCESS } else { Code::NotSo.into() })
+    let is_whole = differing.is_none_or(|differing| differing.is_empty());
+    Ok(if checked.is_sound() && is_whole { ExitCode::SUCCESS } else { Code::NotSo.into() })
 }
 
 fn summary(dir: &Path, checked: &Checked) -> Value {

@@ -1,6 +1,7 @@
 //! `loki store`: the store itself, of a bridge or a server. One file a command; `open.rs` opens a
 //! store for the other commands.
 
+mod backup;
 mod check;
 mod compact;
 mod info;
@@ -21,6 +22,8 @@ pub use open::{
 /// The commands about the store.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Copy the store into a new folder, also while it is in use
+    Backup(backup::Arguments),
     /// Read all of it and name what is damaged, and which messages that touches
     Check(check::Arguments),
     /// Make the rows of all messages again, from the journal
@@ -36,6 +39,7 @@ pub enum Command {
 /// Runs the command.
 pub async fn run(global: &Global, command: &Command) -> Done {
     match command {
+        Command::Backup(backup) => backup::run(global, backup).await,
         Command::Check(check) => check::run(global, check).await,
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild).await,
         Command::Info => info::run(global).await,

@@ -25,7 +25,7 @@ use crate::shutdown::Shutdown;
 use crate::upkeep;
 
 /// The file of the data directory with the id of a bridge that was given none.
-const AGENT_ID_FILE: &str = "agent_id";
+pub const AGENT_ID_FILE: &str = "agent_id";
 
 /// How long a program that has the store open and does not answer is waited for: a bridge that
 /// starts, or another command.

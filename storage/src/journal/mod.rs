@@ -11,6 +11,7 @@ mod chain;
 mod check;
 mod codec;
 mod compact;
+mod copy;
 mod error;
 mod file_log;
 mod files;

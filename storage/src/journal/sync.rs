@@ -66,6 +66,10 @@ pub enum SyncPoint {
     Compacted,
     /// A body that the audit log calls gone does not come back.
     CompactedName,
+    /// A backup is whole on the disk, and so is what it copied, before it is reported.
+    Backup,
+    /// The files of a backup keep their names.
+    BackupName,
 }
 
 impl SyncPoint {
@@ -97,6 +101,8 @@ impl SyncPoint {
         Self::RefootedName,
         Self::Compacted,
         Self::CompactedName,
+        Self::Backup,
+        Self::BackupName,
     ];
 }
 
