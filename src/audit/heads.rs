@@ -22,12 +22,35 @@ pub fn head(journal: &dyn ReadLog) -> String {
     format!("{id}:{}:{}:{hash}", position.epoch, position.sequence)
 }
 
-/// Whether `now` is an earlier end of the same journal as `before`.
+/// Whether `now` is an earlier end of the same journal as `before`, or the same number with another
+/// history.
 pub fn is_rollback(before: &str, now: &str) -> bool {
     match (parts(before), parts(now)) {
-        (Some((journal, before)), Some((same, now))) => journal == same && now < before,
+        (Some((journal, earlier)), Some((same, later))) => {
+            journal == same && (later < earlier || (later == earlier && before != now))
+        }
         _ => false,
     }
+}
+
+/// Whether two ends are of one journal.
+pub fn is_same_journal(one: &str, other: &str) -> bool {
+    let id = |head| parts(head).map(|(journal, _)| journal);
+    id(one).is_some() && id(one) == id(other)
+}
+
+/// Whether a journal has this end of it, which somebody saw once. What was dropped or damaged
+/// since, and what is of another journal, counts as known: that is for others to tell.
+pub fn has(journal: &dyn ReadLog, head: &str) -> bool {
+    let Some((id, sequence)) = parts(head) else { return true };
+    if id != hex(&journal.identity().journal) || sequence == 0 {
+        return true;
+    }
+    if sequence > journal.head().position.sequence {
+        return false;
+    }
+    let hash = head.rsplit(':').next().unwrap_or_default();
+    journal.frame(sequence).map_or(true, |frame| hex(&frame.hash) == hash)
 }
 
 /// The journal and the sequence of a head.
@@ -40,7 +63,7 @@ fn parts(head: &str) -> Option<(&str, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use storage::journal::{Identity, MemoryLog};
+    use storage::journal::{Entry, Identity, IndexKeys, Log as _, MemoryLog};
 
     use super::*;
 
@@ -54,10 +77,34 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lower_sequence_of_the_same_journal_is_a_rollback() {
+    fn a_journal_knows_the_ends_that_it_had_and_no_others() {
+        let mut log = MemoryLog::new(Identity { journal: [0xab; 16], key: [2; 16] });
+        let mut shown = Vec::new();
+        for _ in 0..3 {
+            let entry = Entry { head: b"x", body: None, index: IndexKeys::default() };
+            log.append(1, &[entry]).unwrap();
+            log.sync().unwrap();
+            shown.push(head(&log.reader()));
+        }
+        let journal = log.reader();
+        assert!(shown.iter().all(|head| has(&journal, head)));
+        let id = "ab".repeat(16);
+        for (known, other) in [
+            (false, format!("{id}:1:2:{}", "00".repeat(32))),
+            (false, format!("{id}:1:4:{}", "00".repeat(32))),
+            (true, format!("{}:1:4:{}", "cd".repeat(16), "00".repeat(32))),
+            (true, "anything".to_owned()),
+        ] {
+            assert_eq!(has(&journal, &other), known, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_a_lower_sequence_or_another_history_of_the_same_journal_is_a_rollback() {
         let table = [
             ("j:1:9:x", "j:2:8:y", true),
             ("j:1:9:x", "j:1:9:x", false),
+            ("j:1:9:x", "j:1:9:y", true),
             ("j:1:9:x", "j:1:10:x", false),
             ("j:1:9:x", "k:1:8:x", false),
             ("j:1:9:x", "8", false),

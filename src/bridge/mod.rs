@@ -19,6 +19,7 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 pub mod tries;
+pub mod witness;
 mod work;
 
 use std::collections::HashMap;

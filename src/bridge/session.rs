@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use storage::event::Event;
 use storage::record::{Direction, Level, Status};
+use storage::store::CommitError;
 use storage::transaction::Act;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -15,13 +16,13 @@ use tracing::{info, warn};
 use super::mail::DESTINATION;
 use super::receive::{Receiver, busy};
 use super::task::{self, Origin, TaskStatus};
+use super::witness::{self, Witness};
 use super::{LinkState, Shared, dial, meter, work};
-use crate::audit::heads;
 use crate::clock::Millis;
 use crate::outbox::Pump;
 use crate::outbox::circuit::Sign;
 use crate::protocol::payload::{AgentStatus, Heartbeat, Register, RegisterAck, RunningTask};
-use crate::protocol::{Envelope, MessageType, Refusal};
+use crate::protocol::{Envelope, ErrorCode, MessageType, Refusal};
 use crate::shutdown::Phase;
 use crate::transport::conversation::{CLOSE_REPLACED, Settings as Manners, wire};
 use crate::transport::feed::Feed as _;
@@ -80,18 +81,24 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 async fn open(shared: &Shared) -> Result<Connection, ConnectError> {
-    let register = register(shared).map_err(ConnectError::Refused)?;
+    let register = register(shared).await.map_err(ConnectError::Refused)?;
     let begun = Instant::now();
     let connection = dial::open(shared, &register).await?;
     shared.answered("connect", begun.elapsed());
     Ok(connection)
 }
 
-fn register(shared: &Shared) -> Result<Envelope, Refusal> {
+async fn register(shared: &Shared) -> Result<Envelope, Refusal> {
+    let stopped = |error: CommitError| Refusal::new(ErrorCode::Unavailable, error.to_string());
+    let Witness { acked, shown, seen, .. } = witness::show(shared).await.map_err(stopped)?;
+    // Before there was an answer, there is nothing that the server must know.
+    let claim = acked.map(|acked| serde_json::json!([acked, shown]));
     let payload = Register {
         running: Some(running(shared)),
         settled_before: Some(settled_before(shared)),
-        journal_head: Some(heads::head(shared.store.reader()).into()),
+        journal_head: shown.map(Into::into),
+        journal_shown: claim,
+        peer_head: seen.map(Into::into),
         ..shared.settings.profile()
     };
     shared.author.write(&shared.clock.message_id(), None, None, &payload)
@@ -154,6 +161,8 @@ async fn hold(shared: &Arc<Shared>, connection: Connection) -> Option<Connection
     let transport = connection.transport();
     let interval = interval(shared, &ack);
     connected(shared, &ack, transport);
+    // A store that stopped is told elsewhere.
+    let _ = witness::judge(shared, &ack).await;
     let pump = pump(shared);
     let manners = Manners {
         agent_id: shared.settings.agent_id.clone(),
@@ -184,7 +193,7 @@ async fn hold(shared: &Arc<Shared>, connection: Connection) -> Option<Connection
             stop.send_replace(true);
             let ended = conversation.await;
             disconnected(shared, ended);
-            return dial::register(shared, socket, &register(shared).ok()?).await;
+            return dial::register(shared, socket, &register(shared).await.ok()?).await;
         }
     };
     disconnected(shared, ended);

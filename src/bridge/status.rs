@@ -11,7 +11,7 @@ use storage::record::{Direction, Status};
 use storage::store::Store;
 
 use super::settings::Settings;
-use super::task;
+use super::{task, witness};
 use crate::clock::{Clock, Millis, rfc3339};
 use crate::outbox::GateState;
 
@@ -76,6 +76,8 @@ pub struct Snapshot {
     /// Why new messages are refused: the disk has no room. Left out when it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_full: Option<String>,
+    /// That a store was found to have gone back, ours or the server's, and when: the last time.
+    pub rollback: Option<String>,
     /// The version of this program.
     pub version: String,
 }
@@ -163,6 +165,7 @@ pub fn shown(
         circuit: "closed".to_owned(),
         circuit_until: None,
         storage_full: None,
+        rollback: witness::told(ledger, owner.namespace),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

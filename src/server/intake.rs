@@ -15,7 +15,7 @@ use super::core::{Core, unavailable};
 use super::desk::{Desk, millis};
 use super::lanes::Lanes;
 use super::model::Session;
-use super::{apply, mail, measure, progress, registry};
+use super::{apply, mail, measure, progress, registry, witness};
 use crate::audit::heads;
 use crate::inbox::{self, Arrival};
 use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck, TaskUpdate};
@@ -241,9 +241,11 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, place: Place
         let (namespace, sender) = (arrival.namespace.as_str(), arrival.sender.as_str());
         let envelope = &arrival.envelope;
         if *envelope.message_type() == MessageType::Register {
-            let session =
-                registry::register(desk, namespace, sender, envelope.payload::<Register>()?)?;
-            return Ok(Fate::Accepted(Some(greeting(desk, envelope, &session, window))));
+            let register = envelope.payload::<Register>()?;
+            let witnessed = witness::answer(desk, namespace, sender, &register);
+            let session = registry::register(desk, namespace, sender, register)?;
+            let greeting = greeting(desk, envelope, &session, window, witnessed);
+            return Ok(Fate::Accepted(Some(greeting)));
         }
         let agent = desk.agent(namespace, sender);
         registry::check_session(agent.as_ref(), session_id.as_deref())?;
@@ -334,7 +336,13 @@ fn fleeting(desk: &mut Desk<'_, '_>, arrival: &Arrival) -> Result<Option<Fate>, 
 }
 
 /// The payload of the `ack` that answers a `register`.
-fn greeting(desk: &Desk<'_, '_>, envelope: &Envelope, session: &Session, window: u64) -> Value {
+fn greeting(
+    desk: &Desk<'_, '_>,
+    envelope: &Envelope,
+    session: &Session,
+    window: u64,
+    (peer_head, peer_head_known): (Option<String>, Option<bool>),
+) -> Value {
     let ack = RegisterAck {
         message_id: envelope.message_id().filter(|id| is_identifier(id)).map(str::to_owned),
         session_id: Some(session.session_id.clone()),
@@ -343,6 +351,8 @@ fn greeting(desk: &Desk<'_, '_>, envelope: &Envelope, session: &Session, window:
         dedup_window_seconds: Some(window),
         server_time: Some(desk.now()),
         journal_head: Some(heads::head(desk.store.reader()).into()),
+        peer_head: peer_head.map(Into::into),
+        peer_head_known,
     };
     serde_json::to_value(ack).unwrap_or_default()
 }

@@ -24,6 +24,7 @@ pub mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod view;
+pub mod witness;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -370,6 +370,9 @@ pub struct Agent {
     /// The end of its journal as it said last.
     #[serde(default)]
     pub journal_head: Option<String>,
+    /// When its journal was found to have gone back, the last time.
+    #[serde(default)]
+    pub rollback_at: Option<Millis>,
     /// Its session, while it has one.
     pub session: Option<Session>,
 }

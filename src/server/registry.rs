@@ -10,8 +10,7 @@ use storage::transaction::Act;
 use super::desk::Desk;
 use super::life::{Ending, Life, name};
 use super::model::{Agent, Presence, Session, TaskStatus, encode};
-use super::{matching, tasks, view};
-use crate::audit::heads;
+use super::{matching, tasks, view, witness};
 use crate::protocol::payload::{
     AgentStatus, CapabilityQuery, CapabilityResponse, Heartbeat, QueryType, Register, RunningTask,
 };
@@ -32,7 +31,8 @@ pub fn register(
     let before = desk.agent(namespace, agent_id);
     let old = before.as_ref().and_then(|agent| agent.session.as_ref());
     let is_same = old.is_none_or(|old| old.instance_id == register.instance_id);
-    let journal_head = seen_head(desk, namespace, agent_id, before.as_ref(), &register);
+    let seen = witness::seen(desk, namespace, agent_id, before.as_ref(), &register);
+    witness::own(desk, namespace, agent_id, &register);
     let session = Session {
         session_id: desk.clock.message_id(),
         instance_id: register.instance_id.clone(),
@@ -52,7 +52,8 @@ pub fn register(
         status: Presence::Online,
         registered_at: now,
         updated_at: now,
-        journal_head,
+        journal_head: seen.head,
+        rollback_at: seen.rollback_at,
         session: Some(session.clone()),
     };
     let details = Opened { session_id: session.session_id.clone(), replaces_another: !is_same };
@@ -83,28 +84,6 @@ pub fn registered(life: &Life, record: &Record) {
     let who = name(&record.namespace, &record.resource);
     let ending = if opened.replaces_another { Ending::Replaced } else { Ending::Superseded };
     life.fence(&who, &opened.session_id, ending);
-}
-
-/// The head of the agent's journal to remember: the one that it shows, or what it showed before. An
-/// earlier one of the same journal means that its store went back, which a person must know.
-fn seen_head(
-    desk: &mut Desk<'_, '_>,
-    namespace: &str,
-    agent_id: &str,
-    before: Option<&Agent>,
-    register: &Register,
-) -> Option<String> {
-    let before = before.and_then(|agent| agent.journal_head.clone());
-    let Some(now) = register.journal_head.as_ref().and_then(|head| head.as_str()) else {
-        return before;
-    };
-    if let Some(before) = before.filter(|before| heads::is_rollback(before, now)) {
-        let details = json!({"before": before, "now": now}).to_string();
-        let act = Act::new(Event::StoreRollback, agent_id, namespace, agent_id);
-        desk.tx.note(act.level(Level::Error).details(details));
-        tracing::error!(agent_id, namespace, "the journal of an agent went back");
-    }
-    Some(now.to_owned())
 }
 
 /// Takes back what the agent took and no longer runs. Its unanswered offers stay.

@@ -97,6 +97,7 @@ pub fn agent(agent: &Agent, ledger: &Ledger, life: &Life) -> Value {
         "running": running,
         "max_concurrent_tasks": agent.max_concurrent_tasks,
         "last_heartbeat": time(vital.seen_at),
+        "rollback_at": time(agent.rollback_at),
         "session": session,
     })
 }

@@ -79,6 +79,7 @@ events! {
     StoreFull = 98, "store.full";
     StoreRoom = 99, "store.room";
     ConfigLoad = 100, "config.load";
+    StoreWitness = 101, "store.witness";
 }
 
 impl Event {

@@ -22,6 +22,7 @@ mod outage;
 mod power;
 mod proxy;
 mod refusals;
+mod rollback;
 mod rows;
 mod seed;
 mod stopped;

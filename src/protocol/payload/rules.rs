@@ -99,6 +99,8 @@ const REGISTER: &[Rule] = &[
     RUNNING,
     SETTLED_BEFORE,
     optional("journal_head", Kind::Any),
+    optional("journal_shown", Kind::Any),
+    optional("peer_head", Kind::Any),
 ];
 
 const HEARTBEAT: &[Rule] = &[
@@ -232,6 +234,8 @@ const ACK: &[Rule] = &[
     optional("dedup_window_seconds", Kind::Count(WHOLE_MAX)),
     optional("server_time", Kind::Time),
     optional("journal_head", Kind::Any),
+    optional("peer_head", Kind::Any),
+    optional("peer_head_known", Kind::Any),
 ];
 
 const NACK: &[Rule] =

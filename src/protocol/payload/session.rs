@@ -47,6 +47,12 @@ pub struct Register {
     /// The end of its journal, opaque to the receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal_head: Option<Value>,
+    /// The ends of its journal that the receiver can have seen last, as its own store remembers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_shown: Option<Value>,
+    /// The end of the server's journal that it saw last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_head: Option<Value>,
 }
 
 impl Register {
@@ -94,6 +100,12 @@ pub struct RegisterAck {
     /// The end of the server's journal, opaque to the receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal_head: Option<Value>,
+    /// The end of the agent's journal that the server saw before this session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_head: Option<Value>,
+    /// Whether the server's journal has the end that the agent says it saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_head_known: Option<bool>,
 }
 
 /// What an agent says it is doing.

@@ -7,7 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
+use crate::clock::rfc3339;
 use crate::server::core::Core;
+use crate::server::witness;
 
 /// `GET /health`.
 pub(super) async fn show(State(core): State<Arc<Core>>) -> Json<Value> {
@@ -22,6 +24,7 @@ pub(super) async fn show(State(core): State<Arc<Core>>) -> Json<Value> {
         agents.map(|(status, count)| (status.as_str(), count)).collect();
     let (sequence, unfinished) =
         core.store.state(|state| (state.sequence, state.messages.live_len()));
+    let rollback_at = witness::own_at(&core.store.ledger());
     let uptime = core.clock.monotonic().saturating_sub(core.started) / 1_000;
     Json(json!({
         "status": if writes && full.is_none() { "ok" } else { "degraded" },
@@ -33,6 +36,7 @@ pub(super) async fn show(State(core): State<Arc<Core>>) -> Json<Value> {
             "full": full,
             "sequence": sequence,
             "unfinished_messages": unfinished,
+            "rollback_at": rollback_at.map(rfc3339),
         },
         "agents": agents,
         "tasks": tasks,

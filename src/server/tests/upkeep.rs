@@ -153,6 +153,23 @@ async fn the_heads_of_both_journals_are_exchanged_and_a_step_back_is_audited() {
     assert_eq!(world.agent("b").journal_head.as_deref(), Some("j:3:11:ef"));
     world.ok("b", "register", head("k:1:1:ef")).await;
     assert_eq!(world.audited(Event::StoreRollback), 1);
+    let claims = |now: &str, shown: &[&str]| json!({"journal_head": now, "journal_shown": shown});
+    world.ok("b", "register", claims("k:1:5:aa", &["k:1:1:ef", "k:1:5:aa"])).await;
+    world.ok("b", "register", claims("k:1:5:aa", &["k:1:5:aa"])).await;
+    world.ok("b", "register", claims("l:1:1:aa", &["l:1:1:aa"])).await;
+    assert_eq!(world.audited(Event::StoreRollback), 1);
+    world.ok("b", "register", claims("l:1:9:bb", &["l:1:7:cc", "l:1:9:bb"])).await;
+    assert_eq!(world.audited(Event::StoreRollback), 2, "it does not remember what it showed");
+    assert!(world.agent("b").rollback_at.is_some());
+    let saw = |seen: &str| json!({"peer_head": seen});
+    let fate = world.say("b", "register", saw(own)).await;
+    let Fate::Accepted(Some(ack)) = fate else { panic!("{fate:?}") };
+    assert_eq!((&ack["peer_head_known"], &ack["peer_head"]), (&true.into(), &"l:1:9:bb".into()));
+    let (journal, _) = own.split_once(':').unwrap();
+    let fate = world.say("b", "register", saw(&format!("{journal}:1:900000:ff"))).await;
+    let Fate::Accepted(Some(ack)) = fate else { panic!("{fate:?}") };
+    assert_eq!(ack["peer_head_known"], false);
+    assert_eq!(world.audited(Event::StoreRollback), 3, "our own went back");
 }
 
 #[tokio::test]

@@ -71,8 +71,13 @@ fn without_any_one_sync_a_power_cut_is_noticed() {
     let seeds = setting("LOKI_POWER_MUTANTS", 0);
     let points = if seeds == 0 { &[SyncPoint::Commit][..] } else { SyncPoint::ALL };
     // These have their own tests, in the migrations and in `backup.rs`.
-    use SyncPoint::{Backup, BackupName, Kept, Refooted, RefootedName};
-    let elsewhere = [Kept, Refooted, RefootedName, Backup, BackupName];
+    let elsewhere = [
+        SyncPoint::Kept,
+        SyncPoint::Refooted,
+        SyncPoint::RefootedName,
+        SyncPoint::Backup,
+        SyncPoint::BackupName,
+    ];
     let mut unnoticed = Vec::new();
     for point in points.iter().filter(|point| !elsewhere.contains(point)) {
         let noticed = (1..=seeds.max(MUTANT_SEEDS)).find(|seed| {

@@ -1,0 +1,134 @@
+//! What this bridge and its server saw of each other's journals, so that a store that went back, a
+//! backup that was put back or a folder that was cloned, is noticed on both sides. It stops
+//! nothing.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use storage::event::Event;
+use storage::ledger::Ledger;
+use storage::record::{EntityKey, Kind, Level};
+use storage::store::CommitError;
+
+use super::Shared;
+use super::mail::DESTINATION;
+use super::settings::Settings;
+use crate::audit::heads;
+use crate::clock::{Millis, rfc3339};
+use crate::protocol::payload::RegisterAck;
+
+/// The entity that remembers it.
+const NAME: &str = "witness";
+
+/// What is remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    /// The end of our journal that the server certainly saw last.
+    pub acked: Option<String>,
+    /// The one that was shown since, or was about to be: the server may have seen it.
+    pub shown: Option<String>,
+    /// The end of the server's journal that it showed last.
+    pub seen: Option<String>,
+    /// The last time that one of the two was found to have gone back.
+    pub rollback: Option<Rollback>,
+}
+
+/// A store that went back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// `bridge` or `server`.
+    pub whose: String,
+    /// When it was found.
+    pub at: Millis,
+}
+
+/// Each server is a witness of its own.
+fn key(settings: &Settings) -> EntityKey {
+    let server = settings.server.as_deref().unwrap_or_default();
+    EntityKey::new(Kind::Meta, &[NAME, &settings.namespace, server])
+}
+
+fn read(value: &[u8]) -> Witness {
+    serde_json::from_slice(value).unwrap_or_default()
+}
+
+fn remembered(ledger: &Ledger, key: &EntityKey) -> Witness {
+    ledger.get(key).map(|entity| read(&entity.value)).unwrap_or_default()
+}
+
+/// The last rollback as the status shows it.
+pub fn told(ledger: &Ledger, namespace: &str) -> Option<String> {
+    let prefix = format!("{NAME}\0{namespace}\0");
+    let found = ledger.scan(Kind::Meta, &prefix);
+    let found = found.filter_map(|(_, entity)| read(&entity.value).rollback);
+    let Rollback { whose, at } = found.max_by_key(|rollback| rollback.at)?;
+    Some(format!("the store of the {whose} went back, found at {}", rfc3339(at)))
+}
+
+/// Remembers the end of our journal before it is shown, so that the server never saw one that is
+/// not remembered. One that nobody has acknowledged yet is shown again: so there are two at most
+/// that the server can have seen last.
+pub(super) async fn show(shared: &Shared) -> Result<Witness, CommitError> {
+    let reader = shared.store.reader();
+    let before = remembered(&shared.store.ledger(), &key(&shared.settings));
+    let open = before.shown.clone().filter(|shown| before.acked.as_ref() != Some(shown));
+    let shown =
+        open.filter(|shown| heads::has(reader, shown)).or_else(|| Some(heads::head(reader)));
+    let witness = Witness { shown, ..before };
+    remember(shared, witness.clone(), None).await?;
+    Ok(witness)
+}
+
+/// Compares what the server says in its answer with what is remembered, and remembers it.
+pub(super) async fn judge(shared: &Shared, ack: &RegisterAck) -> Result<(), CommitError> {
+    let before = remembered(&shared.store.ledger(), &key(&shared.settings));
+    let text = |value: &Option<serde_json::Value>| {
+        value.as_ref().and_then(|head| head.as_str()).map(str::to_owned)
+    };
+    let (now, ours) = (text(&ack.journal_head), text(&ack.peer_head));
+    let mut found = Vec::new();
+    let went_back = before.seen.as_deref().zip(now.as_deref());
+    if went_back.is_some_and(|(seen, now)| heads::is_rollback(seen, now))
+        || ack.peer_head_known == Some(false)
+    {
+        found.push(("server", before.seen.clone(), now.clone()));
+    }
+    if let Some(ours) = ours.filter(|ours| !heads::has(shared.store.reader(), ours)) {
+        found.push(("bridge", Some(ours), before.shown.clone()));
+    }
+    for (whose, before, now) in &found {
+        tracing::error!(whose, "a store went back: see store.rollback in the audit log");
+        let details = json!({ "whose": whose, "before": before, "now": now }).to_string();
+        let act = shared.act(Event::StoreRollback, DESTINATION).level(Level::Error);
+        let act = act.details(details);
+        let written = shared.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
+            tx.note(act);
+            Ok(())
+        });
+        written.await.map(|_| ())?;
+    }
+    let at = shared.clock.now();
+    let rollback = found.last().map(|(whose, ..)| Rollback { whose: (*whose).to_owned(), at });
+    let seen = now.or(before.seen);
+    let (acked, shown) = (before.shown.clone(), before.shown);
+    remember(shared, Witness { acked, shown, seen, rollback: None }, rollback).await
+}
+
+/// Writes what is remembered; a rollback that was found before stays until there is another one.
+async fn remember(
+    shared: &Shared,
+    witness: Witness,
+    rollback: Option<Rollback>,
+) -> Result<(), CommitError> {
+    let key = key(&shared.settings);
+    let act = shared.act(Event::StoreWitness, DESTINATION).level(Level::Debug);
+    let written = shared.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
+        let before = remembered(tx.ledger(), &key);
+        let witness = Witness { rollback: rollback.or(before.rollback.clone()), ..witness };
+        if witness != before {
+            // It is made of strings and a number.
+            tx.put(act, key, serde_json::to_vec(&witness).unwrap_or_default());
+        }
+        Ok(())
+    });
+    written.await.map(|_| ())
+}
