@@ -21,8 +21,10 @@ const LOAD_PERCENT: u64 = 80;
 /// Of so many messages one is for the agent that is away.
 const DEAD_ONE_IN: u64 = 100;
 
-/// When a message for the agent that is away expires, a part of the whole time.
+/// When a message for the agent that is away expires: a part of the whole time, and never so soon
+/// that the server can find it expired when it comes.
 const EXPIRES_AFTER: u32 = 20;
+const EXPIRES_AFTER_MIN: Duration = Duration::from_secs(30);
 
 /// Samples of the whole time.
 const SAMPLES: u32 = 90;
@@ -70,7 +72,8 @@ async fn steady(whole: Duration, probe: Duration) -> Outcome<Report> {
     gone.stop();
     load::ended(away).await?;
     let agents = load::start(server.host(), parts("live"), &live).await?;
-    let expires_after = support::micros(whole / EXPIRES_AFTER) / 1_000;
+    let expires_after = (whole / EXPIRES_AFTER).max(EXPIRES_AFTER_MIN);
+    let expires_after = support::micros(expires_after) / 1_000;
     let sender = Part { expires_after, ..Part::producer("hopeful", "away", 1) };
     let hopeful = load::start(server.host(), vec![sender], &dead).await?;
     let client = program::client()?;
@@ -158,9 +161,9 @@ fn report(samples: &[Sample], whole: Duration, [most, rate, behind]: [u64; 3]) -
     report.row("growth within the last third, %", growth);
     let sent = samples.last().map_or(0.0, |sample| sample.acknowledged);
     report.note(format!(
-        "{} s at {rate} messages a second, {LOAD_PERCENT} % of the {most} that it carried \
-         before; {sent:.0} were acknowledged, {behind} could not be sent in time. One in \
-         {DEAD_ONE_IN} more is for an agent that is away, and expires.",
+        "{} s at {rate} messages a second, {LOAD_PERCENT} % of the {most} that it carried before; \
+         {sent:.0} were acknowledged, {behind} could not be sent in time. One in {DEAD_ONE_IN} \
+         more is for an agent that is away, and expires.",
         whole.as_secs()
     ));
     report
