@@ -11,6 +11,10 @@ pub const VERSION: u8 = 1;
 /// its record, so anything larger is damage.
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
 
+/// Room that is made for a record before it is encoded: one that accepts a message has about 400
+/// bytes, and to grow there from nothing takes eight moves.
+const RECORD_BYTES_USUAL: usize = 512;
+
 type Limited = Configuration<LittleEndian, Fixint, Limit<RECORD_BYTES_MAX>>;
 
 fn configuration() -> Limited {
@@ -39,7 +43,8 @@ pub enum CodecError {
 /// # Errors
 /// When it is larger than [`RECORD_BYTES_MAX`].
 pub fn encode<T: Encode>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = vec![VERSION];
+    let mut bytes = Vec::with_capacity(RECORD_BYTES_USUAL);
+    bytes.push(VERSION);
     bincode::encode_into_std_write(value, &mut bytes, configuration())?;
     Ok(bytes)
 }

@@ -19,6 +19,7 @@ pub mod messages;
 pub mod queue;
 pub mod record;
 pub mod retention;
+mod salt;
 mod slab;
 pub mod store;
 mod table;

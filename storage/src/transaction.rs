@@ -17,10 +17,11 @@ use crate::record::{
     EntityKey, EntityWrite, EntryId, Fact, Level, MessageChange, MessageHead, MessageKey, Millis,
     Reason, Record, Status,
 };
+use crate::salt;
 use crate::store::Heads;
 
 /// Bytes of the salt that lies before a body.
-pub const SALT_BYTES: usize = 16;
+pub const SALT_BYTES: usize = salt::SALT_BYTES;
 
 /// Bytes of an entry in a frame's table.
 const ENTRY_BYTES: usize = 16;
@@ -38,9 +39,8 @@ pub struct Body {
 impl Body {
     /// Salts and digests `bytes`.
     pub fn new(bytes: &[u8]) -> Self {
-        let mut salted = vec![0; SALT_BYTES];
-        // A short read leaves zeros: the digest is then as good as an unsalted one.
-        let _ = rustix::rand::getrandom(&mut salted[..], rustix::rand::GetRandomFlags::empty());
+        let mut salted = Vec::with_capacity(SALT_BYTES + bytes.len());
+        salted.extend_from_slice(&salt::fresh());
         salted.extend_from_slice(bytes);
         let digest = Sha256::digest(&salted).into();
         Self { salted, digest }
