@@ -30,7 +30,7 @@ use parking_lot::{Mutex, RwLock};
 use storage::event::Event;
 use storage::record::{Direction, Level, MessageKey};
 use storage::store::{CommitError, Store};
-use storage::transaction::{Act, Transaction};
+use storage::transaction::{Act, Body, Transaction};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -270,12 +270,14 @@ async fn queue(store: &Store, envelope: Envelope) -> Result<(), SendError> {
         room.await?;
     }
     let bodies = store.clone();
+    // Made here, as everybody waits while a decision runs.
+    let body = Body::new(envelope.raw());
     let commit = store.commit(move |tx| -> Result<(), Refusal> {
         let peer = envelope.to().unwrap_or(DESTINATION).to_owned();
         if !outbox::is_known(tx, &envelope, DESTINATION, &peer) {
             inbox::check_room(&bodies)?;
         }
-        if outbox::stage(tx, &envelope, DESTINATION, &peer).is_none() {
+        if outbox::stage_with(tx, &envelope, (DESTINATION, &peer), || body).is_none() {
             let (direction, namespace) = (Direction::Outbound, envelope.namespace());
             let message_id = envelope.message_id().unwrap_or_default();
             let key = MessageKey { direction, namespace, peer: &peer, message_id };

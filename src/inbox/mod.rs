@@ -176,7 +176,7 @@ fn head(arrival: &Arrival, now: Millis) -> MessageHead {
         task_id: envelope.task_id().map(Into::into),
         correlation_id: envelope.correlation_id().map(Into::into),
         retry_of: None,
-        sealed: envelope.payload_value().get("sealed").is_some(),
+        sealed: envelope.routing().is_sealed(),
         size: u32::try_from(envelope.raw().len()).unwrap_or(u32::MAX),
         digest: [0; 32],
         status: Status::Processed,

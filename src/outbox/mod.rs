@@ -32,14 +32,26 @@ pub fn stage(
     destination: &str,
     peer: &str,
 ) -> Option<EntryId> {
+    stage_with(transaction, envelope, (destination, peer), || Body::new(envelope.raw()))
+}
+
+/// The same with the body of the message's bytes, for whoever has made it outside the decision,
+/// which everybody waits for. `to` is its destination and its peer.
+pub fn stage_with(
+    transaction: &mut Transaction<'_>,
+    envelope: &Envelope,
+    to: (&str, &str),
+    body: impl FnOnce() -> Body,
+) -> Option<EntryId> {
+    let (destination, peer) = to;
     let head = head(envelope, destination, peer, transaction.now());
     if transaction.find(&head.key()).is_some() {
         return None;
     }
     let act = Act::new(Event::MessageQueued, &head.sender, &head.namespace, &head.message_id);
-    let details = serde_json::json!({ "message_type": head.message_type, "to": peer });
-    let body = Body::new(envelope.raw());
-    Some(transaction.accept(act.details(details.to_string()), head, body))
+    // Both are identifiers, which hold nothing that JSON escapes.
+    let details = format!(r#"{{"message_type":"{}","to":"{peer}"}}"#, head.message_type);
+    Some(transaction.accept(act.details(details), head, body()))
 }
 
 /// Whether the id of a message is known for this peer, so that [`stage`] records nothing.
@@ -61,8 +73,7 @@ fn expire(transaction: &mut Transaction<'_>, live: &Live) {
 }
 
 fn head(envelope: &Envelope, destination: &str, peer: &str, now: u64) -> MessageHead {
-    let payload = envelope.payload_value();
-    let text = |name: &str| payload.get(name).and_then(|value| value.as_str());
+    let routing = envelope.routing();
     MessageHead {
         direction: Direction::Outbound,
         message_id: envelope.message_id().unwrap_or_default().into(),
@@ -72,14 +83,14 @@ fn head(envelope: &Envelope, destination: &str, peer: &str, now: u64) -> Message
         destination: destination.into(),
         sender: envelope.agent_id().unwrap_or_default().into(),
         lane: envelope.lane_key().unwrap_or_default().into(),
-        priority: priority(text("priority")),
+        priority: priority(routing.priority().as_deref()),
         created_at: envelope.timestamp().unwrap_or(now),
-        deadline: text("deadline").and_then(parse_rfc3339),
+        deadline: routing.deadline().and_then(|text| parse_rfc3339(&text)),
         expires_at: envelope.expires_at(),
         task_id: envelope.task_id().map(Into::into),
         correlation_id: envelope.correlation_id().map(Into::into),
         retry_of: None,
-        sealed: payload.get("sealed").is_some(),
+        sealed: routing.is_sealed(),
         size: u32::try_from(envelope.raw().len()).unwrap_or(u32::MAX),
         digest: [0; 32],
         status: Status::Pending,

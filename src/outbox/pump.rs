@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use storage::commit::Commit;
 use storage::event::Event;
 use storage::messages::Live;
-use storage::record::{EntryId, Level, MessageHead, Status};
+use storage::record::{Direction, EntryId, Fact, Kind, Level, MessageHead, Record, Status};
 use storage::store::{CommitError, Store};
 use storage::transaction::{Act, Change, Transaction};
 use tokio::sync::watch;
@@ -68,6 +69,8 @@ pub struct Pump {
     given_up: Option<GivenUp>,
     destination: Arc<str>,
     published: watch::Receiver<u64>,
+    /// A message of the destination may be pending: then whatever changes may let it leave.
+    has_pending: Arc<AtomicBool>,
     out: Mutex<HashMap<String, Sent>>,
     /// Attempts whose start has to be durable before their bytes leave.
     guarded: tokio::sync::Mutex<Option<Guarded>>,
@@ -97,7 +100,13 @@ impl Pump {
     /// A feed for a link that was just established: what waits becomes due, over a ramp.
     pub fn new(store: Store, clock: Clock, policy: Policy, destination: &str) -> Self {
         let (sender, published) = watch::channel(0);
-        store.listen(Box::new(move |frame| sender.send(frame.sequence).is_ok()));
+        let has_pending = Arc::new(AtomicBool::new(true));
+        let (pending, own) = (Arc::clone(&has_pending), Arc::<str>::from(destination));
+        store.listen(Box::new(move |frame| {
+            let concerns = |record: &Record| concerns(record, &own, pending.load(Ordering::SeqCst));
+            let wakes = frame.entries.iter().any(|(_, record, _)| concerns(record));
+            if wakes { sender.send(frame.sequence).is_ok() } else { !sender.is_closed() }
+        }));
         let pump = Self {
             gate: Gate::new(clock.clone(), policy.clone()),
             seen: Mutex::new(clock.now()),
@@ -109,6 +118,7 @@ impl Pump {
             given_up: None,
             destination: destination.into(),
             published,
+            has_pending,
             out: Mutex::default(),
             guarded: tokio::sync::Mutex::default(),
         };
@@ -142,6 +152,14 @@ impl Pump {
     pub fn returning(mut self, given_up: GivenUp) -> Self {
         self.given_up = Some(given_up);
         self
+    }
+
+    /// Changes when something may leave.
+    #[cfg(test)]
+    pub(super) fn wakings(&self) -> watch::Receiver<u64> {
+        let mut wakings = self.published.clone();
+        wakings.mark_unchanged();
+        wakings
     }
 
     /// Settles the receipts of earlier batches: this one is asked for because those have left.
@@ -182,6 +200,8 @@ impl Pump {
     /// arrived, may also be what brought the program down: it is in the second part, and its start
     /// is to be durable before its bytes leave.
     fn take(&self, limit: usize) -> (Vec<Outgoing>, Option<Guarded>) {
+        // Before anything is looked at, so that no change in between is missed.
+        self.has_pending.store(true, Ordering::SeqCst);
         let now = self.clock.now();
         self.follow_clock(now);
         let limit = match self.gate.admits(self.in_flight()) {
@@ -190,6 +210,11 @@ impl Pump {
             Admission::Nothing | Admission::NothingUntil(_) => 0,
         };
         let taken = self.store.queues(|queues| queues.take(&self.destination, now, limit));
+        let pending = (Arc::clone(&self.destination), Direction::Outbound, Status::Pending);
+        // Those that were just taken count until their start is durable.
+        if !self.store.messages(|messages| messages.counts().contains_key(&pending)) {
+            self.has_pending.store(false, Ordering::SeqCst);
+        }
         let lives = self.store.lives(&taken);
         let (mut usual, mut suspect) = (Vec::new(), Vec::new());
         for live in lives {
@@ -283,9 +308,14 @@ impl Pump {
         let (policy, clock, verdict) = (self.policy.clone(), self.clock.clone(), outcome.clone());
         let given_up = self.given_up.clone();
         let commit = self.commit(entries, move |transaction, live| {
-            let bound = millis(policy.bound(live.attempts));
             let now = transaction.now();
-            let change = judge(live, &verdict, &policy, now, clock.draw(bound));
+            // Nothing is drawn for what is not tried again: that takes a call of the system, for
+            // which every other decision waits.
+            let drawn = match &verdict {
+                Outcome::Acknowledged => 0,
+                _ => clock.draw(millis(policy.bound(live.attempts))),
+            };
+            let change = judge(live, &verdict, &policy, now, drawn);
             let failed = (change.status == Status::Failed).then(|| change.error.clone());
             settle_one(transaction, live, change);
             if let Some(why) = failed {
@@ -333,6 +363,17 @@ impl Pump {
         until.map_or(LOOK_AGAIN_MAX, |until| {
             Duration::from_millis(until.saturating_sub(now).max(1)).min(LOOK_AGAIN_MAX)
         })
+    }
+}
+
+/// Whether a record may let a message of this destination leave. An end frees its lane, and what is
+/// pending again is due some day; the destination of a change is not in its record.
+fn concerns(record: &Record, destination: &str, has_pending: bool) -> bool {
+    match &record.fact {
+        Fact::Accept(head) => head.destination == destination,
+        Fact::Change(change) => has_pending || change.status == Status::Pending,
+        Fact::Put(write) => write.key.kind == Kind::Circuit,
+        Fact::Note | Fact::Forget(_) | Fact::Evict(_) => false,
     }
 }
 
@@ -430,7 +471,7 @@ pub(super) fn act(event: Event, live: &Live) -> Act {
 
 fn start(transaction: &mut Transaction<'_>, live: &Live) {
     let attempts = live.attempts + 1;
-    let details = serde_json::json!({ "attempt": attempts }).to_string();
+    let details = format!(r#"{{"attempt":{attempts}}}"#);
     let change =
         Change { status: Status::Sending, attempts, next_attempt_at: 0, ..Change::of(live) };
     transaction.change(act(Event::MessageSent, live).details(details), live, change);

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use storage::database::Database;
+use storage::event::Event;
 use storage::messages::Live;
 use storage::record::{Direction, MessageKey, Reason, Status};
+use storage::transaction::Change;
 use tempfile::TempDir;
 
 use super::circuit::Sign;
@@ -49,6 +51,20 @@ impl Place {
     }
 
     async fn send(&self, ids: &[String], expires_at: Option<u64>) {
+        self.stage("d", ids, Fields { expires_at, ..Fields::default() }).await;
+    }
+
+    async fn send_to(&self, destination: &'static str, ids: &[String]) {
+        self.stage(destination, ids, Fields::default()).await;
+    }
+
+    /// Messages of one lane.
+    async fn lane(&self, ids: &[&str]) {
+        let ids: Vec<String> = ids.iter().map(|&id| id.into()).collect();
+        self.stage("d", &ids, Fields { ordering_key: Some("k"), ..Fields::default() }).await;
+    }
+
+    async fn stage(&self, destination: &'static str, ids: &[String], more: Fields<'static>) {
         let clock = self.clock.clone();
         let ids = ids.to_vec();
         let commit = self.database.store().commit(move |tx| -> Result<(), Refusal> {
@@ -58,12 +74,11 @@ impl Place {
                     agent_id: Some("a"),
                     namespace: Some("default"),
                     timestamp: Some(clock.now()),
-                    expires_at,
-                    ..Fields::default()
+                    ..more.clone()
                 };
                 let payload = serde_json::json!({"k": 1});
                 let envelope = Envelope::compose(MessageType::StateSync, fields, &payload)?;
-                stage(tx, &envelope, "d", "p");
+                stage(tx, &envelope, destination, "p");
             }
             Ok(())
         });
@@ -253,6 +268,56 @@ async fn what_is_out_gets_its_answer_before_its_age_counts() {
     assert_eq!(place.status("out"), Status::Sending);
     pump.delivered(&out).await.expect("recorded");
     assert_eq!(place.status("out"), Status::Delivered);
+}
+
+/// An acknowledgement by another way, as over HTTP, tells the pump nothing but what is durable.
+#[tokio::test]
+async fn an_end_that_others_record_lets_the_next_of_the_lane_leave_at_once() {
+    let place = Place::new();
+    place.lane(&["first", "second"]).await;
+    let pump = place.pump();
+    assert_eq!(left(&pump, 8).await, ["first"]);
+    let waits = tokio::time::timeout(Duration::from_secs(4), pump.next(8));
+    let acknowledged = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let commit = place.database.store().commit(|tx| -> Result<(), ()> {
+            let key = MessageKey {
+                direction: Direction::Outbound,
+                namespace: "default",
+                peer: "p",
+                message_id: "first",
+            };
+            let live = tx.find(&key).and_then(|known| tx.live(known.entry)).ok_or(())?;
+            let act = super::pump::act(Event::MessageDelivered, &live);
+            tx.change(act, &live, Change { status: Status::Delivered, ..Change::of(&live) });
+            Ok(())
+        });
+        commit.await.expect("durable").expect("delivered");
+    };
+    let (next, ()) = tokio::join!(waits, acknowledged);
+    let next = next.expect("woken by the commit, and not by the look every few seconds");
+    assert_eq!(next[0].message_id, "second");
+}
+
+#[tokio::test]
+async fn what_is_accepted_for_others_wakes_no_pump() {
+    let other = "elsewhere";
+    let place = Place::new();
+    let pump = place.pump();
+    assert_eq!(left_now(&pump).await, 0);
+    let mut woken = pump.wakings();
+    place.send_to(other, &ids(3)).await;
+    assert!(!woken.has_changed().expect("the pump lives"), "nothing of it can leave here");
+    place.send(&["own".to_owned()], None).await;
+    assert!(woken.has_changed().expect("the pump lives"));
+    woken.mark_unchanged();
+    assert_eq!(left_now(&pump).await, 1);
+}
+
+/// How many leave within a moment.
+async fn left_now(pump: &Pump) -> usize {
+    let moment = Duration::from_millis(100);
+    tokio::time::timeout(moment, pump.next(8)).await.map_or(0, |batch| batch.len())
 }
 
 #[test]

@@ -85,6 +85,15 @@ impl<'a> EnvelopeBuilder<'a> {
     ///
     /// What [`super::parse_one`] would refuse: a message that is too large, or a bad identifier.
     pub fn build(self) -> Result<Envelope, Refusal> {
+        read(&Bytes::from(self.text()?)).map_err(|rejected| rejected.refusal)
+    }
+
+    /// Writes the message and does not read it back: for fields that are known to be valid.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large, or its payload is no JSON.
+    pub fn text(self) -> Result<String, Refusal> {
         let payload = self.payload.transpose()?;
         let message_type = serde_json::Value::from(self.message_type.as_str());
         let mut text =
@@ -95,7 +104,7 @@ impl<'a> EnvelopeBuilder<'a> {
         push_member(&mut text, "payload", payload.as_ref().map_or("{}", |payload| payload.get()));
         text.push('}');
         check_size(text.len(), MESSAGE_BYTES_MAX)?;
-        read(&Bytes::from(text)).map_err(|rejected| rejected.refusal)
+        Ok(text)
     }
 }
 
@@ -128,6 +137,9 @@ impl Envelope {
     ///
     /// `invalid_field` when a filled-in value is not valid.
     pub fn fill_missing(&self, fields: &Fields<'_>) -> Result<Self, Refusal> {
+        if self.has_all(fields) {
+            return Ok(self.clone());
+        }
         self.edited(fields, false)
     }
 
@@ -138,7 +150,40 @@ impl Envelope {
     ///
     /// `invalid_field` when a new value is not valid.
     pub fn with_fields(&self, fields: &Fields<'_>) -> Result<Self, Refusal> {
+        if self.has_these(fields) {
+            return Ok(self.clone());
+        }
         self.edited(fields, true)
+    }
+
+    /// Whether each of these fields has a value already, whatever it is.
+    fn has_all(&self, fields: &Fields<'_>) -> bool {
+        let texts = self.texts_beside(fields);
+        texts.iter().all(|(own, wanted)| wanted.is_none() || own.is_some())
+            && (fields.timestamp.is_none() || self.timestamp().is_some())
+            && (fields.expires_at.is_none() || self.expires_at().is_some())
+    }
+
+    /// Whether each of these fields has this value already. A time can be written in several ways,
+    /// so it is not compared.
+    fn has_these(&self, fields: &Fields<'_>) -> bool {
+        let texts = self.texts_beside(fields);
+        texts.iter().all(|(own, wanted)| wanted.is_none() || own == wanted)
+            && fields.timestamp.is_none()
+            && fields.expires_at.is_none()
+    }
+
+    /// The text fields, each beside its new value.
+    fn texts_beside<'f>(&'f self, fields: &Fields<'f>) -> [(Option<&'f str>, Option<&'f str>); 7] {
+        [
+            (self.message_id(), fields.message_id),
+            (self.agent_id(), fields.agent_id),
+            (self.given_namespace(), fields.namespace),
+            (self.to(), fields.to),
+            (self.correlation_id(), fields.correlation_id),
+            (self.ordering_key(), fields.ordering_key),
+            (self.traceparent(), fields.traceparent),
+        ]
     }
 
     fn edited(&self, fields: &Fields<'_>, overwrite: bool) -> Result<Self, Refusal> {
@@ -220,6 +265,21 @@ mod tests {
         assert_eq!(refused, ("invalid_field", Some("payload".to_owned())));
         let large = serde_json::json!({"a": "x".repeat(MESSAGE_BYTES_MAX)});
         assert_eq!(compose(Fields::default(), &large), ("too_large", None));
+    }
+
+    #[test]
+    fn what_a_message_says_already_is_not_written_again() {
+        let text = r#"{"message_type":"note", "to" : "b","timestamp":"2026-02-15T14:30:00Z"}"#;
+        let envelope = parse_one(text).unwrap();
+        let to = |to| Fields { to: Some(to), ..Fields::default() };
+        let same = envelope.with_fields(&to("b")).unwrap();
+        assert_eq!(same.raw().as_ptr(), envelope.raw().as_ptr());
+        assert_eq!(envelope.with_fields(&to("c")).unwrap().to(), Some("c"));
+        let later = Fields { timestamp: Some(1_771_165_801_000), ..to("b") };
+        assert_eq!(envelope.with_fields(&later).unwrap().timestamp(), Some(1_771_165_801_000));
+        assert_eq!(envelope.fill_missing(&later).unwrap(), envelope);
+        let added = envelope.fill_missing(&Fields { message_id: Some("m"), ..later }).unwrap();
+        assert_eq!((added.message_id(), added.timestamp()), (Some("m"), envelope.timestamp()));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -36,6 +37,35 @@ pub struct Envelope {
     ordering_key: Option<String>,
     traceparent: Option<String>,
     task_id: Option<String>,
+}
+
+/// Members of a payload that decide how a message travels; `null` is absence.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Routing<'a> {
+    #[serde(borrow)]
+    priority: Option<&'a RawValue>,
+    #[serde(borrow)]
+    deadline: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sealed: Option<&'a RawValue>,
+}
+
+impl Routing<'_> {
+    /// The word for how urgent it is, where it is one.
+    pub fn priority(&self) -> Option<Cow<'_, str>> {
+        json::text(self.priority?)
+    }
+
+    /// The text of the time by which it must be done, where it is one.
+    pub fn deadline(&self) -> Option<Cow<'_, str>> {
+        json::text(self.deadline?)
+    }
+
+    /// Its content is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
 }
 
 /// Reads one message of at most [`MESSAGE_BYTES_MAX`].
@@ -192,6 +222,11 @@ impl Envelope {
 
     /// The payload as a value. Numbers beyond 64 bits lose precision here, never in the bytes.
     pub fn payload_value(&self) -> Value {
+        serde_json::from_slice(&self.payload).unwrap_or_default()
+    }
+
+    /// Those members of the payload that decide how a message travels, without reading the others.
+    pub fn routing(&self) -> Routing<'_> {
         serde_json::from_slice(&self.payload).unwrap_or_default()
     }
 

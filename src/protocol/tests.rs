@@ -431,3 +431,19 @@ proptest! {
         prop_assert_eq!(addressed.raw(), &quoted);
     }
 }
+
+#[test]
+fn routing_is_read_without_the_rest_of_the_payload() {
+    let read = |payload: &str| {
+        parse_one(format!(r#"{{"message_type":"task_offer","payload":{payload}}}"#)).unwrap()
+    };
+    let offer = read(r#"{"priority":"h\u0069gh","deadline":"soon","files":[{}],"sealed":{}}"#);
+    let routing = offer.routing();
+    assert_eq!(routing.priority().as_deref(), Some("high"));
+    assert_eq!(routing.deadline().as_deref(), Some("soon"));
+    assert!(routing.is_sealed());
+    let odd = read(r#"{"priority":3,"deadline":null,"sealed":null}"#);
+    let routing = odd.routing();
+    assert_eq!((routing.priority(), routing.deadline()), (None, None));
+    assert!(!routing.is_sealed());
+}

@@ -98,7 +98,7 @@ impl Core {
         let core = Arc::clone(self);
         self.store.commit(move |tx: &mut Transaction<'_>| {
             let Self { clock, life, rules, store, .. } = &*core;
-            decide(&mut Desk { tx, clock, life, rules, store })
+            decide(&mut Desk { tx, clock, life, rules, store, prepared: None })
         })
     }
 

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 use storage::event::Event;
 use storage::record::{EntityKey, Kind, Level};
 use storage::store::Store;
-use storage::transaction::{Act, Transaction};
+use storage::transaction::{Act, Body, Transaction};
 
 use super::life::Life;
 use super::mail;
@@ -81,6 +82,9 @@ pub struct Desk<'a, 'b> {
     pub rules: &'a Rules,
     /// Where bodies are read.
     pub store: &'a Store,
+    /// The body of the message that this decision is about, with its bytes: it was made outside the
+    /// decision, which everybody waits for.
+    pub prepared: Option<(Bytes, Body)>,
 }
 
 impl Desk<'_, '_> {
@@ -105,6 +109,11 @@ impl Desk<'_, '_> {
     /// The agent of this id, if it ever registered.
     pub fn agent(&self, namespace: &str, agent_id: &str) -> Option<Agent> {
         decode(&self.tx.get(&model::agent_key(namespace, agent_id))?.value)
+    }
+
+    /// Whether the agent of this id ever registered.
+    pub fn is_known(&self, namespace: &str, agent_id: &str) -> bool {
+        self.tx.get(&model::agent_key(namespace, agent_id)).is_some()
     }
 
     /// The agents of a namespace.
@@ -219,7 +228,9 @@ impl Desk<'_, '_> {
     /// sent the message must not be told that it is on its way.
     fn post(&mut self, envelope: &Envelope, to: &str) -> Result<(), Refusal> {
         let mailbox = mail::mailbox(envelope.namespace(), to);
-        if outbox::stage(self.tx, envelope, &mailbox, to).is_some() {
+        let prepared = self.prepared.take().filter(|(bytes, _)| bytes == envelope.raw());
+        let body = || prepared.map_or_else(|| Body::new(envelope.raw()), |(_, body)| body);
+        if outbox::stage_with(self.tx, envelope, (&mailbox, to), body).is_some() {
             return Ok(());
         }
         let detail = format!("send it again later; the mailbox of {to} has this id already");
@@ -237,12 +248,14 @@ impl Desk<'_, '_> {
         sender: &str,
         to: &str,
     ) -> Result<(), Refusal> {
-        let fresh = self.clock.message_id();
         let taken = envelope
             .message_id()
             .is_some_and(|id| self.tx.find(&mail::outbound(namespace, to, id)).is_some());
+        // To draw an id takes a call of the system, for which every other decision waits.
+        let is_wanted = taken || envelope.message_id().is_none();
+        let fresh = is_wanted.then(|| self.clock.message_id());
         let filled = envelope.fill_missing(&Fields {
-            message_id: Some(&fresh),
+            message_id: fresh.as_deref(),
             agent_id: Some(sender),
             namespace: Some(namespace),
             timestamp: Some(self.now()),
@@ -251,7 +264,10 @@ impl Desk<'_, '_> {
         })?;
         let routed = filled.with_fields(&Fields { to: Some(to), ..Fields::default() })?;
         // Two senders may use the same id for the same recipient; a mailbox has each id once.
-        let routed = if taken { members::renamed(&routed, &fresh)? } else { routed };
+        let routed = match &fresh {
+            Some(fresh) if taken => members::renamed(&routed, fresh)?,
+            _ => routed,
+        };
         self.post(&routed, to)
     }
 }

@@ -220,9 +220,10 @@ fn arrive(core: &Core, source: &Source, envelope: &Envelope) -> Result<Arrival, 
         (Some(own), _) => own.clone(),
         (None, _) => envelope.namespace().to_owned(),
     };
-    let message_id = core.clock.message_id();
+    // To draw an id takes a call of the system.
+    let drawn = envelope.message_id().is_none().then(|| core.clock.message_id());
     let envelope = envelope.fill_missing(&Fields {
-        message_id: Some(&message_id),
+        message_id: drawn.as_deref(),
         agent_id: Some(&sender),
         namespace: Some(&namespace),
         timestamp: Some(core.clock.now()),
@@ -270,8 +271,11 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, place: Place
             Err(Refusal::new(ErrorCode::WindowExceeded, detail))
         } else {
             let (clock, life, rules, store) = (desk.clock, desk.life, desk.rules, desk.store);
+            // What is relayed as it came has the same body, and so the same salt and digest.
+            let is_relayed = envelope.recipient().is_some();
+            let prepared = is_relayed.then(|| (envelope.raw().clone(), body.clone()));
             inbox::admit(desk.tx, store, &arrival, body, |tx| {
-                let desk = &mut Desk { tx, clock, life, rules, store };
+                let desk = &mut Desk { tx, clock, life, rules, store, prepared };
                 apply::message(desk, namespace, sender, envelope)
             })
         };

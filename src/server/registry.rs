@@ -295,7 +295,7 @@ pub fn staffed(desk: &Desk<'_, '_>, namespace: &str) -> Vec<(Agent, u32)> {
 /// # Errors
 /// `unknown_agent`, retryable, before it registered for the first time.
 pub fn check_known(desk: &Desk<'_, '_>, namespace: &str, agent_id: &str) -> Result<(), Refusal> {
-    if agent_id == SERVER_AGENT_ID || desk.agent(namespace, agent_id).is_some() {
+    if agent_id == SERVER_AGENT_ID || desk.is_known(namespace, agent_id) {
         return Ok(());
     }
     let detail = format!("try again later; no agent {agent_id} ever registered here");

@@ -10,13 +10,14 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{Connector, client_async_tls_with_config, connect_async_tls_with_config};
 
 use super::conversation::wire;
 use super::conversation::{Ended, Handler, Settings};
 use super::feed::Feed;
 use super::proxy::{self, Proxy};
-use super::socket::{Socket, Wire};
+use super::socket::{READ_BUFFER_BYTES, Socket, Wire};
 use super::tls;
 use crate::clock::Clock;
 use crate::config::ClientTls;
@@ -260,11 +261,15 @@ async fn open(settings: &TransportSettings) -> Result<Socket, ConnectError> {
             Some(tunnel.map_err(|error| unreachable(settings, error.to_string()))?)
         }
     };
+    let config = Some(WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES));
     // The library's futures are large, and few of them are alive.
     let opened = match stream {
-        None => Box::pin(connect_async_tls_with_config(request, None, NO_DELAY, connector)).await,
+        None => {
+            let opening = connect_async_tls_with_config(request, config, NO_DELAY, connector);
+            Box::pin(opening).await
+        }
         Some(stream) => {
-            Box::pin(client_async_tls_with_config(request, stream, None, connector)).await
+            Box::pin(client_async_tls_with_config(request, stream, config, connector)).await
         }
     };
     match opened {

@@ -344,8 +344,8 @@ fn compose(
         namespace: Some(&settings.namespace),
         ..Fields::default()
     };
-    let built = EnvelopeBuilder::new(message_type, fields).payload(payload).build();
-    built.ok().map(|envelope| wire(&envelope))
+    // The ids come from messages that were read, and the rest is our own.
+    EnvelopeBuilder::new(message_type, fields).payload(payload).text().ok().map(Wire::Text)
 }
 
 /// The text frame of one message.

@@ -21,6 +21,7 @@ use crate::server::intake::{self, Fate, Source, Taken, WINDOW};
 use crate::server::life::{Ending, name};
 use crate::server::{mail, registry};
 use crate::transport::conversation::{receipts, wire};
+use crate::transport::socket::READ_BUFFER_BYTES;
 use crate::transport::{Answer, Answers, Ended, Handler, Settings, Socket, Wire, run};
 
 /// How long a new connection may take to register.
@@ -53,6 +54,7 @@ pub(super) async fn upgrade(
         Ok(upgrade) => upgrade
             .max_message_size(RELAYED_BYTES_MAX)
             .max_frame_size(RELAYED_BYTES_MAX)
+            .read_buffer_size(READ_BUFFER_BYTES)
             .on_upgrade(move |socket| drive(core, Socket::of_server(socket))),
         Err(rejection) => {
             let status = rejection.status().as_u16();
