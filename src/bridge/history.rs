@@ -1,25 +1,17 @@
 //! Messages as people list them. The trait is what the API needs; [`Stored`] serves it from the
-//! store's rows and bodies, [`Past`] from a journal on disk. It sends nothing; [`retry`] only
-//! makes messages due.
-
-use std::time::Duration;
+//! store's rows and bodies, [`Past`] from a journal on disk. It sends and changes nothing.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::inspect::{AuditEntry, Inspect, history_of};
 use storage::journal::Reader;
-use storage::messages::Live;
-use storage::record::{Direction, EntryId, Fact, Status};
+use storage::record::{Direction, EntryId, Fact, Prune, Status};
 use storage::store::{Store, read_body};
 use storage::view::{Filter, View, ViewError};
 
 use super::receipt::{self, Receipt, Receipts};
 use super::tries::{self, Try};
-use crate::clock::{Clock, rfc3339};
-use crate::outbox::again::{self, Retried};
-
-/// Heads of failed messages that are in memory at once while one chooses among them.
-const READ_MAX: usize = 1_000;
+use crate::clock::rfc3339;
 
 /// One message of a list: the fields of section 7 of the protocol.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,8 +65,10 @@ pub struct Detail {
     /// As in a list.
     #[serde(flatten)]
     pub row: Row,
-    /// Its payload.
+    /// Its payload; `null` once a person wants it gone.
     pub payload: Value,
+    /// A person wants its content gone.
+    pub shredded: bool,
     /// Every attempt, oldest first.
     pub tries: Vec<Try>,
     /// Every attempt and change, oldest first.
@@ -94,6 +88,18 @@ pub trait History: Send + Sync {
     /// # Errors
     /// When the rows cannot be read.
     fn rows(&self, filter: &Filter) -> Result<storage::view::Page, ViewError>;
+
+    /// Every message of this id, the newest first.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    fn find(&self, message_id: &str) -> Result<Vec<storage::view::Row>, ViewError>;
+
+    /// Waits until no row is missing, as some are for a while after the store was opened.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    fn complete(&self) -> Result<(), ViewError>;
 
     /// The newest message of this id.
     ///
@@ -120,6 +126,14 @@ impl History for Stored {
 
     fn rows(&self, filter: &Filter) -> Result<storage::view::Page, ViewError> {
         self.view.list(filter)
+    }
+
+    fn find(&self, message_id: &str) -> Result<Vec<storage::view::Row>, ViewError> {
+        self.view.get(message_id)
+    }
+
+    fn complete(&self) -> Result<(), ViewError> {
+        if self.view.lag().catching_up { self.view.settle() } else { Ok(()) }
     }
 
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
@@ -151,6 +165,14 @@ impl History for Past {
         Ok(self.0.list(filter))
     }
 
+    fn find(&self, message_id: &str) -> Result<Vec<storage::view::Row>, ViewError> {
+        Ok(self.0.get(message_id))
+    }
+
+    fn complete(&self) -> Result<(), ViewError> {
+        Ok(())
+    }
+
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
         let newest = self.0.get(message_id).into_iter().next();
         Ok(newest.map(|newest| {
@@ -171,12 +193,16 @@ fn detail(
     journal: &Reader,
     receipts: &Receipts<'_>,
 ) -> Detail {
-    let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
-    let payload = envelope.get("payload").cloned().unwrap_or_default();
     // Damage in the journal leaves the rest of the message visible.
     let entries = history_of(journal, newest).unwrap_or_default();
+    let shredded =
+        entries.iter().any(|entry| matches!(&entry.record.fact, Fact::Prune(prune) if prune.shred));
+    // Until its segment is compacted, the content is still there.
+    let body = if shredded { &[] } else { body };
+    let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
+    let payload = envelope.get("payload").cloned().unwrap_or_default();
     let (tries, history) = (tries::of(&entries), entries.iter().map(step).collect());
-    Detail { row: row(newest, receipts), payload, tries, history }
+    Detail { row: row(newest, receipts), payload, shredded, tries, history }
 }
 
 /// One entry of a message's life.
@@ -193,7 +219,7 @@ fn step(entry: &AuditEntry) -> Value {
                 step["retry_of"] = earlier.as_str().into();
             }
         }
-        Fact::Change(change) => {
+        Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
             let due = (change.next_attempt_at > 0).then(|| rfc3339(change.next_attempt_at));
             step["status"] = change.status.as_str().into();
             step["reason"] = change.reason.as_str().into();
@@ -204,6 +230,9 @@ fn step(entry: &AuditEntry) -> Value {
         }
         _ => {}
     }
+    if let Fact::Prune(prune) = &entry.record.fact {
+        step["shred"] = prune.shred.into();
+    }
     step
 }
 
@@ -211,32 +240,6 @@ fn step(entry: &AuditEntry) -> Value {
 pub fn place(text: &str) -> Option<EntryId> {
     let (sequence, index) = text.split_once('.')?;
     Some(EntryId { sequence: sequence.parse().ok()?, index: index.parse().ok()? })
-}
-
-/// Makes failed messages that are `wanted` pending and due, those whose ids lie further back than
-/// `window` under new ids.
-///
-/// # Errors
-/// When that is not known to be durable.
-pub async fn retry(
-    store: &Store,
-    (actor, clock, window): (&str, &Clock, Duration),
-    wanted: impl Fn(&Live) -> bool,
-) -> Result<Retried, storage::store::CommitError> {
-    let failed: Vec<EntryId> = store.messages(|messages| {
-        let failed = messages.iter().filter(|one| one.status == Status::Failed);
-        failed.map(|one| one.entry).collect()
-    });
-    let mut found: Vec<EntryId> = Vec::new();
-    for some in failed.chunks(READ_MAX) {
-        let lives = store.lives(some);
-        found.extend(lives.iter().filter(|live| wanted(live)).map(|live| live.entry));
-    }
-    let (actor, clock, bodies) = (actor.to_owned(), clock.clone(), store.clone());
-    let commit = store.commit(move |tx| -> Result<Retried, std::convert::Infallible> {
-        Ok(again::again(tx, &bodies, &found, (&actor, &clock, window)))
-    });
-    commit.await.map(Result::unwrap_or_default)
 }
 
 fn row(row: &storage::view::Row, receipts: &Receipts<'_>) -> Row {

@@ -2,6 +2,7 @@
 //! server, and prints nothing.
 
 pub mod api;
+pub mod bulk;
 pub mod causes;
 mod dial;
 mod follow;

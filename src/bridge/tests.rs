@@ -11,10 +11,11 @@ use storage::record::Status;
 use storage::view::Filter;
 use tempfile::TempDir;
 
-use super::history::{self, Detail, History as _, Past, Stored};
+use super::history::{Detail, History as _, Past, Stored};
 use super::receive::Receiver;
 use super::settings::Settings;
 use super::{Bridge, Running, SendError};
+use super::{bulk, history};
 use crate::clock::Clock;
 use crate::config::{AuditLevel, BridgeConfig};
 use crate::executor::Executor;
@@ -25,6 +26,9 @@ use crate::protocol::{
 };
 use crate::shutdown::Shutdown;
 use crate::transport::{Answer, Handler as _};
+
+#[path = "tests/many.rs"]
+mod many;
 
 const START: u64 = 1_771_165_800_000;
 const DAY: Duration = Duration::from_hours(24);
@@ -66,6 +70,13 @@ impl Place {
         }
     }
 
+    /// What a person's changes are made on.
+    fn changes(&self) -> bulk::Place {
+        let history = std::sync::Arc::new(self.history());
+        let (store, journal) = (history.store.clone(), history.journal.clone());
+        bulk::Place { store, history, journal }
+    }
+
     fn show(&self, id: &str) -> Detail {
         self.history().show(id).unwrap().expect("a message")
     }
@@ -98,8 +109,13 @@ impl Place {
     }
 
     async fn retry(&self) -> again::Retried {
-        let by = ("loki-one", &self.clock, again::DEDUP_WINDOW);
-        history::retry(self.database.store(), by, |_| true).await.unwrap()
+        let by = again::By {
+            actor: "ada".into(),
+            clock: self.clock.clone(),
+            window: again::DEDUP_WINDOW,
+            max_age: Policy::default().max_age,
+        };
+        bulk::retry(&self.changes(), bulk::Chosen::default(), &by).await.unwrap().0
     }
 
     /// What the bridge answers to a message of the server.

@@ -32,7 +32,11 @@ pub fn of(history: &[AuditEntry]) -> Vec<Try> {
     let mut begun: Option<Millis> = None;
     let mut attempts = 0;
     for entry in history {
-        let Fact::Change(change) = &entry.record.fact else { continue };
+        let change = match &entry.record.fact {
+            Fact::Change(change) => change,
+            Fact::Prune(prune) if prune.change.status == Status::Pruned => &prune.change,
+            _ => continue,
+        };
         let before = std::mem::replace(&mut attempts, change.attempts);
         if change.status == Status::Sending {
             begun = Some(entry.time);

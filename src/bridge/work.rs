@@ -300,7 +300,8 @@ async fn granted(shared: &Arc<Shared>, runs: &mut JoinSet<()>, task_id: &str) {
 /// A shared task that the server refused has failed.
 async fn check_offer(shared: &Arc<Shared>, task_id: &str) {
     let refused = |inner: &Shared, tx: &storage::transaction::Transaction<'_>, id: &str| {
-        sent_status(tx, &inner.settings.namespace, id) == Some(Sent::Failed)
+        let sent = sent_status(tx, &inner.settings.namespace, id);
+        matches!(sent, Some(Sent::Failed | Sent::Pruned))
     };
     let ledger = shared.store.ledger();
     let known = task::get(&ledger, &shared.settings.namespace, task_id);

@@ -19,6 +19,9 @@ use crate::transport::connect::Way;
 /// How long a person waits for an answer before a sentence is better.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same for a change, which may be one of a million messages.
+const CHANGE_PATIENCE: Duration = Duration::from_mins(10);
+
 /// The file of the data directory that has the address of the running bridge.
 pub const ENDPOINT_FILE: &str = "endpoint";
 
@@ -117,6 +120,15 @@ impl Client {
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.http.request(Method::POST, self.url(path, &[])).json(body);
         Ok(self.call(request).await?.0)
+    }
+
+    /// Asks for a change of many things, and waits as long as that may take.
+    ///
+    /// # Errors
+    /// When nobody answers, or the answer is a refusal.
+    pub async fn post_patiently(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.http.request(Method::POST, self.url(path, &[])).json(body);
+        Ok(self.call(request.timeout(CHANGE_PATIENCE)).await?.0)
     }
 
     /// Where it is.

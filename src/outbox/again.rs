@@ -24,12 +24,28 @@ pub struct Retried {
     pub renamed: Vec<(String, String)>,
 }
 
-/// Whether the receiver would take this message, under its id, for one that it must not judge: it
-/// forgets ids after `window`, and then cannot tell a repetition from a new message.
-pub fn needs_new_id(live: &Live, now: Millis, window: Duration) -> bool {
+/// Who wants messages sent again, and how old they may be for that under their ids.
+#[derive(Clone, Debug)]
+pub struct By {
+    /// The person.
+    pub actor: String,
+    /// Time and ids.
+    pub clock: Clock,
+    /// How long the receiver remembers ids.
+    pub window: Duration,
+    /// How long a message is tried by itself.
+    pub max_age: Duration,
+}
+
+/// Whether a message is sent under a new id. The receiver forgets ids after the window, and then
+/// cannot tell a repetition from a new message. One that is older than messages are tried would be
+/// given up after a single attempt; it keeps its id all the same if it may have arrived.
+pub fn needs_new_id(live: &Live, now: Millis, by: &By) -> bool {
+    let age = |since: Millis| u128::from(now.saturating_sub(since));
     let written = id_time(&live.head.message_id).unwrap_or(live.head.created_at);
-    let is_old = u128::from(now.saturating_sub(written)) > window.as_millis();
-    is_old || live.error.starts_with(ErrorCode::StaleId.as_str())
+    age(written) > by.window.as_millis()
+        || !live.maybe_delivered && age(live.head.created_at) > by.max_age.as_millis()
+        || live.error.starts_with(ErrorCode::StaleId.as_str())
 }
 
 /// Makes these failed messages due again, in one decision. One that is not failed any more, or
@@ -38,7 +54,7 @@ pub fn again(
     transaction: &mut Transaction<'_>,
     store: &Store,
     entries: &[EntryId],
-    (actor, clock, window): (&str, &Clock, Duration),
+    by: &By,
 ) -> Retried {
     let mut retried = Retried::default();
     for entry in entries {
@@ -47,8 +63,11 @@ pub fn again(
             continue;
         };
         let head = &live.head;
-        let act = Act::new(Event::MessageRetry, actor, &head.namespace, &head.message_id);
-        if !needs_new_id(&live, transaction.now(), window) {
+        let act = Act::new(Event::MessageRetry, &by.actor, &head.namespace, &head.message_id);
+        let was = serde_json::json!({
+            "was": live.status.as_str(), "reason": live.reason.as_str(), "attempts": live.attempts,
+        });
+        if !needs_new_id(&live, transaction.now(), by) {
             let change = Change {
                 status: Status::Pending,
                 reason: Reason::None,
@@ -56,8 +75,8 @@ pub fn again(
                 next_attempt_at: transaction.now(),
                 ..Change::of(&live)
             };
-            transaction.change(act, &live, change);
-        } else if let Ok(new_id) = renew(transaction, store, &live, (actor, clock)) {
+            transaction.change(act.details(was.to_string()), &live, change);
+        } else if let Ok(new_id) = renew(transaction, store, &live, by) {
             // The old id is of no more use, and says where it went.
             let details = serde_json::json!({ "retried_as": new_id }).to_string();
             let change = Change {
@@ -82,14 +101,14 @@ fn renew(
     transaction: &mut Transaction<'_>,
     store: &Store,
     live: &Live,
-    (actor, clock): (&str, &Clock),
+    by: &By,
 ) -> Result<String, Refusal> {
     let gone = |error: storage::journal::ReadError| {
         Refusal::new(ErrorCode::Gone, format!("its body cannot be read: {error}"))
     };
     let body = store.body(live.body).map_err(gone)?;
     let now = transaction.now();
-    let message_id = clock.message_id();
+    let message_id = by.clock.message_id();
     let fields =
         Fields { message_id: Some(&message_id), timestamp: Some(now), ..Fields::default() };
     let envelope = parse_one_within(body, RELAYED_BYTES_MAX)
@@ -109,7 +128,7 @@ fn renew(
     let details = serde_json::json!({
         "message_type": head.message_type, "to": head.peer, "retry_of": old.message_id,
     });
-    let act = Act::new(Event::MessageQueued, actor, &head.namespace, &message_id);
+    let act = Act::new(Event::MessageQueued, &by.actor, &head.namespace, &message_id);
     transaction.accept(act.details(details.to_string()), head, Body::new(envelope.raw()));
     Ok(message_id)
 }

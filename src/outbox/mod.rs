@@ -1,10 +1,12 @@
 //! Sends what is pending. [`stage`] records a message inside a decision, [`verdict`] judges an
 //! attempt, a [`circuit`] a destination, a [`Pump`] feeds one link of it, [`sweep`] gives up what
-//! became too old, and [`again`] is a person's retry. It opens no connection.
+//! became too old, [`again`] is a person's retry and [`prune`] a person's end of a message. It opens
+//! no connection.
 
 pub mod again;
 pub mod circuit;
 mod gate;
+pub mod prune;
 mod pump;
 pub mod sweep;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use storage::messages::Messages;
-use storage::record::{EntryId, Fact, Status};
+use storage::record::{EntryId, Fact, Prune, Status};
 use storage::store::Published;
 
 use super::measure;
@@ -63,7 +63,7 @@ impl Mailboxes {
                     let texts = (head.destination.as_str(), head.message_type.as_str());
                     inner.insert(*entry, texts, (published.time, head.expires_at), self.max_age);
                 }
-                Fact::Change(change) => {
+                Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
                     if let Some((kind, before)) = inner.change(change.message, change.status) {
                         measure::delivery(kind, before, change.status);
                     }

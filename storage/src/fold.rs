@@ -46,6 +46,9 @@ impl State {
             Fact::Change(change) => {
                 self.messages.change(entry, change, self.time);
             }
+            Fact::Prune(prune) => {
+                self.messages.change(entry, &prune.change, self.time);
+            }
             Fact::Put(write) => self.put(write),
             Fact::Forget(before) => self.messages.forget(*before),
             Fact::Evict(through) => self.messages.evict(*through),

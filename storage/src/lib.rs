@@ -20,6 +20,7 @@ pub mod queue;
 pub mod record;
 pub mod retention;
 mod salt;
+pub mod shred;
 mod slab;
 pub mod store;
 mod table;

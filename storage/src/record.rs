@@ -59,6 +59,8 @@ pub enum Fact {
     /// Finished message ids that were accepted up to this entry leave the memory; the journal's
     /// footers have them.
     Evict(EntryId),
+    /// A person ended a message, or wants its content gone.
+    Prune(Prune),
 }
 
 /// Which way a message travels, seen from the owner of the store.
@@ -101,11 +103,13 @@ pub enum Status {
     Processed,
     /// Inbound: durable here, could not be applied.
     Rejected,
+    /// A person has ended it; nothing is done with it any more.
+    Pruned,
 }
 
 impl Status {
     /// Every status, in the order of this enum.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pending,
         Self::Sending,
         Self::Delivered,
@@ -115,6 +119,7 @@ impl Status {
         Self::Received,
         Self::Processed,
         Self::Rejected,
+        Self::Pruned,
     ];
 
     /// The word of the protocol.
@@ -129,6 +134,7 @@ impl Status {
             Self::Received => "received",
             Self::Processed => "processed",
             Self::Rejected => "rejected",
+            Self::Pruned => "pruned",
         }
     }
 
@@ -139,7 +145,10 @@ impl Status {
 
     /// Nothing more happens to it by itself, and nobody has to look: only its id is remembered.
     pub fn is_finished(self) -> bool {
-        matches!(self, Self::Delivered | Self::Expired | Self::Processed | Self::Rejected)
+        matches!(
+            self,
+            Self::Delivered | Self::Expired | Self::Processed | Self::Rejected | Self::Pruned
+        )
     }
 }
 
@@ -289,6 +298,16 @@ pub struct MessageChange {
     pub maybe_delivered: bool,
     /// The error of the last attempt, or empty.
     pub error: String,
+}
+
+/// What a person's pruning says of a message.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Prune {
+    /// The message's state after it: one that was unfinished is pruned, one that was finished stays
+    /// as it was.
+    pub change: MessageChange,
+    /// Its content is to leave the journal at the next compaction of its segment.
+    pub shred: bool,
 }
 
 /// What an entity is. The number is on disk.

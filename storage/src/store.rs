@@ -18,7 +18,7 @@ use crate::fold::State;
 use crate::journal::{BodyRef, IndexKeys, Log, ReadError, ReadLog, Space};
 use crate::ledger::Ledger;
 use crate::messages::{BodyPlace, Live, Messages, Summary};
-use crate::record::{EntryId, Fact, Level, Millis, Record};
+use crate::record::{EntryId, Fact, Level, Millis, Prune, Record};
 use crate::transaction::{SALT_BYTES, Transaction};
 use committer::Committer;
 pub(crate) use heads::Heads;
@@ -337,7 +337,7 @@ pub(crate) fn record_keys(
 ) -> IndexKeys {
     let id = match &record.fact {
         Fact::Accept(head) => Some(fingerprint(&head.key())),
-        Fact::Change(change) => Some(change.fingerprint),
+        Fact::Change(change) | Fact::Prune(Prune { change, .. }) => Some(change.fingerprint),
         _ => None,
     };
     IndexKeys {

@@ -15,7 +15,7 @@ use crate::ledger::{Entity, Ledger};
 use crate::messages::{BodyPlace, Fingerprint, Known, Live};
 use crate::record::{
     EntityKey, EntityWrite, EntryId, Fact, Level, MessageChange, MessageHead, MessageKey, Millis,
-    Reason, Record, Status,
+    Prune, Reason, Record, Status,
 };
 use crate::salt;
 use crate::store::Heads;
@@ -131,6 +131,19 @@ impl Change {
             next_attempt_at: live.next_attempt_at,
             maybe_delivered: live.maybe_delivered,
             error: live.error.to_string(),
+        }
+    }
+
+    fn of_message(self, message: EntryId, fingerprint: Fingerprint) -> MessageChange {
+        MessageChange {
+            message,
+            fingerprint,
+            status: self.status,
+            reason: self.reason,
+            attempts: self.attempts,
+            next_attempt_at: self.next_attempt_at,
+            maybe_delivered: self.maybe_delivered,
+            error: self.error,
         }
     }
 }
@@ -324,17 +337,23 @@ impl<'a> Transaction<'a> {
         after.maybe_delivered = change.maybe_delivered;
         after.error = change.error.as_str().into();
         self.changed.push((live.entry, after));
-        let fact = Fact::Change(MessageChange {
-            message: live.entry,
-            fingerprint: self.fingerprint(live),
-            status: change.status,
-            reason: change.reason,
-            attempts: change.attempts,
-            next_attempt_at: change.next_attempt_at,
-            maybe_delivered: change.maybe_delivered,
-            error: change.error,
-        });
-        self.stage(act, fact);
+        let change = change.of_message(live.entry, self.fingerprint(live));
+        self.stage(act, Fact::Change(change));
+    }
+
+    /// Ends an unfinished message because a person wants it so; with `shred`, its content leaves
+    /// the journal at the next compaction of its segment.
+    pub fn prune(&mut self, act: Act, live: &Live, change: Change, shred: bool) {
+        self.changed.push((live.entry, Live { status: change.status, ..live.clone() }));
+        let change = change.of_message(live.entry, self.fingerprint(live));
+        self.stage(act, Fact::Prune(Prune { change, shred }));
+    }
+
+    /// Records that the content of a finished message is to leave the journal; `stands` is how the
+    /// message stands, which stays so.
+    pub fn shred(&mut self, act: Act, entry: EntryId, key: &MessageKey<'_>, stands: Change) {
+        let change = stands.of_message(entry, self.state.messages.fingerprint(key));
+        self.stage(act, Fact::Prune(Prune { change, shred: true }));
     }
 
     /// Writes an entity.
@@ -461,7 +480,7 @@ fn remembered(
                 let body = crate::store::place(one.body);
                 known = Some(Known { entry, body, status: head.status });
             }
-            Fact::Change(change) => {
+            Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
                 if let Some(known) = known.as_mut().filter(|one| one.entry == change.message) {
                     known.status = change.status;
                 }

@@ -16,7 +16,7 @@ use storage::inspect::replay;
 use storage::messages::BodyPlace;
 use storage::record::{
     Direction, EntityKey, EntityWrite, EntryId, Fact, Kind, Level, MessageChange, MessageHead,
-    Millis, Reason, Record, Status,
+    Millis, Prune, Reason, Record, Status,
 };
 use storage::transaction::{Act, Body, Change};
 
@@ -27,6 +27,7 @@ const JOURNAL: [u8; 16] = [1; 16];
 enum Op {
     Accept { id: u8, inbound: bool },
     Change { target: usize, status: usize },
+    Prune { target: usize, shred: bool },
     Put { name: u8, version: u64, value: Option<u8> },
     Forget { back: Millis },
     Evict { back: u64 },
@@ -39,6 +40,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0..8_u8, any::<bool>()).prop_map(|(id, inbound)| Op::Accept { id, inbound }),
         6 => (0..16_usize, 0..9_usize).prop_map(|(target, status)| Op::Change { target, status }),
+        1 => (0..16_usize, any::<bool>())
+            .prop_map(|(target, shred)| Op::Prune { target, shred }),
         4 => (0..3_u8, 0..4_u64, proptest::option::of(any::<u8>()))
             .prop_map(|(name, version, value)| Op::Put { name, version, value }),
         1 => (0..9_u64).prop_map(|back| Op::Forget { back }),
@@ -108,6 +111,10 @@ fn steps(frames: &[Vec<Op>]) -> Vec<Step> {
                     let target = accepted[target % accepted.len()];
                     Fact::Change(change(target, Status::ALL[*status]))
                 }
+                Op::Prune { target, shred } if !accepted.is_empty() => {
+                    let target = accepted[target % accepted.len()];
+                    Fact::Prune(Prune { change: change(target, Status::Pruned), shred: *shred })
+                }
                 Op::Put { name, version, value } => Fact::Put(EntityWrite {
                     key: EntityKey::new(Kind::State, &[&name.to_string()]),
                     expected_version: *version,
@@ -117,7 +124,7 @@ fn steps(frames: &[Vec<Op>]) -> Vec<Step> {
                 Op::Evict { back } => {
                     Fact::Evict(EntryId { sequence: sequence.saturating_sub(*back), index: 0 })
                 }
-                Op::Change { .. } | Op::Note => Fact::Note,
+                Op::Change { .. } | Op::Prune { .. } | Op::Note => Fact::Note,
             };
             steps.push((entry, time, record(fact), BodyPlace::default()));
         }
@@ -219,7 +226,7 @@ fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
                     messages.push(Message { head, entry: *entry, status, forgotten: false });
                 }
             }
-            Fact::Change(change) => {
+            Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
                 for one in messages.iter_mut().filter(|one| one.entry == change.message) {
                     if !one.status.is_finished() {
                         one.status = change.status;

@@ -34,7 +34,8 @@ impl Place {
 
     fn asked(&self, arguments: &[&str]) -> (Option<i32>, Vec<Value>, String) {
         let mut command = self.world.loki("one", &self.endpoint);
-        command.env("LOKI_OPENCLAW_AGENT_ID", "loki-one").arg("openclaw").args(arguments);
+        command.env("LOKI_OPENCLAW_AGENT_ID", "loki-one").env("USER", "ada");
+        command.arg("openclaw").args(arguments);
         let (code, data, talk) = output(command.arg("--json"));
         let line = |line| serde_json::from_str(line).expect("a line of json");
         (code, data.lines().map(line).collect(), talk.trim().to_owned())
@@ -111,5 +112,69 @@ fn dead_letters_are_grouped_by_cause_and_shown_with_every_attempt_running_and_st
     assert_eq!(place.world.get(&url), None, "a word that is none is refused");
     assert_eq!(bridge.stop(), Some(0));
     assert_eq!(looks(), running, "a stopped bridge tells the same");
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// How many messages stand where, as the status tells.
+fn count(place: &Place, status: &str) -> u64 {
+    let (_, told, talk) = place.loki("status");
+    told.first().unwrap_or_else(|| panic!("{talk}"))["messages"][status].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn a_person_prunes_and_shreds_dead_letters_running_and_stopped() {
+    let (place, server) = Place::new();
+    let bridge = place.bridge();
+    let ids = place.fail(&["t-1", "t-2", "t-3", "t-4", "t-5"]);
+    let prune = |line: &str| place.done(&format!("prune {line}")).remove(0);
+    let told = |pruned: u64, shredded: u64| json!({"pruned": pruned, "shredded": shredded});
+    assert_eq!(prune("--older-than 1h"), told(0, 0));
+    assert_eq!(prune("--reason max_age"), told(0, 0));
+    assert_eq!(prune(&ids[0]), told(1, 0));
+    assert_eq!(prune(&format!("{} --shred", ids[1])), told(1, 1));
+    assert_eq!(bridge.stop(), Some(0));
+    // A stopped bridge is changed under its lock.
+    assert_eq!(prune(&format!("{} --shred", ids[2])), told(1, 1));
+    let payload = json!({"entries": [{"key": "k", "value": 1}]});
+    let waiting = place.send("state_sync", &payload, &[]);
+    assert_eq!(prune("--until 0s"), told(2, 0), "all that failed, and nothing that waits");
+    assert_eq!(prune(&waiting), told(1, 0), "one that waits, when it is named");
+    let looks = || {
+        assert_eq!((count(&place, "failed"), count(&place, "pruned")), (0, 6));
+        assert_eq!(place.done("messages --type task_complete").len(), 0);
+        assert_eq!(place.done("messages --status pruned").len(), 6);
+        let show = |id: &String| place.done(&format!("show {id}")).remove(0);
+        let (kept, gone) = (show(&ids[0]), show(&ids[2]));
+        assert_eq!(
+            (&kept["status"], &kept["payload"]["task_id"]),
+            (&"pruned".into(), &"t-1".into())
+        );
+        assert_eq!((&gone["shredded"], &gone["payload"]), (&true.into(), &Value::Null), "{gone}");
+        let last = gone["history"].as_array().and_then(|it| it.last()).expect("a step");
+        assert_eq!((&last["event"], &last["actor"]), (&"message.pruned".into(), &"ada".into()));
+        for (line, why) in [
+            (format!("prune {}", ids[0]), "is pruned already"),
+            (format!("retry {}", ids[0]), "is pruned; only failed ones are sent again"),
+            ("prune nobody".to_owned(), "no message has the id nobody"),
+        ] {
+            let (code, _, talk) = place.loki(&line);
+            assert!(code == Some(1) && talk.ends_with(why), "{talk}");
+        }
+        for (line, why) in [
+            ("prune --status delivered", "has nothing to end but its content"),
+            ("prune --older-than soon", "how long ago it was"),
+            ("prune --reason boredom", "possible values"),
+        ] {
+            let (code, _, talk) = place.loki(line);
+            assert!(code == Some(2) && talk.contains(why), "{talk}");
+        }
+    };
+    looks();
+    let bridge = place.bridge();
+    looks();
+    place.world.wait("the link", || (place.loki("status").0 == Some(0)).then_some(()));
+    let state = place.world.get(&format!("{}/state/default", place.endpoint)).expect("the state");
+    assert!(!state.to_string().contains("\"k\""), "what was pruned is not delivered: {state}");
+    assert_eq!(bridge.stop(), Some(0));
     assert_eq!(server.stop(), Some(0));
 }

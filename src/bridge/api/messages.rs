@@ -1,5 +1,6 @@
-//! The routes about messages: lists, one with its content, sending and retrying.
+//! The routes about messages: lists, causes, one with its content, and sending.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -7,17 +8,14 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use storage::messages::Live;
-use storage::record::Status;
-use storage::store::Store;
 
 use super::problem::Failed;
-use super::selection::{self, Asked, time};
+use super::selection::Asked;
 use super::{Api, Shared, query};
+use crate::bridge::bulk::Place;
 use crate::bridge::causes::Causes;
-use crate::bridge::history::{self, Detail, History, Page};
+use crate::bridge::history::{Detail, History, Page};
 use crate::bridge::{causes, queue};
 use crate::clock::Clock;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, parse_one};
@@ -58,25 +56,30 @@ pub struct Desk<'a> {
     pub agent_id: &'a str,
     /// Its namespace.
     pub namespace: &'a str,
-    /// Its store.
-    pub store: &'a Store,
-    /// Its messages.
-    pub history: &'a dyn History,
+    /// Its store and messages.
+    pub place: Place,
     /// Time and ids.
     pub clock: &'a Clock,
     /// How long the server remembers ids.
     pub dedup_window: Duration,
+    /// How long a message is tried by itself.
+    pub max_age: Duration,
 }
 
 impl Api {
-    fn desk(&self) -> Desk<'_> {
+    /// What changes are made on.
+    pub fn desk(&self) -> Desk<'_> {
         Desk {
             agent_id: &self.bridge.settings().agent_id,
             namespace: &self.bridge.settings().namespace,
-            store: self.bridge.store(),
-            history: &*self.history,
+            place: Place {
+                store: self.bridge.store().clone(),
+                history: Arc::clone(&self.history),
+                journal: self.journal.clone(),
+            },
             clock: self.bridge.clock(),
             dedup_window: self.bridge.dedup_window(),
+            max_age: self.bridge.settings().retry.max_age,
         }
     }
 }
@@ -98,7 +101,7 @@ pub async fn sent(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
     let envelope = parse_one(body.to_vec()).map_err(|it| it.refusal)?;
     let envelope = own(desk, &envelope)?;
     let message_id = envelope.message_id().map(str::to_owned);
-    queue(desk.store, envelope).await?;
+    queue(&desk.place.store, envelope).await?;
     Ok(json!({ "message_id": message_id, "status": "pending" }))
 }
 
@@ -125,83 +128,5 @@ fn own(desk: &Desk<'_>, envelope: &Envelope) -> Result<Envelope, Refusal> {
         namespace: Some(desk.namespace),
         timestamp: Some(desk.clock.now()),
         ..Fields::default()
-    })
-}
-
-/// The body of a retry. Of nothing it names, every failed message is sent again. An unknown name is
-/// refused: a filter that is not understood would be one that is not applied.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Again {
-    message_ids: Vec<String>,
-    status: Option<String>,
-    reason: Option<String>,
-    #[serde(rename = "type")]
-    message_type: Option<String>,
-    #[serde(alias = "to")]
-    peer: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-}
-
-/// `POST /api/openclaw/retry`
-pub async fn retry(State(api): Shared, body: Body) -> Result<Json<Value>, Failed> {
-    Ok(Json(retried(&api.desk(), &read(body).await?).await?))
-}
-
-/// Sends again what the body of a retry asks for. Named messages that cannot be sent again are
-/// told, and then nothing is.
-pub async fn retried(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
-    let again: Again = if body.is_empty() { Again::default() } else { parsed(body)? };
-    if again.status.as_deref().is_some_and(|status| status != Status::Failed.as_str()) {
-        let wanted = "failed: other messages need nobody to send them again";
-        return Err(Refusal::invalid("status", wanted).into());
-    }
-    let reason = again.reason.as_deref().map(selection::reason).transpose()?;
-    for id in &again.message_ids {
-        check_failed(desk, id)?;
-    }
-    let (since, until) = (time("since", again.since)?, time("until", again.until)?);
-    let same =
-        |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
-    let wanted = |live: &Live| {
-        let head = &live.head;
-        (again.message_ids.is_empty() || again.message_ids.contains(&head.message_id))
-            && reason.is_none_or(|reason| reason == live.reason)
-            && same(&again.message_type, Some(&head.message_type))
-            && same(&again.peer, Some(&head.peer))
-            && since.is_none_or(|since| head.created_at >= since)
-            && until.is_none_or(|until| head.created_at < until)
-    };
-    let by = (desk.agent_id, desk.clock, desk.dedup_window);
-    let retried = history::retry(desk.store, by, wanted).await?;
-    let renamed: serde_json::Map<String, Value> =
-        retried.renamed.into_iter().map(|(old, new)| (old, new.into())).collect();
-    Ok(json!({ "retried": retried.count, "renamed": renamed }))
-}
-
-fn check_failed(desk: &Desk<'_>, id: &str) -> Result<(), Failed> {
-    let shown = desk.history.show(id)?;
-    if shown.as_ref().is_some_and(|message| message.row.status == Status::Failed.as_str()) {
-        return Ok(());
-    }
-    // Its row may be on its way yet.
-    let failed = desk.store.select(|one| one.status == Status::Failed);
-    if failed.iter().any(|live| live.head.message_id == id) {
-        return Ok(());
-    }
-    match shown {
-        None => Err(Failed::missing(&format!("no message has the id {id}"))),
-        Some(message) => {
-            let status = message.row.status;
-            let detail = format!("the message {id} is {status}; only failed ones are sent again");
-            Err(Refusal::new(ErrorCode::WrongState, detail).into())
-        }
-    }
-}
-
-fn parsed<'body, T: Deserialize<'body>>(body: &'body [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| {
-        Refusal::new(ErrorCode::Malformed, format!("send one json object; {error}"))
     })
 }

@@ -2,6 +2,7 @@
 //! nothing: every call is one on the bridge, its history or its store.
 
 mod audit;
+mod changes;
 mod link;
 mod messages;
 pub mod past;
@@ -83,7 +84,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/openclaw/messages", get(messages::list))
         .route("/api/openclaw/messages/{id}", get(messages::show))
         .route("/api/openclaw/causes", get(messages::grouped))
-        .route("/api/openclaw/retry", post(messages::retry))
+        .route("/api/openclaw/retry", post(changes::retry))
+        .route("/api/openclaw/prune", post(changes::prune))
         .route("/api/openclaw/store", get(store::info))
         .route("/api/openclaw/compact", post(store::compact))
         .route("/api/audit", get(audit::list))

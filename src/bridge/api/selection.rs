@@ -7,12 +7,16 @@ use storage::view::Filter;
 
 use super::limit;
 use super::problem::Failed;
+use crate::bridge::bulk::Chosen;
 use crate::bridge::history;
 use crate::clock::{Millis, parse_rfc3339};
-use crate::protocol::Refusal;
+use crate::protocol::{ErrorCode, Refusal, is_identifier};
 
 /// Messages of a page unless the caller asks for another number.
 const LIMIT_USUAL: usize = 50;
+
+/// Who changes something and gives no name.
+const OPERATOR: &str = "operator";
 
 /// The query of a list.
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +71,81 @@ impl Asked {
         }
         Ok(Filter { after: None, ..filter })
     }
+}
+
+/// The body of a change of many messages. An unknown name is refused: a filter that is not
+/// understood would be one that is not applied.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Change {
+    /// Ids; none: those of the filter.
+    pub message_ids: Vec<String>,
+    /// Where they stand.
+    pub status: Option<String>,
+    reason: Option<String>,
+    direction: Option<String>,
+    #[serde(rename = "type")]
+    message_type: Option<String>,
+    #[serde(alias = "to")]
+    peer: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    /// Their content is to go.
+    pub shred: bool,
+    /// Who wants it so.
+    pub actor: Option<String>,
+}
+
+impl Change {
+    /// Reads a body; nothing is one that asks for everything.
+    ///
+    /// # Errors
+    /// When it is no object of this kind.
+    pub fn read(body: &[u8]) -> Result<Self, Refusal> {
+        if body.is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(body).map_err(|error| malformed(&error))
+    }
+
+    /// Which messages that is, and who wants it so.
+    ///
+    /// # Errors
+    /// When a word or a time is none.
+    pub fn chosen(self) -> Result<(Chosen, String), Refusal> {
+        let filter = Filter {
+            status: self.status.map(|word| status(&word)).transpose()?.into_iter().collect(),
+            reason: self.reason.map(|word| reason(&word)).transpose()?,
+            direction: self.direction.map(|word| direction(&word)).transpose()?,
+            message_type: self.message_type,
+            peer: self.peer,
+            since: time("since", self.since)?,
+            until: time("until", self.until)?,
+            ..Filter::default()
+        };
+        let actor = actor(self.actor)?;
+        Ok((Chosen { message_ids: self.message_ids, filter }, actor))
+    }
+}
+
+/// Who wants a change, for the audit log.
+///
+/// # Errors
+/// When that is no name.
+pub fn actor(given: Option<String>) -> Result<String, Refusal> {
+    match given {
+        None => Ok(OPERATOR.to_owned()),
+        Some(name) if is_identifier(&name) => Ok(name),
+        Some(_) => {
+            let wanted = "1 to 128 of A-Z a-z 0-9 . _ : -";
+            Err(Refusal::invalid("actor", wanted))
+        }
+    }
+}
+
+/// The refusal of a body that is no object of the wanted kind.
+pub fn malformed(error: &serde_json::Error) -> Refusal {
+    Refusal::new(ErrorCode::Malformed, format!("send one json object; {error}"))
 }
 
 /// The status of a word.

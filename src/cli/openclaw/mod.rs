@@ -3,7 +3,9 @@
 mod agents;
 mod cancel;
 mod messages;
+mod prune;
 mod retry;
+mod selection;
 mod send;
 mod show;
 mod status;
@@ -37,6 +39,8 @@ pub enum Command {
     Send(send::Arguments),
     /// Send failed messages again: these, or all
     Retry(retry::Arguments),
+    /// End messages that nobody wants delivered any more: these, or all that failed
+    Prune(prune::Arguments),
     /// End the session and stay away
     Disconnect,
     /// Connect now
@@ -66,6 +70,7 @@ pub async fn run(global: &Global, command: Command) -> Done {
         Command::Agents => agents::run(global).await,
         Command::Send(arguments) => send::run(global, arguments).await,
         Command::Retry(arguments) => retry::run(global, arguments).await,
+        Command::Prune(arguments) => prune::run(global, arguments).await,
         Command::Disconnect => steer::run(global, "disconnect").await,
         Command::Reconnect => steer::run(global, "reconnect").await,
         Command::Tasks => tasks::run(global).await,

@@ -131,7 +131,12 @@ async fn post_once(
         return Ok((answer, false));
     }
     let bridge = Client::bridge(config).await?;
-    Ok((bridge.post(path, body).await?, true))
+    // One message is quick, many are not.
+    let answer = match path {
+        "/api/openclaw/retry" | "/api/openclaw/prune" => bridge.post_patiently(path, body).await,
+        _ => bridge.post(path, body).await,
+    };
+    Ok((answer?, true))
 }
 
 /// Changes the store of a stopped bridge, under the store's lock. `None` when the bridge runs: it
@@ -149,7 +154,7 @@ async fn change(config: &BridgeConfig, path: &str, body: &Value) -> Result<Optio
         Err(_) if is_held(dir) => return Ok(None),
         opened => opened?,
     };
-    let owner = (agent_id.as_str(), config.openclaw.namespace.as_str());
+    let owner = (agent_id.as_str(), &config.openclaw);
     let answer = if is_of_server(&database.store().ledger()) {
         let text = format!("{} belongs to a server: name that of a bridge", dir.display());
         Err(Failure::new(Code::Usage, text))

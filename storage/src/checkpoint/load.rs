@@ -11,7 +11,7 @@ use super::part;
 use super::{CheckpointError, Place, Ranges, Writer, pack_path};
 use crate::fold::State;
 use crate::messages::BodyPlace;
-use crate::record::{EntryId, Fact, Millis, Record};
+use crate::record::{EntryId, Fact, Millis, Prune, Record};
 
 /// Which history a checkpoint belongs to: two frames, each with the chain's hash after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,9 @@ impl Loaded {
     fn is_in(&self, entry: EntryId, record: &Record) -> bool {
         let position = match &record.fact {
             Fact::Accept(_) => position(&self.manifest.messages, &entry),
-            Fact::Change(change) => position(&self.manifest.messages, &change.message),
+            Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
+                position(&self.manifest.messages, &change.message)
+            }
             Fact::Put(write) => position(&self.manifest.entities, &write.key),
             // They set marks, which only grow, and drop what is below them.
             Fact::Forget(_) | Fact::Evict(_) | Fact::Note => return false,

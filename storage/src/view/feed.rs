@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::record::Fact;
+use crate::record::{Fact, Prune};
 use crate::store::Published;
 use crate::view::overlay::Overlay;
 
@@ -251,7 +251,9 @@ impl Feed {
 
 fn cost(fact: &Fact) -> usize {
     match fact {
-        Fact::Change(change) => ENTRY_BYTES + change.error.len(),
+        Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
+            ENTRY_BYTES + change.error.len()
+        }
         Fact::Put(write) => ENTRY_BYTES + write.value.as_ref().map_or(0, |value| value.len()),
         Fact::Accept(head) => 2 * ENTRY_BYTES + head.message_id.len(),
         Fact::Note | Fact::Forget(_) | Fact::Evict(_) => ENTRY_BYTES,

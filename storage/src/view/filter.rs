@@ -9,7 +9,7 @@ pub const PAGE_ROWS_MAX: usize = 1_000;
 /// Which messages to list; `None` does not restrict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
-    /// Only these statuses; empty: all.
+    /// Only these statuses; empty: all but pruned.
     pub status: Vec<Status>,
     /// Only those that have their status for this reason.
     pub reason: Option<Reason>,
@@ -47,7 +47,8 @@ impl Filter {
     /// Whether a row is to be shown, the cursor and the limit apart.
     pub fn matches(&self, row: &Row) -> bool {
         let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
-        (self.status.is_empty() || self.status.contains(&row.status))
+        let is_shown = row.status != Status::Pruned;
+        (self.status.is_empty() && is_shown || self.status.contains(&row.status))
             && self.reason.is_none_or(|reason| reason == row.reason)
             && self.direction.is_none_or(|direction| direction == row.direction)
             && same(&self.message_type, &row.message_type)

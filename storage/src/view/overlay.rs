@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::messages::BodyPlace;
-use crate::record::{EntryId, Fact, MessageChange, Millis, Record};
+use crate::record::{EntryId, Fact, MessageChange, Millis, Prune, Record};
 use crate::view::Row;
 
 /// Bytes of a change besides its error.
@@ -46,7 +46,7 @@ impl Overlay {
                 self.bytes += row.cost();
                 self.pending.insert(entry, Patch::Row(Box::new(row)));
             }
-            Fact::Change(change) => self.change(change),
+            Fact::Change(change) | Fact::Prune(Prune { change, .. }) => self.change(change),
             Fact::Note | Fact::Put(_) | Fact::Forget(_) | Fact::Evict(_) => {}
         }
     }
