@@ -5,6 +5,7 @@ pub mod api;
 pub mod bulk;
 pub mod causes;
 mod dial;
+pub mod explain;
 mod follow;
 pub mod history;
 mod mail;
@@ -35,7 +36,7 @@ use storage::transaction::{Act, Body, Transaction};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Millis};
 use crate::config::{Audit, AuditLevel};
 use crate::executor::{CancelHandle, Executor};
 use crate::metrics::Exporter;
@@ -141,6 +142,22 @@ impl Bridge {
             work.spawn(session::run(Arc::clone(&shared)));
         }
         Running { bridge: Self(shared), work }
+    }
+
+    /// What keeps messages on their way: the link, and until when the circuit is open and why.
+    pub fn way(&self) -> (explain::Link, Option<(Millis, String)>) {
+        let (link, gate) = (self.0.link.read(), self.0.gate.state());
+        let reason = gate.reason.or_else(|| link.last_error.clone());
+        let why = reason.unwrap_or_else(|| "it was not opened yet".to_owned());
+        let until = gate.until.filter(|until| *until > self.0.clock.now());
+        let circuit = until.map(|until| (until, why.clone()));
+        let state = match (link.parked, link.connected, &self.0.settings.server) {
+            (true, ..) => explain::Link::Parked,
+            (_, true, _) => explain::Link::Up,
+            (.., None) => explain::Link::Nowhere,
+            _ => explain::Link::Down { since: link.since, why },
+        };
+        (state, circuit)
     }
 
     /// What the bridge was told.

@@ -10,10 +10,12 @@ use storage::messages::Messages;
 use storage::record::{Direction, Status};
 use storage::store::Store;
 
+use super::mail::DESTINATION;
 use super::settings::Settings;
 use super::{task, witness};
 use crate::clock::{Clock, Millis, rfc3339};
 use crate::outbox::GateState;
+use crate::outbox::pause::{Pause, Pauses};
 
 /// What the session knows of its link.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +80,32 @@ pub struct Snapshot {
     pub storage_full: Option<String>,
     /// That a store was found to have gone back, ours or the server's, and when: the last time.
     pub rollback: Option<String>,
+    /// What a person has paused.
+    pub paused: Vec<Paused>,
     /// The version of this program.
     pub version: String,
+}
+
+/// Deliveries that a person has paused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Whose; `None`: all.
+    pub to: Option<String>,
+    /// By whom.
+    pub by: String,
+    /// Since when.
+    pub since: String,
+}
+
+/// What is paused, as people are shown it.
+pub fn paused(pauses: &Pauses) -> Vec<Paused> {
+    let one = |to: Option<&String>, pause: &Pause| Paused {
+        to: to.cloned(),
+        by: pause.by.clone(),
+        since: rfc3339(pause.since),
+    };
+    let all = pauses.all.iter().map(|pause| one(None, pause));
+    all.chain(pauses.peers.iter().map(|(peer, pause)| one(Some(peer), pause))).collect()
 }
 
 /// The answer of `GET /api/openclaw/health`: these five fields and no other.
@@ -166,6 +192,7 @@ pub fn shown(
         circuit_until: None,
         storage_full: None,
         rollback: witness::told(ledger, owner.namespace),
+        paused: paused(&Pauses::of(ledger, DESTINATION)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

@@ -1,13 +1,15 @@
 //! Sends what is pending. [`stage`] records a message inside a decision, [`verdict`] judges an
 //! attempt, a [`circuit`] a destination, a [`Pump`] feeds one link of it, [`sweep`] gives up what
-//! became too old, [`again`] is a person's retry and [`prune`] a person's end of a message. It opens
-//! no connection.
+//! became too old, [`again`] is a person's retry and [`prune`] a person's end of a message, and
+//! [`pause`] keeps what a person holds back. It opens no connection.
 
 pub mod again;
 pub mod circuit;
 mod gate;
+pub mod pause;
 pub mod prune;
 mod pump;
+mod steps;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
@@ -70,7 +72,7 @@ pub fn is_known(
 /// Gives a message up whose `expires_at` has passed.
 fn expire(transaction: &mut Transaction<'_>, live: &Live) {
     let change = Change { status: Status::Expired, next_attempt_at: 0, ..Change::of(live) };
-    let act = pump::act(Event::MessageExpired, live).level(Level::Warning);
+    let act = steps::act(Event::MessageExpired, live).level(Level::Warning);
     transaction.change(act, live, change);
 }
 

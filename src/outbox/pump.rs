@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use storage::commit::Commit;
-use storage::event::Event;
 use storage::messages::Live;
-use storage::record::{Direction, EntryId, Fact, Kind, Level, MessageHead, Record, Status};
+use storage::record::{Direction, EntryId, Fact, Kind, MessageHead, Record, Status};
 use storage::store::{CommitError, Store};
-use storage::transaction::{Act, Change, Transaction};
+use storage::transaction::{Change, Transaction};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::circuit::Admission;
+use super::circuit::{Admission, Sign};
 use super::gate::Gate;
-use super::verdict::{Outcome, act_of, judge};
+use super::pause::Pauses;
+use super::steps::{fail, settle_one, start, tell};
+use super::verdict::{Outcome, judge};
 use crate::clock::{Clock, Millis};
 use crate::protocol::Refusal;
 use crate::retry::Policy;
@@ -28,8 +29,17 @@ use crate::transport::feed::{Failure, Feed, Outgoing, StoreStopped};
 /// each thousand messages.
 const RAMP_PER_THOUSAND: Duration = Duration::from_millis(250);
 
+/// Messages that may be out at first on a link that was just established, or after a circuit has
+/// closed. Each one that is answered lets one more out, so that thousands that are due do not
+/// arrive at once where nothing worked a moment ago: a slow peer that is given all of them misses
+/// its pings, loses the link, and gets all of them again. Few enough for the largest messages.
+const RAMP_START: usize = 8;
+
 /// A waiting pump looks again after this time, so that a clock that jumped delays nothing longer.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Windows of paused messages that one look puts aside: it does not wait, and others do.
+const HELD_ROUNDS_MAX: usize = 16;
 
 /// A wall clock that goes back by less than this is being adjusted, not set.
 const JUMP_MIN: Millis = 1_000;
@@ -75,6 +85,10 @@ pub struct Pump {
     /// Attempts whose start has to be durable before their bytes leave.
     guarded: tokio::sync::Mutex<Option<Guarded>>,
     seen: Mutex<Millis>,
+    /// What was paused at the last look.
+    paused: Mutex<Pauses>,
+    /// Messages that may be out so far.
+    ramp: Mutex<usize>,
 }
 
 /// A message that is out.
@@ -121,6 +135,8 @@ impl Pump {
             has_pending,
             out: Mutex::default(),
             guarded: tokio::sync::Mutex::default(),
+            paused: Mutex::default(),
+            ramp: Mutex::new(RAMP_START),
         };
         pump.pull_in();
         pump
@@ -205,17 +221,16 @@ impl Pump {
         let now = self.clock.now();
         self.follow_clock(now);
         let limit = match self.gate.admits(self.in_flight()) {
-            Admission::All => limit,
+            Admission::All => limit.min(self.room()),
             Admission::Probe => limit.min(1),
             Admission::Nothing | Admission::NothingUntil(_) => 0,
         };
-        let taken = self.store.queues(|queues| queues.take(&self.destination, now, limit));
+        let lives = self.due(now, limit);
         let pending = (Arc::clone(&self.destination), Direction::Outbound, Status::Pending);
         // Those that were just taken count until their start is durable.
         if !self.store.messages(|messages| messages.counts().contains_key(&pending)) {
             self.has_pending.store(false, Ordering::SeqCst);
         }
-        let lives = self.store.lives(&taken);
         let (mut usual, mut suspect) = (Vec::new(), Vec::new());
         for live in lives {
             if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {
@@ -252,6 +267,40 @@ impl Pump {
         let guarded = (!suspect.is_empty())
             .then(|| Guarded { started: self.commit(entries(&suspect), start), batch: suspect });
         (self.leave(usual), guarded)
+    }
+
+    /// How many more may be out.
+    fn room(&self) -> usize {
+        self.ramp.lock().saturating_sub(self.in_flight())
+    }
+
+    /// Up to `limit` messages that are due and that nobody has paused.
+    fn due(&self, now: Millis, limit: usize) -> Vec<Live> {
+        let pauses = Pauses::of(&self.store.ledger(), &self.destination);
+        let before = std::mem::replace(&mut *self.paused.lock(), pauses.clone());
+        if pauses.releases(&before) {
+            self.pull_in();
+        }
+        let mut due = Vec::new();
+        if pauses.all.is_some() {
+            return due;
+        }
+        for _ in 0..HELD_ROUNDS_MAX {
+            let wanted = limit - due.len();
+            let taken = self.store.queues(|queues| queues.take(&self.destination, now, wanted));
+            let lives = self.store.lives(&taken);
+            let (held, free): (Vec<Live>, Vec<Live>) =
+                lives.into_iter().partition(|live| pauses.holds(&live.head.peer).is_some());
+            due.extend(free);
+            if held.is_empty() {
+                break;
+            }
+            // Until the pause ends, it is as if they were never due.
+            let held: Vec<EntryId> = held.iter().map(|live| live.entry).collect();
+            let never = Millis::MAX;
+            self.store.queues(|queues| queues.postpone(&self.destination, &held, never));
+        }
+        due
     }
 
     /// From now on these are out.
@@ -322,10 +371,15 @@ impl Pump {
                 tell(given_up.as_ref(), transaction, live, &why);
             }
         });
-        if let Some(sign) = outcome.sign()
-            && self.gate.sign(sign, &outcome.reason())
-        {
-            self.pull_in();
+        if let Some(sign) = outcome.sign() {
+            if sign == Sign::Answered {
+                let mut ramp = self.ramp.lock();
+                *ramp = ramp.saturating_add(sent.len());
+            }
+            if self.gate.sign(sign, &outcome.reason()) {
+                *self.ramp.lock() = RAMP_START;
+                self.pull_in();
+            }
         }
         match commit.await {
             Ok(done) => done.map_err(|()| StoreStopped)?,
@@ -355,6 +409,10 @@ impl Pump {
     fn wait(&self) -> Duration {
         let now = self.clock.now();
         let due = self.store.queues(|queues| queues.next_due(&self.destination));
+        // What ends a pause, or lets more out, is recorded, and wakes.
+        if self.paused.lock().all.is_some() || self.room() == 0 {
+            return LOOK_AGAIN_MAX;
+        }
         let until = match self.gate.admits(self.in_flight()) {
             Admission::NothingUntil(until) => due.map(|due| due.max(until)),
             Admission::Nothing => None,
@@ -374,12 +432,6 @@ fn concerns(record: &Record, destination: &str, has_pending: bool) -> bool {
         Fact::Change(change) => has_pending || change.status == Status::Pending,
         Fact::Put(write) => write.key.kind == Kind::Circuit,
         Fact::Note | Fact::Forget(_) | Fact::Evict(_) => false,
-    }
-}
-
-fn tell(given_up: Option<&GivenUp>, transaction: &mut Transaction<'_>, live: &Live, why: &str) {
-    if let Some(given_up) = given_up {
-        given_up(transaction, live, why);
     }
 }
 
@@ -462,32 +514,4 @@ impl Feed for Pump {
         self.settle(held, Outcome::NotSent).await?;
         self.settle(sent, Outcome::Unanswered).await
     }
-}
-
-pub(super) fn act(event: Event, live: &Live) -> Act {
-    let head = &live.head;
-    Act::new(event, &head.sender, &head.namespace, &head.message_id)
-}
-
-fn start(transaction: &mut Transaction<'_>, live: &Live) {
-    let attempts = live.attempts + 1;
-    let details = format!(r#"{{"attempt":{attempts}}}"#);
-    let change =
-        Change { status: Status::Sending, attempts, next_attempt_at: 0, ..Change::of(live) };
-    transaction.change(act(Event::MessageSent, live).details(details), live, change);
-}
-
-fn fail(transaction: &mut Transaction<'_>, live: &Live, error: &str) {
-    let change = Change {
-        status: Status::Failed,
-        reason: storage::record::Reason::Permanent,
-        next_attempt_at: 0,
-        error: error.into(),
-        ..Change::of(live)
-    };
-    transaction.change(act(Event::MessageFailed, live).level(Level::Error), live, change);
-}
-
-fn settle_one(transaction: &mut Transaction<'_>, live: &Live, change: Change) {
-    transaction.change(act_of(live, &change), live, change);
 }

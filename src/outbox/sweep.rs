@@ -9,7 +9,7 @@ use storage::record::{Direction, EntryId, Reason, Status};
 use storage::store::Store;
 use storage::transaction::Change;
 
-use super::{Policy, expire, pump};
+use super::{Policy, expire, steps};
 use crate::clock::{Clock, Millis};
 use crate::shutdown::Shutdown;
 use storage::event::Event;
@@ -81,7 +81,7 @@ async fn give_up(
             match judge(&live.summary(), &policy, transaction.now()) {
                 Some(Aged::Expired) => expire(transaction, &live),
                 Some(Aged::TooOld) => {
-                    let act = pump::act(Event::MessageFailed, &live).level(Level::Error);
+                    let act = steps::act(Event::MessageFailed, &live).level(Level::Error);
                     let change = Change {
                         status: Status::Failed,
                         reason: Reason::MaxAge,

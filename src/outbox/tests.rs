@@ -11,7 +11,7 @@ use storage::transaction::Change;
 use tempfile::TempDir;
 
 use super::circuit::Sign;
-use super::{Gate, Policy, Pump, stage, sweep};
+use super::{Gate, Policy, Pump, pause, stage, sweep};
 use crate::clock::Clock;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal};
 use crate::transport::feed::{Failure, Feed};
@@ -51,20 +51,29 @@ impl Place {
     }
 
     async fn send(&self, ids: &[String], expires_at: Option<u64>) {
-        self.stage("d", ids, Fields { expires_at, ..Fields::default() }).await;
+        self.send_to("p", ids, expires_at).await;
     }
 
-    async fn send_to(&self, destination: &'static str, ids: &[String]) {
-        self.stage(destination, ids, Fields::default()).await;
+    async fn send_to(&self, peer: &'static str, ids: &[String], expires_at: Option<u64>) {
+        self.stage(("d", peer), ids, Fields { expires_at, ..Fields::default() }).await;
+    }
+
+    async fn send_by(&self, destination: &'static str, ids: &[String]) {
+        self.stage((destination, "p"), ids, Fields::default()).await;
     }
 
     /// Messages of one lane.
     async fn lane(&self, ids: &[&str]) {
         let ids: Vec<String> = ids.iter().map(|&id| id.into()).collect();
-        self.stage("d", &ids, Fields { ordering_key: Some("k"), ..Fields::default() }).await;
+        self.stage(("d", "p"), &ids, Fields { ordering_key: Some("k"), ..Fields::default() }).await;
     }
 
-    async fn stage(&self, destination: &'static str, ids: &[String], more: Fields<'static>) {
+    async fn stage(
+        &self,
+        (destination, peer): (&'static str, &'static str),
+        ids: &[String],
+        more: Fields<'static>,
+    ) {
         let clock = self.clock.clone();
         let ids = ids.to_vec();
         let commit = self.database.store().commit(move |tx| -> Result<(), Refusal> {
@@ -78,11 +87,25 @@ impl Place {
                 };
                 let payload = serde_json::json!({"k": 1});
                 let envelope = Envelope::compose(MessageType::StateSync, fields, &payload)?;
-                stage(tx, &envelope, destination, "p");
+                stage(tx, &envelope, destination, peer);
             }
             Ok(())
         });
         commit.await.expect("durable").expect("staged");
+    }
+
+    /// Pauses a peer, or all, or lets it go on.
+    async fn hold(&self, peer: Option<&'static str>, holds: bool) {
+        let commit = self.database.store().commit(move |tx| -> Result<(), Refusal> {
+            let done = if holds {
+                pause::pause(tx, "ada", "default", ("d", peer))
+            } else {
+                pause::resume(tx, "ada", "default", ("d", peer)) == 1
+            };
+            assert!(done, "it was not so before");
+            Ok(())
+        });
+        commit.await.expect("durable").expect("decided");
     }
 
     fn status(&self, id: &str) -> Status {
@@ -124,10 +147,13 @@ async fn ten_failures_in_a_row_leave_one_probe_and_its_success_lets_the_rest_go(
     place.send(&ids, None).await;
     let gate = Gate::new(place.clock.clone(), Policy::default());
     let pump = place.pump().with_gate(gate.clone());
-    let first = left(&pump, 10).await;
     let busy = Refusal::new(ErrorCode::Unavailable, "the disk is slow");
-    for id in &first {
-        pump.refused(id, busy.clone()).await.expect("recorded");
+    for batch in [8, 2] {
+        let out = left(&pump, batch).await;
+        assert_eq!(out.len(), batch);
+        for id in &out {
+            pump.refused(id, busy.clone()).await.expect("recorded");
+        }
     }
     assert_eq!(gate.state().circuit, "open");
     assert_eq!(gate.state().reason.as_deref(), Some("unavailable: the disk is slow"));
@@ -145,8 +171,67 @@ async fn ten_failures_in_a_row_leave_one_probe_and_its_success_lets_the_rest_go(
     let probe = left(&pump, 10).await;
     pump.delivered(&probe).await.expect("recorded");
     assert_eq!((gate.state().circuit, gate.state().reason), ("closed", None));
-    let rest = left(&pump, 50).await;
-    assert_eq!(rest.len(), 19, "the due times of the refused ones are pulled in");
+    let (mut rest, mut out) = (0, left(&pump, 50).await);
+    while !out.is_empty() {
+        rest += out.len();
+        pump.delivered(&out).await.expect("recorded");
+        out = left(&pump, 50).await;
+    }
+    assert_eq!(rest, 19, "the due times of the refused ones are pulled in");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_returns_is_given_more_as_it_answers_and_not_all_at_once() {
+    let place = Place::new();
+    let ids: Vec<String> = (0..1_000).map(|number| format!("m-{number:04}")).collect();
+    place.send(&ids, None).await;
+    let pump = place.pump();
+    let mut sizes = Vec::new();
+    let mut out = left(&pump, 256).await;
+    while sizes.len() < 5 {
+        let early = left(&pump, 256 - out.len()).await;
+        assert_eq!(early, Vec::<String>::new(), "no more before an answer");
+        sizes.push(out.len());
+        pump.delivered(&out).await.expect("recorded");
+        out = left(&pump, 256).await;
+    }
+    assert_eq!(sizes, [8, 16, 32, 64, 128]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_paused_stays_and_lets_others_pass_and_goes_after_the_pause() {
+    let place = Place::new();
+    place.send_to("bob", &ids(40), None).await;
+    place.send_to("eve", &["e-1".to_owned()], None).await;
+    place.hold(Some("bob"), true).await;
+    let pump = place.pump();
+    assert_eq!(left(&pump, 5).await, ["e-1"], "the forty before it are not for eve");
+    pump.delivered(&["e-1".to_owned()]).await.expect("recorded");
+    place.hold(None, true).await;
+    place.send_to("eve", &["e-2".to_owned()], None).await;
+    assert_eq!(left(&pump, 5).await, Vec::<String>::new(), "all are paused");
+    drop(pump);
+    let place = place.reopened();
+    let pump = place.pump();
+    assert_eq!(left(&pump, 5).await, Vec::<String>::new(), "also after a restart");
+    assert_eq!(place.tries("m-00"), (0, false), "to be held is no attempt");
+    place.hold(Some("bob"), false).await;
+    assert_eq!(left(&pump, 5).await, Vec::<String>::new(), "the other pause goes on");
+    place.hold(None, false).await;
+    let out = left(&pump, 50).await;
+    assert_eq!((out.len(), out[0].as_str()), (8, "m-00"), "in their order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_paused_expires_all_the_same() {
+    let place = Place::new();
+    place.hold(None, true).await;
+    place.send(&ids(1), Some(START + 1_000)).await;
+    place.clock.advance(Duration::from_secs(2));
+    let pump = place.pump();
+    assert_eq!(left(&pump, 1).await, Vec::<String>::new());
+    sweep::pass(place.database.store(), &Policy::default(), place.clock.now()).await;
+    assert_eq!(place.status("m-00"), Status::Expired);
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,7 +391,7 @@ async fn what_is_accepted_for_others_wakes_no_pump() {
     let pump = place.pump();
     assert_eq!(left_now(&pump).await, 0);
     let mut woken = pump.wakings();
-    place.send_to(other, &ids(3)).await;
+    place.send_by(other, &ids(3)).await;
     assert!(!woken.has_changed().expect("the pump lives"), "nothing of it can leave here");
     place.send(&["own".to_owned()], None).await;
     assert!(woken.has_changed().expect("the pump lives"));

@@ -22,7 +22,7 @@ use backwards::Backwards;
 
 pub use audit::{AUDIT_ENTRIES_MAX, AuditFilter, AuditPage, audit};
 pub use check::{Checked, check};
-pub use history::{history, history_of};
+pub use history::{head_of, history, history_of};
 pub use touched::{TOUCHED_IDS_MAX, Touched, touched};
 
 /// One entry of the audit log.

@@ -207,6 +207,12 @@ impl Messages {
         Queues::new(&mut self.queues, &mut self.slots)
     }
 
+    /// The first message of the lane that an unfinished one is in, perhaps itself; `None` when it
+    /// has no lane or waits for nothing.
+    pub fn lane_head(&self, entry: EntryId) -> Option<EntryId> {
+        crate::queue::lane_head(&self.slots, entry)
+    }
+
     /// Which ranges of entries changed since the last checkpoint: derived, as the queues.
     pub(crate) fn touched(&mut self) -> &mut Ranges<EntryId> {
         &mut self.touched

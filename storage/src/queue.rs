@@ -105,6 +105,23 @@ impl<'a> Queues<'a> {
         }
     }
 
+    /// Puts messages back that were taken and not sent, as due at another time, until
+    /// [`Queues::pull_in`]. The due times on disk stay as they are.
+    pub fn postpone(&mut self, _destination: &str, entries: &[EntryId], until: Millis) {
+        for entry in entries {
+            let Some(id) = self.slots.slab.find(*entry) else { continue };
+            if self.place(id) != Place::Out {
+                continue;
+            }
+            self.withdraw(id);
+            let Some(name) = self.slots.slab.get(id).map(Slot::destination) else { continue };
+            let Some(queue) = self.core.0.get_mut(&name) else { continue };
+            queue.waiting.insert((until, id));
+            queue.pulled.insert(id, until);
+            self.set(id, Place::Waiting);
+        }
+    }
+
     /// A link returned: what waits becomes due, spread evenly from `now` over `spread`
     /// milliseconds. The due times on disk stay as they are.
     pub fn pull_in(&mut self, destination: &str, now: Millis, spread: Millis) {
@@ -367,6 +384,13 @@ impl Queue {
         let turn = self.classes.iter().rposition(passed).unwrap_or(most_urgent);
         Some((turn, &mut self.classes[turn]))
     }
+}
+
+/// The first message of the lane that an unfinished one is in, perhaps itself; `None` when it has no
+/// lane or is in no queue.
+pub(crate) fn lane_head(slots: &Slots, entry: EntryId) -> Option<EntryId> {
+    let slot = slots.slab.get(slots.slab.find(entry)?)?;
+    slots.slab.get(slots.lanes.current(slot.lane())).map(Slot::entry)
 }
 
 fn class_of(priority: u8) -> usize {

@@ -115,6 +115,21 @@ fn dead_letters_are_grouped_by_cause_and_shown_with_every_attempt_running_and_st
     assert_eq!(server.stop(), Some(0));
 }
 
+impl Place {
+    /// Waits until the bridge is connected.
+    fn linked(&self) {
+        self.world.wait("the link", || (self.loki("status").0 == Some(0)).then_some(()));
+    }
+
+    /// What keeps a message, in words and in a sentence.
+    fn explained(&self, id: &str) -> (Vec<String>, String) {
+        let told = self.done(&format!("explain {id}")).remove(0);
+        let because = told["because"].as_array().expect("a list").iter();
+        let word = |word: &Value| word.as_str().expect("a word").to_owned();
+        (because.map(word).collect(), told["explanation"].as_str().expect("a text").to_owned())
+    }
+}
+
 /// How many messages stand where, as the status tells.
 fn count(place: &Place, status: &str) -> u64 {
     let (_, told, talk) = place.loki("status");
@@ -177,4 +192,78 @@ fn a_person_prunes_and_shreds_dead_letters_running_and_stopped() {
     assert!(!state.to_string().contains("\"k\""), "what was pruned is not delivered: {state}");
     assert_eq!(bridge.stop(), Some(0));
     assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_pause_holds_what_is_for_one_agent_over_a_restart_and_explain_says_so() {
+    let (place, server) = Place::new();
+    let bridge = place.bridge();
+    place.linked();
+    let explain = |id: &str| place.explained(id);
+    let paused = place.done("pause --to openclaw-server").remove(0);
+    assert_eq!((&paused["changed"], &paused["paused"][0]["by"]), (&1.into(), &"ada".into()));
+    assert_eq!(place.done("pause --to openclaw-server")[0]["changed"], 0, "it is paused already");
+    let entry = |key: &str| json!({"entries": [{"key": key, "value": 1}]});
+    let lane = ["--ordering-key", "k"];
+    let first = place.send("state_sync", &entry("k/1"), &lane);
+    let second = place.send("state_sync", &entry("k/2"), &lane);
+    // Others are not held: the server takes this one for an agent that it does not know yet.
+    let other = place.send("state_sync", &entry("k/3"), &["--to", "nobody"]);
+    place.world.wait("an attempt", || {
+        (place.done(&format!("show {other}"))[0]["attempts"] != 0).then_some(())
+    });
+    let held = |also: &[&str], second_also: &[&str]| {
+        let (because, sentence) = explain(&first);
+        assert_eq!(because, [&["paused"], also].concat());
+        assert!(sentence.contains("as ada paused deliveries to openclaw-server at"), "{sentence}");
+        let (because, sentence) = explain(&second);
+        assert_eq!(because, [&["paused"], second_also].concat());
+        assert!(sentence.contains(&format!("behind {first}, the first of")), "{sentence}");
+    };
+    held(&[], &["behind"]);
+    assert_eq!(bridge.stop(), Some(0));
+    held(&["stopped"], &["stopped", "behind"]);
+    let status = place.loki("status").1.remove(0);
+    assert_eq!(status["paused"][0]["to"], "openclaw-server", "{status}");
+    let bridge = place.bridge();
+    place.linked();
+    held(&[], &["behind"]);
+    assert_eq!(place.done(&format!("show {first}"))[0]["attempts"], 0);
+    let resumed = place.done("resume").remove(0);
+    assert_eq!((&resumed["changed"], &resumed["paused"]), (&1.into(), &json!([])));
+    for id in [&first, &second] {
+        place.world.wait("the delivery", || {
+            explain(id).1.contains("is delivered: the server has it since").then_some(())
+        });
+    }
+    let audit = |event: &str| {
+        let url = format!("{}/api/audit?event={event}&actor=ada", bridge.address);
+        place.world.get(&url).expect("the audit log")["entries"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!((audit("message.held"), audit("message.released")), (1, 1));
+    let (code, _, talk) = place.loki("explain nobody");
+    assert_eq!((code, talk.as_str()), (Some(1), "error: no message has the id nobody"));
+    let (code, _, talk) = place.loki("pause --to no/body");
+    assert!(code == Some(2) && talk.contains("the id of an agent"), "{talk}");
+    assert_eq!(bridge.stop(), Some(0));
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_stopped_bridge_is_paused_as_well_and_a_link_that_is_down_is_told() {
+    let (place, server) = Place::new();
+    assert_eq!(place.bridge().stop(), Some(0));
+    assert_eq!(place.done("pause")[0]["changed"], 1);
+    assert_eq!(server.stop(), Some(0));
+    let payload = json!({"entries": [{"key": "k", "value": 1}]});
+    let id = place.send("state_sync", &payload, &[]);
+    assert_eq!(place.explained(&id).0, ["paused", "stopped"]);
+    assert_eq!(place.done("resume")[0]["changed"], 1);
+    assert_eq!(place.explained(&id).0, ["stopped"]);
+    let bridge = place.bridge();
+    let is_down = |told: &(Vec<String>, String)| told.0.first().is_some_and(|it| it == "link_down");
+    let told =
+        place.world.wait("a word on the link", || Some(place.explained(&id)).filter(is_down));
+    assert!(told.1.contains("the link to the server is down"), "{}", told.1);
+    assert_eq!(bridge.stop(), Some(0));
 }

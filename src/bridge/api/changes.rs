@@ -1,19 +1,24 @@
-//! The routes that change many messages: sending again and ending. Which messages a body means is
-//! read by [`super::selection`], what is done with them by [`crate::bridge::bulk`].
+//! The routes that change many messages: sending again, ending and holding. Which messages a body
+//! means is read by [`super::selection`], what is done with them by [`crate::bridge::bulk`].
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use storage::record::Status;
+use storage::transaction::Transaction;
 
 use super::Shared;
 use super::messages::Desk;
 use super::problem::Failed;
-use super::selection::Change;
+use super::selection::{Change, actor, malformed};
 use crate::bridge::bulk;
+use crate::bridge::mail::DESTINATION;
+use crate::bridge::status;
 use crate::outbox::again::By;
-use crate::protocol::Refusal;
+use crate::outbox::pause::{self, Pauses, Target};
+use crate::protocol::{Refusal, is_identifier};
 use crate::transport::body::read;
 
 /// `POST /api/openclaw/retry`
@@ -61,4 +66,60 @@ pub async fn pruned(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
     }
     let pruned = bulk::prune(&desk.place, chosen, shred, &actor).await?;
     Ok(json!({ "pruned": pruned.count, "shredded": pruned.shredded }))
+}
+
+/// The body of a pause or a resume.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Hold {
+    /// Whose deliveries; all.
+    #[serde(alias = "peer")]
+    to: Option<String>,
+    /// Who wants it so.
+    actor: Option<String>,
+}
+
+/// `POST /api/openclaw/pause`
+pub async fn pause(State(api): Shared, body: Body) -> Result<Json<Value>, Failed> {
+    Ok(Json(paused(&api.desk(), &read(body).await?).await?))
+}
+
+/// `POST /api/openclaw/resume`
+pub async fn resume(State(api): Shared, body: Body) -> Result<Json<Value>, Failed> {
+    Ok(Json(resumed(&api.desk(), &read(body).await?).await?))
+}
+
+/// Holds deliveries. What is out gets its answer; what is paused already stays as it is.
+pub async fn paused(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
+    held(desk, body, |tx, actor, namespace, target| {
+        usize::from(pause::pause(tx, actor, namespace, target))
+    })
+    .await
+}
+
+/// Lets deliveries go on: those to one agent, or whatever is paused.
+pub async fn resumed(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
+    held(desk, body, pause::resume).await
+}
+
+async fn held(
+    desk: &Desk<'_>,
+    body: &[u8],
+    change: fn(&mut Transaction<'_>, &str, &str, Target<'_>) -> usize,
+) -> Result<Value, Failed> {
+    let hold: Hold = if body.is_empty() {
+        Hold::default()
+    } else {
+        serde_json::from_slice(body).map_err(|error| malformed(&error))?
+    };
+    if hold.to.as_deref().is_some_and(|to| !is_identifier(to)) {
+        return Err(Refusal::invalid("to", "the id of an agent").into());
+    }
+    let (actor, namespace) = (actor(hold.actor)?, desk.namespace.to_owned());
+    let commit = desk.place.store.commit(move |tx| -> Result<_, std::convert::Infallible> {
+        let changed = change(tx, &actor, &namespace, (DESTINATION, hold.to.as_deref()));
+        Ok((changed, Pauses::of(tx.ledger(), DESTINATION)))
+    });
+    let (changed, pauses) = commit.await.map(Result::unwrap_or_default)?;
+    Ok(json!({ "changed": changed, "paused": status::paused(&pauses) }))
 }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod changes;
+mod explain;
 mod link;
 mod messages;
 pub mod past;
@@ -39,6 +40,9 @@ use problem::Failed;
 
 /// Entries of one answer, section 7 of the protocol.
 const LIMIT_MAX: usize = 1_000;
+
+/// The interface as `OpenAPI` 3.1. A test holds it against the router.
+const OPENAPI: &str = include_str!("openapi.json");
 
 /// What the routes work on.
 pub struct Api {
@@ -83,13 +87,17 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/openclaw/send", post(messages::send))
         .route("/api/openclaw/messages", get(messages::list))
         .route("/api/openclaw/messages/{id}", get(messages::show))
+        .route("/api/openclaw/messages/{id}/explain", get(explain::show))
         .route("/api/openclaw/causes", get(messages::grouped))
         .route("/api/openclaw/retry", post(changes::retry))
         .route("/api/openclaw/prune", post(changes::prune))
         .route("/api/openclaw/store", get(store::info))
         .route("/api/openclaw/compact", post(store::compact))
+        .route("/api/openclaw/pause", post(changes::pause))
+        .route("/api/openclaw/resume", post(changes::resume))
         .route("/api/audit", get(audit::list))
         .route("/metrics", get(exported))
+        .route("/openapi.json", get(openapi))
         .fallback(async || Failed::missing("check the path; there is no such page here"))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&api), guard))
@@ -111,6 +119,10 @@ async fn exported(State(api): Shared) -> Response {
     meter::measure(&api.bridge, &api.view, &api.journal);
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, api.exporter.render()).into_response()
+}
+
+async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
 /// Asks for the token. Without one, the API is on a loopback address, and a call must name such an
@@ -161,6 +173,8 @@ fn limit(asked: Option<usize>, usual: usize) -> Result<usize, Failed> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -170,6 +184,34 @@ mod tests {
         }
         for host in ["example.com", "127.0.0.1.example.com:80", "10.0.0.1:57374"] {
             assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_openapi_document_has_every_route_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(OPENAPI).expect("json");
+        let paths = document["paths"].as_object().expect("paths");
+        let documented: BTreeSet<(&str, &str)> = paths
+            .iter()
+            .flat_map(|(path, methods)| {
+                let methods = methods.as_object().expect("methods");
+                methods.keys().map(move |method| (path.as_str(), method.as_str()))
+            })
+            .collect();
+        let router = include_str!("mod.rs").split("#[cfg(test)]").next().expect("the router");
+        let served: BTreeSet<(&str, &str)> = router
+            .split(".route(\"")
+            .skip(1)
+            .filter_map(|rest| {
+                let (path, rest) = rest.split_once("\", ")?;
+                Some((path, rest.split_once('(')?.0))
+            })
+            .collect();
+        assert_eq!(documented, served);
+        let schemas = document["components"]["schemas"].as_object().expect("schemas");
+        for name in OPENAPI.split("#/components/schemas/").skip(1) {
+            let name = name.split('"').next().expect("a name");
+            assert!(schemas.contains_key(name), "{name} is named and not there");
         }
     }
 

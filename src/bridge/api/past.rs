@@ -8,7 +8,7 @@ use storage::inspect::Inspect;
 
 use super::problem::Failed;
 use super::selection::Asked;
-use super::{audit, messages, query};
+use super::{audit, explain, messages, query};
 use crate::bridge::causes;
 use crate::bridge::history::{History as _, Past};
 use crate::protocol::{ErrorCode, Refusal};
@@ -40,6 +40,9 @@ fn found(inspect: Inspect, target: &str) -> Result<Value, Failed> {
         path => {
             let id = path.strip_prefix("/api/openclaw/messages/");
             let id = id.ok_or_else(|| Failed::missing("a store does not tell this"))?;
+            if let Some(id) = id.strip_suffix("/explain") {
+                return value(explain::of_past(&Past(inspect), id)?);
+            }
             value(messages::detail(&Past(inspect), id)?)
         }
     }

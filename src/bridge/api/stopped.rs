@@ -1,6 +1,6 @@
 //! The same changes without a bridge: messages to send, to send again or to end are put into the
-//! store of a stopped one, and its next start delivers what is to be delivered. It opens nothing: the store's lock is the
-//! caller's affair.
+//! store of a stopped one, and its next start delivers what is to be delivered. It opens nothing:
+//! the store's lock is the caller's affair.
 
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ pub async fn answer(
         "/api/openclaw/send" => messages::sent(&desk, body).await,
         "/api/openclaw/retry" => changes::retried(&desk, body).await,
         "/api/openclaw/prune" => changes::pruned(&desk, body).await,
+        "/api/openclaw/pause" => changes::paused(&desk, body).await,
+        "/api/openclaw/resume" => changes::resumed(&desk, body).await,
         _ => Err(Failed::missing("this needs a running bridge")),
     };
     answer.map_err(|Failed(refusal)| refusal)

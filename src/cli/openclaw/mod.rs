@@ -2,7 +2,9 @@
 
 mod agents;
 mod cancel;
+mod explain;
 mod messages;
+mod pause;
 mod prune;
 mod retry;
 mod selection;
@@ -33,6 +35,11 @@ pub enum Command {
         /// Its id
         id: String,
     },
+    /// Say in one sentence why a message is not delivered yet, or what became of it
+    Explain {
+        /// Its id
+        id: String,
+    },
     /// List the agents that the server knows
     Agents,
     /// Send a message
@@ -41,6 +48,10 @@ pub enum Command {
     Retry(retry::Arguments),
     /// End messages that nobody wants delivered any more: these, or all that failed
     Prune(prune::Arguments),
+    /// Hold deliveries, all or those to one agent, also over a restart
+    Pause(pause::Arguments),
+    /// Let paused deliveries go on
+    Resume(pause::Arguments),
     /// End the session and stay away
     Disconnect,
     /// Connect now
@@ -67,10 +78,13 @@ pub async fn run(global: &Global, command: Command) -> Done {
         Command::Test => test::run(global).await,
         Command::Messages(arguments) => messages::run(global, arguments).await,
         Command::Show { id } => show::run(global, &id).await,
+        Command::Explain { id } => explain::run(global, &id).await,
         Command::Agents => agents::run(global).await,
         Command::Send(arguments) => send::run(global, arguments).await,
         Command::Retry(arguments) => retry::run(global, arguments).await,
         Command::Prune(arguments) => prune::run(global, arguments).await,
+        Command::Pause(arguments) => pause::run(global, "pause", arguments).await,
+        Command::Resume(arguments) => pause::run(global, "resume", arguments).await,
         Command::Disconnect => steer::run(global, "disconnect").await,
         Command::Reconnect => steer::run(global, "reconnect").await,
         Command::Tasks => tasks::run(global).await,

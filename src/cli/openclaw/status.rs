@@ -32,6 +32,7 @@ const MEMBERS: [&str; 15] = [
     "storage_full",
     "transport",
     "circuit",
+    "paused",
     "messages_pending",
     "oldest_pending_seconds",
     "messages",

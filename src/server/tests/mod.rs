@@ -2,6 +2,7 @@
 
 mod calls;
 mod delivery;
+mod fairness;
 mod http;
 mod interface;
 mod presence;

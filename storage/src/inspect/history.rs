@@ -1,9 +1,11 @@
 //! Everything that was recorded about one message, found by the footers of the segments.
 
+use std::sync::Arc;
+
 use crate::inspect::{AuditEntry, entry_in};
 use crate::journal::{ReadError, Reader};
 use crate::messages::fingerprint;
-use crate::record::{Fact, MessageKey};
+use crate::record::{EntryId, Fact, MessageHead, MessageKey};
 use crate::store::actor_hash;
 use crate::view::Row;
 
@@ -36,6 +38,15 @@ pub fn history(reader: &Reader, key: &MessageKey<'_>) -> Result<Vec<AuditEntry>,
     }
     entries.sort_by_key(|one| one.entry);
     Ok(entries)
+}
+
+/// What was known of the message that an entry accepted; `None` when its frame cannot be read.
+pub fn head_of(reader: &Reader, entry: EntryId) -> Option<Arc<MessageHead>> {
+    let frame = reader.frame(entry.sequence).ok()?;
+    match entry_in(&frame, entry.index)?.record.fact {
+        Fact::Accept(head) => Some(head),
+        _ => None,
+    }
 }
 
 /// Entries that only speak of a message id, such as a duplicate that arrived. What cannot be read

@@ -76,6 +76,11 @@ impl Lanes {
         self.items.get(number as usize).map_or(0, |lane| lane.hash)
     }
 
+    /// The message of a lane that may go; [`NONE`] without one.
+    pub(super) fn current(&self, number: u32) -> u32 {
+        self.items.get(number as usize).map_or(NONE, |lane| lane.current)
+    }
+
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Lane> {
         self.items.get_mut(number as usize)
     }
