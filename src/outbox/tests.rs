@@ -58,6 +58,17 @@ impl Place {
         self.stage(("d", peer), ids, Fields { expires_at, ..Fields::default() }).await;
     }
 
+    async fn send_in(
+        &self,
+        ordering_key: Option<&'static str>,
+        peer: &'static str,
+        ids: &[String],
+        expires_at: Option<u64>,
+    ) {
+        let more = Fields { ordering_key, expires_at, ..Fields::default() };
+        self.stage(("d", peer), ids, more).await;
+    }
+
     async fn send_by(&self, destination: &'static str, ids: &[String]) {
         self.stage((destination, "p"), ids, Fields::default()).await;
     }
@@ -220,6 +231,22 @@ async fn what_is_paused_stays_and_lets_others_pass_and_goes_after_the_pause() {
     place.hold(None, false).await;
     let out = left(&pump, 50).await;
     assert_eq!((out.len(), out[0].as_str()), (8, "m-00"), "in their order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ordering_key_keeps_the_order_to_one_recipient_and_holds_up_no_other() {
+    let place = Place::new();
+    place.send_in(Some("k"), "bob", &ids(2), None).await;
+    place.send_in(Some("k"), "eve", &["e-1".to_owned()], None).await;
+    let pump = place.pump();
+    assert_eq!(left(&pump, 5).await, ["m-00", "e-1"]);
+    let unknown = Refusal::new(ErrorCode::UnknownAgent, "bob never came");
+    pump.refused("m-00", unknown).await.expect("recorded");
+    assert_eq!(left(&pump, 5).await, Vec::<String>::new(), "the next for bob waits behind");
+    place.clock.advance(Policy::default().max_interval);
+    assert_eq!(left(&pump, 5).await, ["m-00"]);
+    pump.delivered(&["m-00".to_owned()]).await.expect("recorded");
+    assert_eq!(left(&pump, 5).await, ["m-01"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -413,7 +413,7 @@ impl Messages {
             return 0;
         }
         let mut hasher = SipHasher13::new_with_key(&self.hash_key);
-        for part in [&head.destination, &head.sender, &head.lane] {
+        for part in [&head.destination, &head.peer, &head.sender, &head.lane] {
             hasher.write_u64(part.len() as u64);
             hasher.write(part.as_bytes());
         }

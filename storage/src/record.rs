@@ -209,7 +209,7 @@ pub struct MessageHead {
     pub destination: String,
     /// Who wrote it first.
     pub sender: String,
-    /// Messages of one destination, sender and lane are delivered in order; empty: no lane.
+    /// Messages of one recipient, sender and lane are delivered in order; empty: no lane.
     pub lane: String,
     /// 0 is the most urgent, 3 the least.
     pub priority: u8,

@@ -101,7 +101,8 @@ pub struct Summary<'a> {
     pub expires_at: Option<Millis>,
     /// Its place in its lane: where it was accepted, or where it was last retried.
     pub lane_at: EntryId,
-    /// A keyed hash of its lane, which is its destination, sender and ordering key; 0: it has none.
+    /// A keyed hash of its lane, which is its destination, recipient, sender and ordering
+    /// key; 0: it has none.
     pub lane: u64,
     /// The fingerprint of its key.
     pub(crate) fingerprint: Fingerprint,

@@ -1,6 +1,6 @@
-//! Lanes: messages of one destination, sender and ordering key, of which only the first may go. A
-//! lane is known by a keyed hash of these three; two that had the same would only wait for each
-//! other.
+//! Lanes: messages of one destination, recipient, sender and ordering key, of which only the first
+//! may go. A lane is known by a keyed hash of these four; two that had the same would only wait for
+//! each other.
 
 use crate::messages::slot::{NONE, Slot};
 use crate::slab::Slab;
