@@ -17,6 +17,7 @@ use super::core::Core;
 use super::desk::{Desk, millis};
 use super::members;
 use crate::clock::{Clock, Millis};
+use crate::outbox::pause::Pauses;
 use crate::outbox::verdict::{Outcome, judge};
 use crate::outbox::{self, GivenUp, Policy};
 use crate::protocol::payload::Nack;
@@ -196,14 +197,17 @@ pub struct Letter {
 }
 
 /// The unacknowledged messages of a mailbox after an entry, oldest first. What the recipient
-/// refused for now comes when it is due, and what follows it in its lane not before. Takes nothing
-/// out.
+/// refused for now comes when it is due, and what follows it in its lane not before; what a person
+/// holds comes not at all. Takes nothing out.
 pub fn unacknowledged(
     core: &Core,
     mailbox: &str,
     after: Option<EntryId>,
     limit: usize,
 ) -> Vec<Letter> {
+    if Pauses::of(&core.store.ledger(), mailbox).all.is_some() {
+        return Vec::new();
+    }
     let now = core.clock.now();
     let mut found: Vec<(EntryId, BodyPlace)> = Vec::new();
     let (mut waiting, mut after) = (HashSet::new(), after);

@@ -5,8 +5,10 @@ use storage::ledger::Ledger;
 use storage::record::Kind;
 
 use super::life::{Life, name};
+use super::mail::mailbox;
 use super::model::{self, Agent, Step, Task};
 use crate::clock::{Millis, rfc3339};
+use crate::outbox::pause::Pauses;
 
 fn time(at: Option<Millis>) -> Value {
     at.map_or(Value::Null, |at| rfc3339(at).into())
@@ -99,7 +101,16 @@ pub fn agent(agent: &Agent, ledger: &Ledger, life: &Life) -> Value {
         "last_heartbeat": time(vital.seen_at),
         "rollback_at": time(agent.rollback_at),
         "session": session,
+        "paused": paused(&Pauses::of(ledger, &mailbox(&agent.namespace, &agent.agent_id))),
     })
+}
+
+/// Who holds a mailbox, and since when; `null` when nobody does.
+pub fn paused(pauses: &Pauses) -> Value {
+    pauses
+        .all
+        .as_ref()
+        .map_or(Value::Null, |pause| json!({"by": pause.by, "since": rfc3339(pause.since)}))
 }
 
 /// An agent as an answer about capabilities names it.

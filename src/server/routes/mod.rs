@@ -4,6 +4,7 @@
 mod about;
 mod agents;
 mod health;
+mod holds;
 mod messages;
 mod problem;
 mod socket;
@@ -43,6 +44,8 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/tasks/{id}/events", get(task_events::stream))
         .route("/agents", get(agents::list))
         .route("/agents/{id}", get(agents::show))
+        .route("/agents/{id}/pause", post(holds::pause))
+        .route("/agents/{id}/resume", post(holds::resume))
         .route("/capabilities", get(agents::capabilities))
         .route("/state/{namespace}", get(state::list))
         .route("/state/{namespace}/{*key}", get(state::show).put(state::put).delete(state::remove))

@@ -1,4 +1,5 @@
-//! Many agents on one real server: one that takes nothing does not slow the others down.
+//! Many agents on one real server: one that takes nothing does not slow the others down, and one
+//! whose mail a person holds gets it after that.
 
 use std::time::Duration;
 
@@ -104,5 +105,33 @@ async fn an_agent_that_takes_nothing_does_not_slow_nine_others_down() {
     let bound = alone * 3 + Duration::from_millis(300);
     assert!(beside < bound, "{beside:?} beside a dead one, {alone:?} without");
     drop(stuck);
+    web.running.stop().await;
+}
+
+#[tokio::test]
+async fn held_mail_comes_over_neither_transport_until_it_is_let_go() {
+    let web = Web::start().await;
+    let mut bob = web.ws("bob", "one").await;
+    web.say("eve", "register", json!({"capabilities": ["code_review"]})).await;
+    for agent in ["bob", "eve"] {
+        let (status, held) =
+            web.post(&format!("/agents/{agent}/pause"), json!({"actor": "ada"})).await;
+        assert_eq!((status.as_u16(), &held["changed"]), (200, &json!(1)), "{held}");
+        assert_eq!(web.get(&format!("/agents/{agent}")).await["paused"]["by"], "ada");
+    }
+    let (status, _) = web.post("/agents/nobody/pause", json!({})).await;
+    assert_eq!(status, 404);
+    give(&web, vec![note(1, "bob"), note(2, "eve")]).await;
+    let early = tokio::time::timeout(Duration::from_millis(300), take(&mut bob, 1)).await;
+    assert!(early.is_err(), "held mail came");
+    let inbox = web.get("/messages?agent_id=eve").await;
+    assert_eq!(inbox["messages"], json!([]));
+    for agent in ["bob", "eve"] {
+        let (_, held) = web.post(&format!("/agents/{agent}/resume"), json!({})).await;
+        assert_eq!((&held["changed"], &held["paused"]), (&json!(1), &Value::Null));
+    }
+    tokio::time::timeout(PATIENCE, take(&mut bob, 1)).await.expect("it is let go");
+    let inbox = web.get("/messages?agent_id=eve&wait=5").await;
+    assert_eq!(inbox["messages"][0]["message_id"], "m-2");
     web.running.stop().await;
 }
