@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use crate::fold::State;
 use crate::journal::{Damage, Reader};
 use crate::messages::fingerprint;
-use crate::record::Fact;
+use crate::record::{Fact, Prune};
 
 /// Message ids of one answer at the most; the others are counted.
 pub const TOUCHED_IDS_MAX: usize = 1_000;
@@ -48,7 +48,7 @@ pub fn touched(reader: &Reader, state: &State, damage: &[Damage]) -> Touched {
                         search.name(print, &head.message_id);
                     }
                 }
-                Fact::Change(change)
+                Fact::Change(change) | Fact::Prune(Prune { change, .. })
                     if is_lost(change.message.sequence)
                         || search.wanted.contains(&change.fingerprint) =>
                 {
