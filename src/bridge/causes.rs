@@ -1,12 +1,13 @@
-//! Why messages stand where they do, grouped: "312 messages, one cause". It goes through a list
-//! page by page and keeps no message, only a bounded number of causes.
+//! Why messages stand where they do, grouped: "312 messages, one cause". It goes through
+//! the messages one by one and keeps none, only a bounded number of causes.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use storage::record::{EntryId, Reason, Status};
-use storage::view::{Filter, Page, Row, ViewError};
+use storage::record::{Reason, Status};
+use storage::view::{Filter, Row, ViewError};
 
+use super::history::History;
 use crate::clock::{Millis, rfc3339};
 
 /// Causes that are told apart; what comes after them is counted together. A person reads no more,
@@ -69,31 +70,34 @@ struct Group {
 
 type Key = (Option<(Status, Option<&'static str>)>, String);
 
-/// Groups the messages of all pages that `list` gives for a filter.
+/// Counts messages by cause, one after the other.
+#[derive(Default)]
+struct Count {
+    messages: u64,
+    groups: BTreeMap<Key, Group>,
+}
+
+/// The causes of the messages that a filter asks for.
 ///
 /// # Errors
-/// When a page cannot be read.
-pub fn of(
-    filter: &Filter,
-    list: impl Fn(&Filter) -> Result<Page, ViewError>,
-) -> Result<Causes, ViewError> {
-    let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
-    let mut filter = Filter { limit: 0, ..filter.clone() };
-    let mut messages = 0;
-    loop {
-        let page = list(&filter)?;
-        for row in &page.rows {
-            messages += 1;
-            add(&mut groups, row);
-        }
-        let before: Option<EntryId> = std::mem::replace(&mut filter.after, page.next);
-        if page.next.is_none() || page.next == before {
-            break;
-        }
+/// When the rows cannot be read.
+pub fn of(history: &dyn History, filter: &Filter) -> Result<Causes, ViewError> {
+    let mut count = Count::default();
+    history.each(filter, &mut |row| count.add(row))?;
+    Ok(count.told())
+}
+
+impl Count {
+    fn add(&mut self, row: &Row) {
+        self.messages += 1;
+        add(&mut self.groups, row);
     }
-    let mut causes: Vec<Cause> = groups.into_iter().map(told).collect();
-    causes.sort_by_key(|cause| std::cmp::Reverse(cause.messages));
-    Ok(Causes { messages, causes })
+
+    fn told(self) -> Causes {
+        let mut causes: Vec<Cause> = self.groups.into_iter().map(told).collect();
+        causes.sort_by_key(|cause| std::cmp::Reverse(cause.messages));
+        Causes { messages: self.messages, causes }
+    }
 }
 
 fn add(groups: &mut BTreeMap<Key, Group>, row: &Row) {
@@ -154,10 +158,8 @@ fn shape(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use storage::messages::BodyPlace;
-    use storage::record::Direction;
+    use storage::record::{Direction, EntryId};
 
     use super::*;
 
@@ -187,22 +189,12 @@ mod tests {
         }
     }
 
-    /// Pages of ten of these errors, the newest message first; also the most rows that were given
-    /// at once.
     fn grouped(errors: &[String]) -> Causes {
-        let rows: Vec<Row> =
-            (0_u64..).zip(errors).map(|(number, error)| row(number, error)).collect();
-        let largest = Cell::new(0);
-        let causes = of(&Filter::default(), |filter| {
-            let older = |row: &&Row| filter.after.is_none_or(|after| row.entry < after);
-            let mut left = rows.iter().rev().filter(older);
-            let page: Vec<Row> = left.by_ref().take(10).cloned().collect();
-            largest.set(largest.get().max(page.len()));
-            let next = left.next().and_then(|_| page.last()).map(|row| row.entry);
-            Ok(Page { rows: page, next })
-        });
-        assert!(largest.get() <= 10);
-        causes.expect("readable")
+        let mut count = Count::default();
+        for (number, error) in (0..errors.len() as u64).zip(errors).rev() {
+            count.add(&row(number, error));
+        }
+        count.told()
     }
 
     #[test]

@@ -89,6 +89,16 @@ pub trait History: Send + Sync {
     /// When the rows cannot be read.
     fn rows(&self, filter: &Filter) -> Result<storage::view::Page, ViewError>;
 
+    /// Shows all that [`History::rows`] would give, page after page.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    fn each(
+        &self,
+        filter: &Filter,
+        show: &mut dyn FnMut(&storage::view::Row),
+    ) -> Result<(), ViewError>;
+
     /// Every message of this id, the newest first.
     ///
     /// # Errors
@@ -128,6 +138,22 @@ impl History for Stored {
         self.view.list(filter)
     }
 
+    fn each(
+        &self,
+        filter: &Filter,
+        show: &mut dyn FnMut(&storage::view::Row),
+    ) -> Result<(), ViewError> {
+        let mut filter = Filter { limit: 0, ..filter.clone() };
+        loop {
+            let page = self.rows(&filter)?;
+            page.rows.iter().for_each(&mut *show);
+            filter.after = page.next;
+            if filter.after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
     fn find(&self, message_id: &str) -> Result<Vec<storage::view::Row>, ViewError> {
         self.view.get(message_id)
     }
@@ -163,6 +189,15 @@ impl History for Past {
 
     fn rows(&self, filter: &Filter) -> Result<storage::view::Page, ViewError> {
         Ok(self.0.list(filter))
+    }
+
+    fn each(
+        &self,
+        filter: &Filter,
+        show: &mut dyn FnMut(&storage::view::Row),
+    ) -> Result<(), ViewError> {
+        self.0.each(filter, show);
+        Ok(())
     }
 
     fn find(&self, message_id: &str) -> Result<Vec<storage::view::Row>, ViewError> {

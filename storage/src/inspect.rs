@@ -98,6 +98,15 @@ impl Inspect {
         Page { rows: page, next }
     }
 
+    /// Shows every message that a filter asks for, the newest first, in one pass over the journal:
+    /// the pages of [`Inspect::list`] each begin anew at its end.
+    pub fn each(&self, filter: &Filter, show: &mut dyn FnMut(&Row)) {
+        let after = filter.after;
+        Backwards::new(self.reader())
+            .filter(|row| after.is_none_or(|after| row.entry < after) && filter.matches(row))
+            .for_each(|row| show(&row));
+    }
+
     /// Every message with this id, the newest first. It reads the whole journal.
     pub fn get(&self, message_id: &str) -> Vec<Row> {
         Backwards::new(self.reader()).filter(|row| row.message_id == message_id).collect()

@@ -30,8 +30,7 @@ pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Page>, Failed> {
 pub async fn grouped(State(api): Shared, uri: Uri) -> Result<Json<Causes>, Failed> {
     let filter = query::<Asked>(&uri)?.causes()?;
     // It goes through every row that there is.
-    let read =
-        tokio::task::spawn_blocking(move || causes::of(&filter, |one| api.history.rows(one)));
+    let read = tokio::task::spawn_blocking(move || causes::of(&*api.history, &filter));
     let read = read.await.map_err(|error| Refusal::new(ErrorCode::Unavailable, error.to_string()));
     Ok(Json(read??))
 }

@@ -34,8 +34,7 @@ fn found(inspect: Inspect, target: &str) -> Result<Value, Failed> {
         }
         "/api/openclaw/causes" => {
             let filter = query::<Asked>(&uri)?.causes()?;
-            let past = Past(inspect);
-            value(causes::of(&filter, |one| past.rows(one))?)
+            value(causes::of(&Past(inspect), &filter)?)
         }
         path => {
             let id = path.strip_prefix("/api/openclaw/messages/");
