@@ -191,8 +191,8 @@ mod tests {
 
     fn grouped(errors: &[String]) -> Causes {
         let mut count = Count::default();
-        for (number, error) in (0..errors.len() as u64).zip(errors).rev() {
-            count.add(&row(number, error));
+        for (number, error) in errors.iter().enumerate().rev() {
+            count.add(&row(number as u64, error));
         }
         count.told()
     }

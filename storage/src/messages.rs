@@ -207,8 +207,7 @@ impl Messages {
         Queues::new(&mut self.queues, &mut self.slots)
     }
 
-    /// The first message of the lane that an unfinished one is in, perhaps itself; `None` when it
-    /// has no lane or waits for nothing.
+    /// The first message of the lane that an unfinished one is in, perhaps itself.
     pub fn lane_head(&self, entry: EntryId) -> Option<EntryId> {
         crate::queue::lane_head(&self.slots, entry)
     }

@@ -386,8 +386,8 @@ impl Queue {
     }
 }
 
-/// The first message of the lane that an unfinished one is in, perhaps itself; `None` when it has no
-/// lane or is in no queue.
+/// The first message of the lane that an unfinished one is in, perhaps itself; `None` when it has
+/// no lane or is in no queue.
 pub(crate) fn lane_head(slots: &Slots, entry: EntryId) -> Option<EntryId> {
     let slot = slots.slab.get(slots.slab.find(entry)?)?;
     slots.slab.get(slots.lanes.current(slot.lane())).map(Slot::entry)
