@@ -84,14 +84,13 @@ pub(crate) fn put_back(dir: &Path, syncer: &Syncer) -> Result<(), MigrateError> 
         fs::rename(&copy, &place).map_err(failed(dir, "rename", &copy))?;
     }
     sync_dir(dir, &journal, syncer, SyncPoint::RefootedName)?;
-    forget(dir, syncer)
+    forget(dir)
 }
 
-/// Removes the copy.
-pub(crate) fn forget(dir: &Path, syncer: &Syncer) -> Result<(), MigrateError> {
+/// Removes the copy. One that comes back after a power cut is found, told of and removed again.
+pub(crate) fn forget(dir: &Path) -> Result<(), MigrateError> {
     let Some((_, folder)) = folder(dir) else { return Ok(()) };
-    fs::remove_dir_all(&folder).map_err(failed(dir, "remove", &folder))?;
-    sync_dir(dir, dir, syncer, SyncPoint::Removed)
+    fs::remove_dir_all(&folder).map_err(failed(dir, "remove", &folder))
 }
 
 pub(crate) fn sync_dir(

@@ -155,7 +155,7 @@ pub fn open_with(
     work.told("record")?;
     record(&database, dir, &migrated)?;
     work.told("forget")?;
-    keep::forget(dir, &syncer)?;
+    keep::forget(dir)?;
     Ok((database, report, Some(migrated)))
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 const PAGE: usize = 4_096;
@@ -13,11 +14,27 @@ const SECTOR: usize = 512;
 /// A change of a file's bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
+    /// Bytes from an offset on.
     Write(u64, Vec<u8>),
+    /// Another length.
     Length(u64),
 }
 
+/// The pages of a stretch of bytes.
+pub(crate) fn pages(offset: u64, length: u64) -> Range<usize> {
+    let page = |at: u64| usize::try_from(at / PAGE as u64).unwrap_or(usize::MAX);
+    page(offset)..page((offset + length).next_multiple_of(PAGE as u64))
+}
+
 impl Change {
+    /// The pages that it writes.
+    pub(crate) fn pages(&self) -> Range<usize> {
+        match self {
+            Self::Write(offset, bytes) => pages(*offset, bytes.len() as u64),
+            Self::Length(_) => 0..0,
+        }
+    }
+
     /// The sectors of a write that reached the disk, as `kept` decides about each.
     pub(crate) fn torn(&self, mut kept: impl FnMut() -> bool) -> Vec<Self> {
         let Self::Write(offset, bytes) = self else {

@@ -8,6 +8,7 @@
 
 mod chance;
 mod content;
+mod loss;
 mod mount;
 mod state;
 
@@ -21,6 +22,8 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 pub use chance::Chance;
+use loss::Rule;
+pub use loss::{Kept, Unsynced};
 use mount::Mounted;
 use state::State;
 
@@ -84,6 +87,12 @@ impl Disk {
         self.state.lock().schedule(cut);
     }
 
+    /// Cuts the power before the first event for which this is true. It is asked with the path of
+    /// the file or folder, from the root of the disk, and whether the event is a sync of it.
+    pub fn cut_when(&self, is_now: impl FnMut(&Path, bool) -> bool + Send + 'static) {
+        self.state.lock().set_trap(Box::new(is_now));
+    }
+
     /// Cuts the power now.
     pub fn cut(&self) {
         self.state.lock().die();
@@ -92,6 +101,13 @@ impl Disk {
     /// The power is cut.
     pub fn is_dead(&self) -> bool {
         self.state.lock().is_dead()
+    }
+
+    /// From now on a sync fails when what it writes needs more than so many new blocks of 4,096
+    /// bytes: a disk that reserves nothing when bytes are written, only when they are synced.
+    /// Blocks that were synced once keep their place. `None`: there is room again.
+    pub fn limit(&self, blocks: Option<u64>) {
+        self.state.lock().limit(blocks);
     }
 
     /// What happened so far.
@@ -105,6 +121,19 @@ impl Disk {
     /// When the folder cannot be written.
     pub fn image(&self, chance: &mut Chance, into: &Path) -> io::Result<()> {
         self.state.lock().image(chance, into)
+    }
+
+    /// The same, with what a rule keeps of what was not synced. It is asked with the path of the
+    /// file or folder, from the root of the disk.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn image_if<K: Into<Kept>>(
+        &self,
+        mut keeps: impl FnMut(&Path, Unsynced<'_>) -> K,
+        into: &Path,
+    ) -> io::Result<()> {
+        self.state.lock().image(&mut Rule(&mut |path, change| keeps(path, change).into()), into)
     }
 }
 

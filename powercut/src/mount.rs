@@ -31,6 +31,7 @@ fn error(failure: Failure) -> Errno {
         Failure::Exists => Errno::EEXIST,
         Failure::NotEmpty => Errno::ENOTEMPTY,
         Failure::NotSupported => Errno::EXDEV,
+        Failure::NoRoom => Errno::ENOSPC,
     }
 }
 

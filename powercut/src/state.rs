@@ -1,13 +1,14 @@
 //! What the disk holds now, and what of it is durable. It knows nothing of FUSE.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::content::{Change, Content};
-use crate::{Chance, Cut, Events};
+use crate::content::{Change, Content, pages};
+use crate::loss::Loss;
+use crate::{Cut, Events, Unsynced};
 
 /// The number of the root.
 pub(crate) const ROOT: u64 = 1;
@@ -21,6 +22,7 @@ pub(crate) enum Failure {
     Exists,
     NotEmpty,
     NotSupported,
+    NoRoom,
 }
 
 type Done<T> = Result<T, Failure>;
@@ -31,6 +33,16 @@ enum Naming {
     Set(OsString, u64),
     Remove(OsString),
     Rename(OsString, OsString, u64),
+}
+
+impl Naming {
+    fn told(&self) -> Unsynced<'_> {
+        match self {
+            Self::Set(name, _) => Unsynced::Made(name),
+            Self::Remove(name) => Unsynced::Removed(name),
+            Self::Rename(from, to, _) => Unsynced::Renamed(from, to),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +59,28 @@ struct Plain {
     durable: Content,
     /// Since the last sync.
     changes: Vec<Change>,
+    /// The pages that have a place on the disk, from the first on.
+    placed: Vec<bool>,
+}
+
+impl Plain {
+    /// Gives every page that was written a place, if there is room for all of them.
+    fn place(&mut self, room: Option<&mut u64>) -> Done<()> {
+        let touched = || self.changes.iter().flat_map(Change::pages);
+        if let Some(room) = room {
+            let is_new = |page: &usize| !self.placed.get(*page).is_some_and(|placed| *placed);
+            let wanted: BTreeSet<usize> = touched().filter(is_new).collect();
+            *room = room.checked_sub(wanted.len() as u64).ok_or(Failure::NoRoom)?;
+        }
+        let last = touched().max().map_or(0, |last| last + 1);
+        let mut placed = std::mem::take(&mut self.placed);
+        placed.resize(last.max(placed.len()), false);
+        for page in touched() {
+            placed[page] = true;
+        }
+        self.placed = placed;
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -62,19 +96,25 @@ pub(crate) struct Facts {
     pub(crate) length: u64,
 }
 
-#[derive(Debug)]
+/// Asked before each event with the path of what it is about, and whether it is a sync.
+pub(crate) type Trap = Box<dyn FnMut(&Path, bool) -> bool + Send>;
+
 pub(crate) struct State {
     nodes: HashMap<u64, Node>,
     newest: u64,
     events: Events,
     cut: Option<Cut>,
+    trap: Option<Trap>,
     dead: bool,
+    /// Pages that may still get a place; `None`: as many as are wanted.
+    room: Option<u64>,
 }
 
 impl Default for State {
     fn default() -> Self {
         let nodes = HashMap::from([(ROOT, Node::Folder(Folder::default()))]);
-        Self { nodes, newest: ROOT, events: Events::default(), cut: None, dead: false }
+        let events = Events::default();
+        Self { nodes, newest: ROOT, events, cut: None, trap: None, dead: false, room: None }
     }
 }
 
@@ -98,6 +138,14 @@ impl State {
         self.cut = Some(cut);
     }
 
+    pub(crate) fn set_trap(&mut self, trap: Trap) {
+        self.trap = Some(trap);
+    }
+
+    pub(crate) fn limit(&mut self, room: Option<u64>) {
+        self.room = room;
+    }
+
     pub(crate) fn die(&mut self) {
         self.dead = true;
     }
@@ -114,9 +162,29 @@ impl State {
         if self.dead { Err(Failure::Dead) } else { Ok(()) }
     }
 
-    /// Counts a change; `false`: it is lost in the cut.
-    fn changes(&mut self) -> Done<bool> {
+    /// The power goes when the trap says so.
+    fn spring(&mut self, node: u64, is_sync: bool) -> Done<()> {
         self.alive()?;
+        if let Some(mut trap) = self.trap.take() {
+            let path = self.path_of(ROOT, Path::new(""), node).unwrap_or_default();
+            self.dead = trap(&path, is_sync);
+            self.trap = Some(trap);
+        }
+        self.alive()
+    }
+
+    /// Where a node is found below a folder.
+    fn path_of(&self, folder: u64, path: &Path, wanted: u64) -> Option<PathBuf> {
+        if folder == wanted {
+            return Some(path.into());
+        }
+        let Some(Node::Folder(here)) = self.nodes.get(&folder) else { return None };
+        here.now.iter().find_map(|(name, node)| self.path_of(*node, &path.join(name), wanted))
+    }
+
+    /// Counts a change; `false`: it is lost in the cut.
+    fn changes(&mut self, node: u64) -> Done<bool> {
+        self.spring(node, false)?;
         self.events.changes += 1;
         match self.cut {
             Some(Cut::Change(at, done)) if at == self.events.changes => {
@@ -162,7 +230,7 @@ impl State {
     }
 
     fn name(&mut self, parent: u64, naming: Naming) -> Done<()> {
-        if self.changes()? {
+        if self.changes(parent)? {
             let folder = self.folder(parent)?;
             name_in(&mut folder.now, &naming);
             folder.changes.push(naming);
@@ -206,7 +274,7 @@ impl State {
 
     pub(crate) fn change(&mut self, node: u64, change: Change) -> Done<()> {
         self.file(node)?;
-        if self.changes()? {
+        if self.changes(node)? {
             let file = self.file(node)?;
             file.now.apply(&change);
             file.changes.push(change);
@@ -220,7 +288,7 @@ impl State {
     }
 
     pub(crate) fn sync(&mut self, node: u64) -> Done<()> {
-        self.alive()?;
+        self.spring(node, true)?;
         self.events.syncs += 1;
         if let Some(Cut::Sync(at, done)) = self.cut
             && at == self.events.syncs
@@ -232,6 +300,7 @@ impl State {
         }
         match self.nodes.get_mut(&node) {
             Some(Node::File(file)) => {
+                file.place(self.room.as_mut())?;
                 for change in file.changes.drain(..) {
                     file.durable.apply(&change);
                 }
@@ -262,8 +331,9 @@ impl State {
             } else {
                 let mut content = Content::default();
                 content.apply(&Change::Write(0, fs::read(entry.path())?));
-                let (now, durable) = (content.clone(), content);
-                self.nodes.insert(node, Node::File(Plain { now, durable, changes: Vec::new() }));
+                let placed = vec![true; pages(0, content.length()).end];
+                let (now, durable, changes) = (content.clone(), content, Vec::new());
+                self.nodes.insert(node, Node::File(Plain { now, durable, changes, placed }));
             }
             if let Some(Node::Folder(folder)) = self.nodes.get_mut(&parent) {
                 folder.now.insert(entry.file_name(), node);
@@ -273,29 +343,32 @@ impl State {
         Ok(())
     }
 
-    /// Writes what the disk kept: of the names in a folder a part from the beginning, as file
-    /// systems write them in order; of the bytes of a file whatever chance decides.
-    pub(crate) fn image(&self, chance: &mut Chance, into: &Path) -> io::Result<()> {
-        self.image_of(ROOT, chance, into)
+    /// Writes what the disk kept, as `loss` decides about what was not synced.
+    pub(crate) fn image(&self, loss: &mut dyn Loss, into: &Path) -> io::Result<()> {
+        self.image_of(ROOT, loss, Path::new(""), into)
     }
 
-    fn image_of(&self, node: u64, chance: &mut Chance, into: &Path) -> io::Result<()> {
+    fn image_of(&self, node: u64, loss: &mut dyn Loss, path: &Path, into: &Path) -> io::Result<()> {
         match self.nodes.get(&node) {
             Some(Node::Folder(folder)) => {
                 fs::create_dir_all(into)?;
                 let mut names = folder.durable.clone();
-                let kept = chance.below(folder.changes.len() as u64 + 1);
-                for naming in folder.changes.iter().take(usize::try_from(kept).unwrap_or(0)) {
+                let told: Vec<_> = folder.changes.iter().map(Naming::told).collect();
+                for (naming, _) in
+                    folder.changes.iter().zip(loss.names(path, &told)).filter(|(_, kept)| *kept)
+                {
                     name_in(&mut names, naming);
                 }
                 for (name, node) in names {
-                    self.image_of(node, chance, &into.join(name))?;
+                    self.image_of(node, loss, &path.join(&name), &into.join(name))?;
                 }
                 Ok(())
             }
             Some(Node::File(file)) => {
                 let mut content = file.durable.clone();
-                keep_some(&mut content, &file.changes, chance);
+                for change in loss.bytes(path, &file.changes) {
+                    content.apply(&change);
+                }
                 content.save(&fs::File::create(into)?)
             }
             None => Ok(()),
@@ -303,34 +376,53 @@ impl State {
     }
 }
 
-/// Applies what of these changes reached the disk: nothing, everything, or any of it, torn.
-fn keep_some(content: &mut Content, changes: &[Change], chance: &mut Chance) {
-    match chance.below(4) {
-        0 => {}
-        1 => {
-            for change in changes {
-                content.apply(change);
-            }
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::path::Path;
+
+    use super::{Failure, ROOT, State};
+    use crate::Unsynced;
+    use crate::content::Change;
+    use crate::loss::{Kept, Rule};
+
+    #[test]
+    fn a_rule_decides_what_is_kept_of_what_was_not_synced() {
+        let mut state = State::default();
+        let name = OsStr::new("file");
+        let file = state.make(ROOT, name, false).expect("made");
+        state.change(file, Change::Write(0, vec![1; 8])).expect("written");
+        for node in [file, ROOT] {
+            state.sync(node).expect("synced");
         }
-        2 => {
-            // The first ones, of which the last is torn.
-            let whole = usize::try_from(chance.below(changes.len() as u64 + 1)).unwrap_or(0);
-            let torn = changes.get(whole).map(|change| change.torn(|| chance.flip()));
-            for change in changes.iter().take(whole).chain(torn.iter().flatten()) {
-                content.apply(change);
-            }
-        }
-        _ => {
-            for change in changes {
-                let parts = match chance.below(3) {
-                    0 => Vec::new(),
-                    1 => vec![change.clone()],
-                    _ => change.torn(|| chance.flip()),
-                };
-                for part in &parts {
-                    content.apply(part);
-                }
-            }
-        }
+        state.change(file, Change::Write(8, vec![2; 4])).expect("written");
+        state.change(file, Change::Write(12, vec![3; 4])).expect("written");
+        state.remove(ROOT, name).expect("removed");
+        let image = tempfile::tempdir().expect("a folder");
+        let mut seen = Vec::new();
+        let mut rule = |path: &Path, change: Unsynced<'_>| {
+            seen.push(format!("{} {change:?}", path.display()));
+            if change == Unsynced::Written(12, 4) { Kept::First(3) } else { Kept::Nothing }
+        };
+        state.image(&mut Rule(&mut rule), image.path()).expect("an image");
+        let kept = fs::read(image.path().join("file")).expect("the file");
+        assert_eq!(kept, [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 3, 3, 3]);
+        assert_eq!(seen, [" Removed(\"file\")", "file Written(8, 4)", "file Written(12, 4)"]);
+    }
+
+    #[test]
+    fn a_sync_without_room_fails_and_synced_blocks_keep_their_place() {
+        let mut state = State::default();
+        let file = state.make(ROOT, OsStr::new("file"), false).expect("made");
+        state.change(file, Change::Write(0, vec![0; 5_000])).expect("written");
+        state.limit(Some(1));
+        assert_eq!(state.sync(file), Err(Failure::NoRoom));
+        state.limit(Some(2));
+        assert_eq!(state.sync(file), Ok(()));
+        state.change(file, Change::Write(100, vec![1; 8_000])).expect("written");
+        assert_eq!(state.sync(file), Ok(()));
+        state.change(file, Change::Write(8_192, vec![1])).expect("written");
+        assert_eq!(state.sync(file), Err(Failure::NoRoom));
     }
 }

@@ -161,7 +161,7 @@ impl FileLog {
         let active = space.with_reserve(bytes, found_no_room, || {
             first_segment(dir, options, &mut found, &identity, &head)
         })?;
-        drop_empty(dir, &mut found, &options.syncer)?;
+        drop_empty(&mut found)?;
         let recovery = Recovery {
             clean: found.clean,
             head,
@@ -455,16 +455,12 @@ fn begin(spare: Spare, header: SegmentHeader) -> io::Result<Active> {
     Ok(Active { segment, file, end: FRAMES_START, room: spare.len })
 }
 
-/// Removes the segments of starts that wrote nothing, now that a newer epoch is on the disk.
-fn drop_empty(dir: &Path, found: &mut Recovered, syncer: &Syncer) -> Result<(), OpenError> {
-    let mut removed = false;
+/// Removes the segments of starts that wrote nothing, now that a newer epoch is on the disk. One
+/// that comes back after a power cut has no frame to say anything with.
+fn drop_empty(found: &mut Recovered) -> Result<(), OpenError> {
     while let Some(last) = found.segments.last().filter(|segment| is_empty(segment)) {
         fs::remove_file(&last.path).map_err(io_error("remove", &last.path))?;
         found.segments.pop();
-        removed = true;
-    }
-    if removed {
-        syncer.dir(dir, SyncPoint::Removed).map_err(io_error("sync", dir))?;
     }
     Ok(())
 }

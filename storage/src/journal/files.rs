@@ -113,18 +113,14 @@ pub(super) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
     Ok(found)
 }
 
-/// Removes what a recovery that was cut short left beside the segments.
-pub(super) fn remove_unfinished(dir: &Path, syncer: &Syncer) -> Result<(), OpenError> {
-    let mut removed = false;
+/// Removes what a recovery that was cut short left beside the segments. One that comes back is
+/// removed again, so nothing is synced.
+pub(super) fn remove_unfinished(dir: &Path) -> Result<(), OpenError> {
     for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
         let path = entry.map_err(io_error("list", dir))?.path();
         if path.extension().is_some_and(|extension| extension == ASIDE) {
             fs::remove_file(&path).map_err(io_error("remove", &path))?;
-            removed = true;
         }
-    }
-    if removed {
-        syncer.dir(dir, SyncPoint::Removed).map_err(io_error("sync", dir))?;
     }
     Ok(())
 }
@@ -304,7 +300,7 @@ pub(super) fn quarantine(
 ) -> Result<PathBuf, OpenError> {
     let place = dir.join(QUARANTINE);
     fs::create_dir_all(&place).map_err(io_error("create", &place))?;
-    syncer.dir(dir, SyncPoint::QuarantineName).map_err(io_error("sync", dir))?;
+    syncer.dir(dir, SyncPoint::QuarantineFolder).map_err(io_error("sync", dir))?;
     let path = place.join(format!("segment-{number:010}-{offset}-{}.bin", bytes.len()));
     let file = File::create(&path).map_err(io_error("create", &path))?;
     file.write_all_at(bytes, 0).map_err(io_error("write", &path))?;

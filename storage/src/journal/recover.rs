@@ -42,7 +42,7 @@ pub(super) fn recover(
     index_fn: IndexFn,
     (syncer, space): (&Syncer, &Space),
 ) -> Result<Recovered, OpenError> {
-    files::remove_unfinished(dir, syncer)?;
+    files::remove_unfinished(dir)?;
     let (loaded, spares, next_number) = load_all(dir, spare_bytes, syncer)?;
     let identity = one_identity(&loaded)?;
     let clean = loaded.last().is_none_or(|last| last.tail.is_some_and(|tail| tail.is_clean()));
@@ -81,7 +81,7 @@ fn load_all(dir: &Path, spare_bytes: u64, syncer: &Syncer) -> Result<Everything,
     let mut spares = Vec::new();
     for Loaded { number, path, file, len, .. } in blank {
         if Some(number) > newest && len == spare_bytes {
-            syncer.data(&file, SyncPoint::SpareBlocks).map_err(io_error("sync", &path))?;
+            syncer.data(&file, SyncPoint::FoundSpare).map_err(io_error("sync", &path))?;
             let is_filled = !files::has_no_data(&file);
             spares.push(Spare { number, path, file, len, is_filled });
         } else {
@@ -89,7 +89,7 @@ fn load_all(dir: &Path, spare_bytes: u64, syncer: &Syncer) -> Result<Everything,
         }
     }
     // A start that was cut short may have renamed a recovered segment and not synced the name.
-    syncer.dir(dir, SyncPoint::RecoveredName).map_err(io_error("sync", dir))?;
+    syncer.dir(dir, SyncPoint::FoundName).map_err(io_error("sync", dir))?;
     Ok((used, spares, next_number))
 }
 
@@ -257,8 +257,8 @@ impl Work<'_> {
         } else {
             self.state.torn_bytes += last as u64;
         }
-        fs::remove_file(&loaded.path).map_err(io_error("remove", &loaded.path))?;
-        self.syncer.dir(self.dir, SyncPoint::Removed).map_err(io_error("sync", self.dir))
+        // It may come back after a power cut, and is then kept aside and removed once more.
+        fs::remove_file(&loaded.path).map_err(io_error("remove", &loaded.path))
     }
 
     /// Keeps bytes in quarantine, on a full disk with room from the reserve.

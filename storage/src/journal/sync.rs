@@ -7,36 +7,42 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// What a sync protects. A power-cut test that disables one must fail.
+/// What a sync protects. For each point `tests/power/points.rs` has the power cut that breaks this
+/// guarantee when the sync is left out; a point without one does not compile there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum SyncPoint {
     /// A frame is on the disk before its position is acknowledged.
     Commit,
-    /// A segment is whole on the disk before a frame is written to the next one.
+    /// A segment is whole on the disk before a frame of the next one is acknowledged: the sync of
+    /// that one says nothing of this one.
     Rotate,
-    /// The blocks of a spare are written, so that a commit in it allocates nothing and cannot
-    /// fail for want of room.
+    /// The blocks of a spare have their place, so that a commit in it cannot fail for want of room.
     SpareBlocks,
+    /// The same for a spare that an earlier start left, perhaps in the page cache only.
+    FoundSpare,
     /// The name of a spare outlives a power cut, and with it the frames acknowledged in it.
     SpareName,
-    /// A tail record on the disk means a whole footer.
+    /// A tail record on the disk means a whole footer: one that is not whole is then damage.
     Seal,
     /// The trailer of a clean stop is on the disk before the stop is reported.
     CleanStop,
     /// Bytes that recovery found, perhaps only in the page cache, are on the disk before
     /// anything acts on them (rule 7).
     Recovered,
-    /// The recovered file has taken the place of the one it replaces.
+    /// The recovered file has taken the place of the one it replaces before anything acts on it.
     RecoveredName,
+    /// The same for a file that an earlier start renamed, which ended before it synced the name.
+    FoundName,
     /// Bytes that are cut or skipped are kept in quarantine before the original changes.
     Quarantine,
-    /// The quarantined copy keeps its name.
+    /// The folder of the quarantine outlives a power cut before the original changes.
+    QuarantineFolder,
+    /// The quarantined copy keeps its name before the original changes.
     QuarantineName,
-    /// A new epoch is on the disk before its first frame, so that no two starts share one.
+    /// The header of a start is on the disk before its first frame: a new journal whose first frame
+    /// outlived its header would not say whose it is, and could not be opened.
     Epoch,
-    /// A removed file does not come back.
-    Removed,
     /// The journal's own directory outlives a power cut.
     Directory,
     /// A manifest names only chunks that are on the disk.
@@ -45,7 +51,7 @@ pub enum SyncPoint {
     Checkpoint,
     /// The folder of the checkpoints outlives a power cut.
     CheckpointFolder,
-    /// A checkpoint keeps its name before an older one is removed.
+    /// A checkpoint keeps its name before it counts as written and older ones are removed.
     CheckpointName,
     /// The word that rows can be trusted is gone before rows are written that are not synced.
     RowsUsed,
@@ -78,15 +84,17 @@ impl SyncPoint {
         Self::Commit,
         Self::Rotate,
         Self::SpareBlocks,
+        Self::FoundSpare,
         Self::SpareName,
         Self::Seal,
         Self::CleanStop,
         Self::Recovered,
         Self::RecoveredName,
+        Self::FoundName,
         Self::Quarantine,
+        Self::QuarantineFolder,
         Self::QuarantineName,
         Self::Epoch,
-        Self::Removed,
         Self::Directory,
         Self::CheckpointChunks,
         Self::Checkpoint,

@@ -186,13 +186,15 @@ fn every_crash_during_recovery_is_recovered_again() {
 
 const RECOVERY: &[SyncPoint] = &[
     SyncPoint::SpareBlocks,
+    SyncPoint::FoundSpare,
     SyncPoint::SpareName,
     SyncPoint::Recovered,
     SyncPoint::RecoveredName,
+    SyncPoint::FoundName,
     SyncPoint::Quarantine,
+    SyncPoint::QuarantineFolder,
     SyncPoint::QuarantineName,
     SyncPoint::Epoch,
-    SyncPoint::Removed,
 ];
 
 #[test]

@@ -297,7 +297,7 @@ impl Producer<'_> {
     }
 }
 
-fn head(id: &str) -> MessageHead {
+pub fn head(id: &str) -> MessageHead {
     MessageHead {
         direction: Direction::Outbound,
         message_id: id.into(),
