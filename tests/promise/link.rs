@@ -1,6 +1,7 @@
 //! A bad network: a TCP proxy that delays, stalls, closes, half-closes and resets connections, also
-//! in the middle of a frame. What happens to the n-th connection follows from the seed. It knows
-//! nothing of the protocol.
+//! in the middle of a frame, and that repeats or drops whole frames of a WebSocket and whole
+//! requests. What happens to the n-th connection follows from the seed. It knows nothing of what
+//! they say.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,17 +13,28 @@ use std::time::Duration;
 use loki_openclaw::clock::Clock;
 use parking_lot::Mutex;
 
+use crate::units::{Unit, Units};
+
 /// Bytes that leave at once, so that a frame arrives in pieces.
 const PIECE_BYTES_MAX: u64 = 4_096;
 
 /// Bytes in one direction before something happens to the connection.
-const HARMLESS_BYTES_MAX: u64 = 48 * 1_024;
+const HARMLESS_BYTES_MAX: u64 = 16 * 1_024;
 
 /// Delay of a piece.
 const DELAY_MILLIS_MAX: u64 = 15;
 
 /// A connection that stalls goes on after this time at the latest.
 const STALL_MILLIS_MAX: u64 = 4_000;
+
+/// One of so many frames and requests is passed on twice.
+const TWICE_EVERY: u64 = 8;
+
+/// One of so many is not passed on at all.
+const NEVER_EVERY: u64 = 48;
+
+/// How long the server may take to answer a request that nobody waits for.
+const REPEATED_MAX: Duration = Duration::from_secs(5);
 
 /// A running proxy. Dropped, it closes everything and waits for its threads.
 pub struct Link {
@@ -37,6 +49,8 @@ struct Shared {
     calm: AtomicBool,
     closing: AtomicBool,
     harms: AtomicU64,
+    repeated: AtomicU64,
+    dropped: AtomicU64,
     open: Mutex<Vec<Weak<Pair>>>,
 }
 
@@ -75,6 +89,8 @@ impl Link {
             calm: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             harms: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
             open: Mutex::default(),
         });
         let inner = Arc::clone(&shared);
@@ -87,9 +103,19 @@ impl Link {
         format!("http://{}", self.address)
     }
 
-    /// From now on it only passes on; what it broke stays broken.
+    /// From now on it only passes on. What it broke stays broken, and what is open now ends, so
+    /// that nobody waits for what it dropped.
     pub fn calm(&self) {
         self.shared.calm.store(true, Ordering::SeqCst);
+        for pair in self.shared.open.lock().iter().filter_map(Weak::upgrade) {
+            pair.shut(Shutdown::Both);
+        }
+    }
+
+    /// How many frames and requests it passed on twice, and how many not at all.
+    pub fn repeated_and_dropped(&self) -> (u64, u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+        (count(&self.shared.repeated), count(&self.shared.dropped))
     }
 
     /// How often it did harm.
@@ -158,13 +184,11 @@ impl Pair {
 fn pass(shared: &Shared, pair: &Pair, upwards: bool, chance: &Clock) {
     let (mut from, mut to) =
         if upwards { (&pair.near, &pair.far) } else { (&pair.far, &pair.near) };
-    let mut left = chance.draw(HARMLESS_BYTES_MAX);
+    let mut left = 1 + chance.draw(HARMLESS_BYTES_MAX);
+    let mut units = Units::new(upwards);
     let mut buffer = vec![0; usize::try_from(PIECE_BYTES_MAX).expect("a piece")];
     loop {
-        let calm = shared.calm.load(Ordering::SeqCst);
-        let bound = if calm { PIECE_BYTES_MAX } else { 1 + chance.draw(PIECE_BYTES_MAX - 1) };
-        let bound = usize::try_from(bound).expect("a piece");
-        let read = from.read(&mut buffer[..bound]).unwrap_or(0);
+        let read = from.read(&mut buffer).unwrap_or(0);
         if pair.broken.load(Ordering::SeqCst) {
             break;
         }
@@ -172,23 +196,100 @@ fn pass(shared: &Shared, pair: &Pair, upwards: bool, chance: &Clock) {
             let _ = to.shutdown(Shutdown::Write);
             break;
         }
-        let now = if calm { read } else { read.min(usize::try_from(left).expect("bytes")) };
-        if !calm {
-            park_timeout(Duration::from_millis(chance.draw(DELAY_MILLIS_MAX)));
+        let calm = shared.calm.load(Ordering::SeqCst);
+        let mut bytes = Vec::new();
+        for unit in units.feed(&buffer[..read]) {
+            let fate = if calm { Fate::Once } else { fate(&unit, chance) };
+            match (fate, &unit) {
+                (Fate::Once, unit) => bytes.extend_from_slice(unit.bytes()),
+                (Fate::Twice, Unit::Request(request)) => {
+                    shared.repeated.fetch_add(1, Ordering::SeqCst);
+                    repeat(shared.target, request.clone());
+                    bytes.extend_from_slice(request);
+                }
+                (Fate::Twice, unit) => {
+                    shared.repeated.fetch_add(1, Ordering::SeqCst);
+                    bytes.extend_from_slice(&[unit.bytes(), unit.bytes()].concat());
+                }
+                (Fate::Never, unit) => {
+                    shared.dropped.fetch_add(1, Ordering::SeqCst);
+                    if matches!(unit, Unit::Request(_)) {
+                        // Who asked sees an end without an answer.
+                        pair.shut(Shutdown::Both);
+                    }
+                }
+            }
         }
-        if to.write_all(&buffer[..now]).is_err() {
-            pair.shut(Shutdown::Both);
+        let sent = if calm {
+            to.write_all(&bytes).is_ok()
+        } else {
+            send(shared, pair, to, &bytes, &mut left, chance)
+        };
+        if !sent {
             break;
         }
-        left = left.saturating_sub(now as u64);
-        if now == read {
-            continue;
-        }
-        if !harm(shared, pair, to, chance) || to.write_all(&buffer[now..read]).is_err() {
-            break;
-        }
-        left = chance.draw(HARMLESS_BYTES_MAX);
     }
+}
+
+/// What becomes of a unit.
+#[derive(Clone, Copy)]
+enum Fate {
+    Once,
+    Twice,
+    Never,
+}
+
+fn fate(unit: &Unit, chance: &Clock) -> Fate {
+    let one_in = |every: u64| chance.draw(every - 1) == 0;
+    match unit {
+        Unit::Bytes(_) => Fate::Once,
+        _ if one_in(TWICE_EVERY) => Fate::Twice,
+        _ if one_in(NEVER_EVERY) => Fate::Never,
+        _ => Fate::Once,
+    }
+}
+
+/// Sends a request once more, by a connection of its own; nobody waits for the answer.
+fn repeat(target: SocketAddr, request: Vec<u8>) {
+    let work = move || {
+        let Ok(mut server) = TcpStream::connect(target) else { return };
+        let _ = server.set_read_timeout(Some(REPEATED_MAX));
+        if server.write_all(&request).is_ok() {
+            let _ = server.read(&mut [0; 64]);
+        }
+    };
+    // It ends with its answer, or when that takes too long.
+    drop(Builder::new().name("link repeat".into()).spawn(work).expect("a thread"));
+}
+
+/// Passes bytes on in delayed pieces, and does harm after some; says whether it goes on.
+fn send(
+    shared: &Shared,
+    pair: &Pair,
+    mut to: &TcpStream,
+    bytes: &[u8],
+    left: &mut u64,
+    chance: &Clock,
+) -> bool {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let bound = (1 + chance.draw(PIECE_BYTES_MAX - 1)).min(*left);
+        let now = rest.len().min(usize::try_from(bound).expect("a piece"));
+        park_timeout(Duration::from_millis(chance.draw(DELAY_MILLIS_MAX)));
+        if to.write_all(&rest[..now]).is_err() {
+            pair.shut(Shutdown::Both);
+            return false;
+        }
+        rest = &rest[now..];
+        *left -= now as u64;
+        if *left == 0 {
+            if !harm(shared, pair, to, chance) {
+                return false;
+            }
+            *left = 1 + chance.draw(HARMLESS_BYTES_MAX);
+        }
+    }
+    true
 }
 
 /// Does what was drawn; says whether this direction goes on.

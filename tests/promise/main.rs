@@ -32,4 +32,5 @@ mod support;
 mod tasks;
 mod terminal;
 mod traffic;
+mod units;
 mod way;

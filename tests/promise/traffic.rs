@@ -44,6 +44,13 @@ pub struct Sent {
     down: u64,
 }
 
+impl Sent {
+    /// How many in all.
+    pub fn count(&self) -> u64 {
+        self.up + self.down
+    }
+}
+
 impl Sending<'_> {
     /// Ends both when their last message is acknowledged.
     pub fn finish(self) -> Sent {
