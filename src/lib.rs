@@ -15,6 +15,7 @@ pub mod bridge;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dashboard;
 pub mod executor;
 pub mod inbox;
 pub mod metrics;

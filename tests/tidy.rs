@@ -52,6 +52,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
         &[
             "audit",
             "crypto",
+            "dashboard",
             "executor",
             "inbox",
             "outbox",
@@ -64,7 +65,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("clock", &[]),
     ("config", &["clock", "error", "protocol", "retry"]),
     ("crypto", &["protocol"]),
-    ("dashboard", &[]),
+    ("dashboard", &["audit", "protocol", "storage"]),
     ("error", &[]),
     ("executor", &["protocol"]),
     ("inbox", &["crypto", "protocol", "retry", "storage"]),
@@ -72,7 +73,10 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("outbox", &["crypto", "protocol", "retry", "storage", "transport"]),
     ("protocol", &["clock", "error"]),
     ("retry", &[]),
-    ("server", &["audit", "crypto", "inbox", "outbox", "protocol", "storage", "transport"]),
+    (
+        "server",
+        &["audit", "crypto", "dashboard", "inbox", "outbox", "protocol", "storage", "transport"],
+    ),
     ("shutdown", &["clock"]),
     ("transport", &["protocol"]),
     ("upkeep", &["storage"]),

@@ -11,6 +11,7 @@ pub mod history;
 mod mail;
 pub mod meter;
 pub mod offer;
+mod overview;
 pub mod prd;
 pub mod receipt;
 mod receive;

@@ -27,6 +27,20 @@ impl Disk {
         Self { journal: database.reader().clone(), view: database.view().clone() }
     }
 
+    /// The journal.
+    pub fn journal(&self) -> &Reader {
+        &self.journal
+    }
+
+    /// How large they are and how far the rows are behind, for the dashboard.
+    pub fn overview(&self) -> serde_json::Value {
+        let lag = self.view.lag();
+        serde_json::json!({
+            "journal_bytes": self.journal_bytes(),
+            "rows_behind": lag.published.saturating_sub(lag.applied),
+        })
+    }
+
     fn journal_bytes(&self) -> u64 {
         let segments = self.journal.segments();
         // One that is being removed has no size any more.

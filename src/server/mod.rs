@@ -14,6 +14,7 @@ pub mod matching;
 pub mod measure;
 pub mod members;
 pub mod model;
+mod overview;
 pub mod progress;
 pub mod registry;
 pub mod retire;
@@ -42,6 +43,7 @@ use self::core::Core;
 pub use self::desk::Rules;
 pub use self::measure::Disk;
 use crate::clock::Clock;
+use crate::dashboard::Dashboard;
 use crate::protocol::SERVER_AGENT_ID;
 
 /// How long connections may take to end.
@@ -109,22 +111,34 @@ impl Server {
         .map_err(|refusal| StartError::Store(refusal.detail))?;
         let mut tasks = JoinSet::new();
         tasks.spawn(scheduler::run(Arc::clone(&core)));
-        tasks.spawn(serve(listener, Arc::clone(&core)));
+        let (page, looked_at) = (page(&core), Arc::clone(&core));
+        let shown = Arc::clone(&page);
+        tasks.spawn(async move { shown.run(looked_at.clock.clone(), stopped(&looked_at)).await });
+        tasks.spawn(serve(listener, Arc::clone(&core), page));
         Ok(Running { address, stop, tasks, core })
     }
 }
 
-async fn serve(listener: TcpListener, core: Arc<Core>) {
-    let mut stopping = core.stopping.clone();
-    let stopped = async move {
-        // An error says that the owner is gone, which ends the server as well.
-        let _ = stopping.wait_for(|stop| *stop).await;
-    };
+/// Returns when the server is to stop.
+async fn stopped(core: &Core) {
+    // An error says that the owner is gone, which ends the server as well.
+    let _ = core.stopping.clone().wait_for(|stop| *stop).await;
+}
+
+async fn serve(listener: TcpListener, core: Arc<Core>, page: Arc<Dashboard>) {
+    let (ending, router) = (Arc::clone(&core), routes::router(core, page));
+    let stopped = async move { stopped(&ending).await };
     let listener = listener.tap_io(no_delay);
-    let served = axum::serve(listener, routes::router(core)).with_graceful_shutdown(stopped);
+    let served = axum::serve(listener, router).with_graceful_shutdown(stopped);
     if let Err(error) = served.await {
         tracing::error!(%error, "the server stopped to listen");
     }
+}
+
+/// The dashboard of this server.
+fn page(core: &Arc<Core>) -> Arc<Dashboard> {
+    let subject = overview::Overview { core: Arc::clone(core), started_at: core.clock.now() };
+    Dashboard::new(core.store.clone(), Box::new(subject))
 }
 
 /// Sends what is written at once: an answer that waits for the acknowledgement of an earlier one

@@ -8,7 +8,8 @@ use storage::inspect::Inspect;
 
 use super::problem::Failed;
 use super::selection::Asked;
-use super::{audit, explain, messages, query};
+use super::{explain, messages, query};
+use crate::audit::query as asked;
 use crate::bridge::causes;
 use crate::bridge::history::{History as _, Past};
 use crate::protocol::{ErrorCode, Refusal};
@@ -25,8 +26,8 @@ fn found(inspect: Inspect, target: &str) -> Result<Value, Failed> {
     let uri: Uri = target.parse().map_err(|_| Failed::missing("this is no path"))?;
     match uri.path() {
         "/api/audit" => {
-            let page = inspect.audit(&audit::filter(query(&uri)?)?);
-            Ok(audit::page(&page.map_err(|error| unavailable(&error))?))
+            let page = inspect.audit(&asked::filter(query(&uri)?)?);
+            Ok(asked::page(&page.map_err(|error| unavailable(&error))?))
         }
         "/api/openclaw/messages" => {
             let filter = query::<Asked>(&uri)?.filter()?;

@@ -3,6 +3,7 @@
 
 mod about;
 mod agents;
+mod audit;
 mod health;
 mod holds;
 mod messages;
@@ -17,11 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Query;
+use axum::extract::{Query, Request};
 use axum::http::{Method, Uri};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::core::Core;
+use crate::dashboard::{self, Dashboard, browser};
 use crate::protocol::{DEFAULT_NAMESPACE, ErrorCode, Refusal, is_identifier};
 use problem::Failure;
 
@@ -35,7 +39,7 @@ const LIMIT_MAX: usize = 1_000;
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Every route of the server.
-pub fn router(core: Arc<Core>) -> Router {
+pub fn router(core: Arc<Core>, page: Arc<Dashboard>) -> Router {
     Router::new()
         .route("/tasks", post(tasks::create).get(tasks::list))
         .route("/tasks/{id}", get(tasks::show))
@@ -51,13 +55,25 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/state/{namespace}/{*key}", get(state::show).put(state::put).delete(state::remove))
         .route("/messages", post(messages::send).get(messages::fetch))
         .route("/messages/ack", post(messages::acknowledge))
+        .route("/api/audit", get(audit::list))
         .route("/health", get(health::show))
         .route("/metrics", get(about::metrics))
         .route("/openapi.json", get(about::openapi))
         .route("/ws", get(socket::upgrade))
+        .merge(dashboard::router(page))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(own_pages_only))
         .with_state(core)
+}
+
+/// A page of another address changes nothing, whatever the browser that shows it can reach.
+async fn own_pages_only(request: Request, next: Next) -> Response {
+    if browser::is_foreign(request.method(), request.headers()) {
+        let detail = "only the page of this address may change something from a browser";
+        return Failure::from(Refusal::new(ErrorCode::Forbidden, detail)).into_response();
+    }
+    next.run(request).await
 }
 
 async fn unknown_route(uri: Uri) -> Failure {

@@ -11,7 +11,8 @@ use super::http::Web;
 use crate::clock::Clock;
 use crate::server::{Disk, Rules, Server, ServerSettings};
 
-const ROUTER: &str = include_str!("../routes/mod.rs");
+const ROUTER: &str =
+    concat!(include_str!("../routes/mod.rs"), include_str!("../../dashboard/mod.rs"));
 
 #[tokio::test]
 async fn the_openapi_document_has_every_route_and_no_other() {

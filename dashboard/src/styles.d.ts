@@ -1,0 +1,2 @@
+// Style sheets are bundled, and are no modules to TypeScript.
+declare module "*.css";

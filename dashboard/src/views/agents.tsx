@@ -1,0 +1,114 @@
+// Who is there, and how much each one does.
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { get } from "../api";
+import { changes, overview, points } from "../live";
+import { Ago, Empty, Panel, Status, Text } from "../parts/bits";
+import { href } from "../router";
+import type { Agent, Task } from "../types";
+
+const AGAIN_MILLIS = 1_000;
+const SHOWN_MAX = 200;
+
+export function Agents() {
+    return overview.value?.routes.agents ? <Registered /> : <Own />;
+}
+
+function Registered() {
+    const path = overview.value?.routes.agents;
+    const agents = useSignal<Agent[] | null>(null);
+    const error = useSignal<string | null>(null);
+    const asked = useSignal("");
+    // Heartbeats are not recorded one by one: a look with every fifth sample.
+    const beat = Math.floor((points.value.at(-1)?.[0] ?? 0) / 10_000);
+    const changed = changes.value.agent;
+    useEffect(() => {
+        if (!path) return;
+        const mine = new AbortController();
+        const load = () => get<{ agents: Agent[] }>(path, {}, mine.signal).then(
+            (found) => ((agents.value = found.agents), (error.value = null)),
+            (problem: Error) => mine.signal.aborted || (error.value = problem.message),
+        );
+        const timer = setTimeout(load, agents.peek() ? AGAIN_MILLIS : 0);
+        return () => {
+            clearTimeout(timer);
+            mine.abort();
+        };
+    }, [path, changed, beat]);
+    const order = ["online", "lost", "offline"];
+    const found = (agents.value ?? [])
+        .filter((agent) => [agent.agent_id, agent.name ?? "", ...agent.agent_types].some((text) => text.includes(asked.value)))
+        .sort((one, other) => order.indexOf(one.status) - order.indexOf(other.status) || other.running.length - one.running.length || one.agent_id.localeCompare(other.agent_id));
+    return (
+        <Panel title="Agents" class="tall" note={agents.value && `${agents.value.length} known`}>
+            <form class="filters" onSubmit={(event) => event.preventDefault()}>
+                <Text label="Name or type" value={asked.value} set={(value) => (asked.value = value)} search />
+            </form>
+            {error.value && <p class="bad" role="alert">{error.value}</p>}
+            {agents.value?.length === 0 && <Empty>No agent has registered yet.</Empty>}
+            <div class="agents">
+                {found.slice(0, SHOWN_MAX).map((agent) => (
+                    <article key={`${agent.namespace}/${agent.agent_id}`} class={agent.status}>
+                        <header><Status of={agent.status} /><h3 title={agent.agent_id}>{agent.agent_id}</h3></header>
+                        <Load running={agent.running.length} most={agent.max_concurrent_tasks} />
+                        <p class="dim">{agent.agent_types.slice(0, 6).join(", ") || "any type"}{agent.agent_types.length > 6 && ` and ${agent.agent_types.length - 6} more`}</p>
+                        <p>{agent.last_heartbeat ? <>heard <Ago at={agent.last_heartbeat} /> ago</> : "not heard since the server started"}{agent.namespace !== "default" && `, in ${agent.namespace}`}</p>
+                        {agent.running.map((task) => <a key={task.task_id} class="run" href={href("tasks", task.task_id)}>{task.task_id}</a>)}
+                    </article>
+                ))}
+            </div>
+            {found.length > SHOWN_MAX && <p class="note">and {found.length - SHOWN_MAX} more: narrow the filter</p>}
+        </Panel>
+    );
+}
+
+function Load({ running, most }: { running: number; most: number }) {
+    return (
+        <div class="load">
+            <meter min={0} max={Math.max(most, 1)} value={running} aria-label="Load" />
+            <span><b>{running}</b> of {most}</span>
+        </div>
+    );
+}
+
+/** A bridge's own agents: what it registered, and which task each of them has. */
+function Own() {
+    const routes = overview.value?.routes;
+    const profile = useSignal<{ agent_types: string[]; max_concurrent_tasks?: number; capabilities: string[] } | null>(null);
+    const tasks = useSignal<Task[]>([]);
+    const changed = changes.value.task;
+    useEffect(() => {
+        if (!routes?.capabilities || !routes.tasks) return;
+        const mine = new AbortController();
+        const timer = setTimeout(() => {
+            get<typeof profile.value>(routes.capabilities!, {}, mine.signal).then((it) => (profile.value = it), () => {});
+            get<{ tasks: Task[] }>(routes.tasks!, {}, mine.signal).then((it) => (tasks.value = it.tasks), () => {});
+        }, profile.peek() ? AGAIN_MILLIS : 0);
+        return () => {
+            clearTimeout(timer);
+            mine.abort();
+        };
+    }, [routes?.capabilities, routes?.tasks, changed]);
+    if (!profile.value) return null;
+    const running = tasks.value.filter((task) => ["in_progress", "accepted"].includes(task.status));
+    const types = [...new Set([...profile.value.agent_types, ...tasks.value.map((task) => task.agent ?? "").filter(Boolean)])];
+    return (
+        <Panel title="Agents" class="tall" note={<Load running={running.length} most={profile.value.max_concurrent_tasks ?? 1} />}>
+            {types.length === 0 && <Empty>No agent is configured on this machine.</Empty>}
+            <div class="agents">
+                {types.map((type) => {
+                    const mine = tasks.value.filter((task) => task.agent === type);
+                    const now = mine.filter((task) => task.status === "in_progress");
+                    const ended = (status: string) => mine.filter((task) => task.status === status).length;
+                    return (
+                        <article key={type} class={now.length ? "online" : ""}>
+                            <header><h3>{type}</h3></header>
+                            <p><b>{now.length}</b> running, {ended("completed")} completed, {ended("failed")} failed</p>
+                            {now.map((task) => <a key={task.task_id} class="run" href={href("tasks", task.task_id)}>{task.description || task.task_id}</a>)}
+                        </article>
+                    );
+                })}
+            </div>
+        </Panel>
+    );
+}

@@ -1,0 +1,211 @@
+// The page in a real browser, on the real programs: what an operator does with it.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { deadLetter, post, until, World } from "./world.mjs";
+
+let world, server, bridge;
+
+before(async () => {
+    world = new World();
+    server = await world.server();
+    bridge = await world.bridge(server.address);
+    await until("the session", async () => (await (await fetch(`${bridge.address}/api/openclaw/status`)).json()).connected);
+});
+
+after(() => world.close());
+
+function send(number) {
+    return post(`${bridge.address}/api/openclaw/send`, { message_type: "state_sync", payload: { number } });
+}
+
+/** Nothing was complained of, and nobody else was asked. */
+function quiet({ trouble, hosts }, address, expected = () => false) {
+    assert.deepEqual(trouble.filter((line) => !expected(line)), []);
+    assert.deepEqual([...hosts], [new URL(address).origin]);
+}
+
+test("the overview follows what happens", async () => {
+    const window = await world.window(bridge.address);
+    const { page } = window;
+    await page.getByText("live", { exact: true }).waitFor();
+    await page.locator(".tile.link strong", { hasText: "connected" }).waitFor();
+    const delivered = page.locator(".figures li", { hasText: "delivered" }).locator("b").first();
+    const known = async () => Number((await delivered.getAttribute("title"))?.replaceAll(",", "") ?? 0);
+    await send(0);
+    await until("a delivered message", known);
+    const first = await known();
+    for (let number = 0; number < 5; number += 1) await send(number);
+    await until("five more", async () => (await known()) >= first + 5);
+    await page.locator(".lines [data-seq]").first().waitFor();
+    assert.equal(await page.locator(".chart canvas").count(), 4);
+    quiet(window, bridge.address);
+});
+
+test("the audit log is live, is filtered, and is paused", async () => {
+    const window = await world.window(`${bridge.address}/#/audit`);
+    const { page } = window;
+    const lines = page.locator(".lines li");
+    const [{ body: one }] = await Promise.all([send(1), lines.first().waitFor()]);
+    await page.locator(`.lines [title="${one.message_id}"]`).first().waitFor();
+    await page.getByLabel("About").fill(one.message_id);
+    await until("only that message", async () => {
+        const about = await page.locator(".lines .id").evaluateAll((all) => all.map((it) => it.title));
+        return about.length >= 3 && about.every((id) => id === one.message_id);
+    });
+    await page.getByLabel("About").fill("");
+    await page.getByLabel("Event").selectOption("message.failed");
+    await page.getByText("Nothing of this kind is recorded.").waitFor();
+    const failed = await deadLetter(bridge, "unknown-audit");
+    await page.locator(`.lines [title="${failed}"]`).first().waitFor();
+    const shown = await lines.count();
+    const events = new Set(await page.locator(".lines .event").allTextContents());
+    assert.deepEqual([...events], ["message.failed"], "the filter holds for what comes live");
+    await page.getByRole("button", { name: "Pause" }).click();
+    const held = await deadLetter(bridge, "unknown-held");
+    await page.getByRole("button", { name: "Go on (1)" }).waitFor();
+    assert.equal(await lines.count(), shown);
+    await page.getByRole("button", { name: "Go on (1)" }).click();
+    await page.locator(`.lines [title="${held}"]`).first().waitFor();
+    assert.equal(await lines.count(), shown + 1);
+    quiet(window, bridge.address);
+});
+
+test("the list of messages is filtered, read page by page, and a message shows its life", async () => {
+    for (let number = 0; number < 60; number += 1) await send(number);
+    const window = await world.window(`${bridge.address}/#/messages`);
+    const { page } = window;
+    const rows = page.locator("tbody tr");
+    await until("a page", async () => (await rows.count()) >= 50);
+    await page.getByRole("button", { name: "Older messages" }).click();
+    await until("more", async () => (await rows.count()) > 60);
+    await page.getByLabel("Type").selectOption("state_sync");
+    await until("only these", async () => {
+        const types = await page.locator("tbody td:nth-child(2)").allTextContents();
+        return types.length > 0 && types.every((type) => type === "state_sync");
+    });
+    assert.match(page.url(), /type=state_sync/, "the filter has a link");
+    await rows.first().click();
+    await page.getByRole("heading", { name: "Life" }).waitFor();
+    await page.locator(".life li", { hasText: "attempt 1" }).waitFor();
+    await page.locator(".life li", { hasText: "delivered" }).waitFor();
+    await page.locator("pre", { hasText: '"number"' }).waitFor();
+    quiet(window, bridge.address);
+});
+
+test("a dead letter is sent again", async () => {
+    const id = await deadLetter(bridge, "unknown-letter");
+    const window = await world.window(`${bridge.address}/#/letters`);
+    const { page } = window;
+    const row = page.locator(`tr:has([title="${id}"])`);
+    await row.getByRole("button", { name: "Send again" }).click();
+    // The server refuses it again: what counts is that it was tried again.
+    await until("the second attempt", async () => {
+        const message = await (await fetch(`${bridge.address}/api/openclaw/messages/${id}`)).json();
+        return message.history.filter((step) => step.status === "sending").length >= 2;
+    });
+    await row.click();
+    await page.locator(".life li", { hasText: "given up" }).nth(1).waitFor();
+    quiet(window, bridge.address);
+});
+
+test("everything is reached by keyboard", async () => {
+    await send(7);
+    const window = await world.window(bridge.address);
+    const { page } = window;
+    await page.getByText("live", { exact: true }).waitFor();
+    await page.keyboard.press("2");
+    await page.locator("tbody tr").first().waitFor();
+    await page.keyboard.press("j");
+    await page.keyboard.press("j");
+    await page.keyboard.press("k");
+    const focused = await page.evaluate(() => document.activeElement?.getAttribute("data-row"));
+    assert.ok(focused, "a row has the focus");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "Life" }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.locator("tbody tr").first().waitFor();
+    await page.keyboard.press("/");
+    assert.equal(await page.evaluate(() => document.activeElement?.tagName), "INPUT");
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("?");
+    await page.getByRole("dialog").waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    await page.keyboard.press("t");
+    assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "dark");
+    // Behind the last thing of the page comes the first.
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Tab");
+    assert.notEqual(await page.evaluate(() => document.activeElement?.tagName), "BODY");
+    quiet(window, bridge.address);
+});
+
+test("tasks move and agents show their load", async () => {
+    const window = await world.window(`${server.address}/#/tasks`);
+    const { page } = window;
+    await page.getByText("live", { exact: true }).waitFor();
+    const submitted = await post(`${server.address}/tasks`, { task_type: "code_review", description: "Review the loans module" });
+    assert.equal(submitted.status, 201);
+    await page.locator("section[aria-label=completed] .card", { hasText: "Review the loans module" }).click();
+    await page.locator(".life li", { hasText: "completed" }).waitFor();
+    await page.locator("pre", { hasText: '"findings": 2' }).waitFor();
+    await page.goto(`${server.address}/#/agents`);
+    await page.locator("article.online", { hasText: "planner" }).getByText("of 1").waitFor();
+    quiet(window, server.address);
+});
+
+test("the page fits a phone and the dark", async () => {
+    const options = { viewport: { width: 390, height: 844 }, colorScheme: "dark" };
+    for (const address of [`${bridge.address}/`, `${bridge.address}/#/messages`, `${bridge.address}/#/audit`, `${server.address}/#/tasks`]) {
+        const window = await world.window(address, options);
+        await window.page.getByText("live", { exact: true }).waitFor();
+        await window.page.locator(".panel").first().waitFor();
+        const wide = await window.page.evaluate(() => document.documentElement.scrollWidth);
+        assert.ok(wide <= 390, `${address} is ${wide} wide`);
+        const ground = await window.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+        assert.equal(ground, "rgb(17, 19, 21)");
+        quiet(window, address);
+        await window.context.close();
+    }
+});
+
+test("the page comes back with its program and misses nothing", async () => {
+    const other = await world.bridge(server.address, 0, { LOKI_OPENCLAW_AGENT_ID: "other" }, "restarted");
+    const window = await world.window(`${other.address}/#/audit`);
+    const { page } = window;
+    await page.getByText("live", { exact: true }).waitFor();
+    await other.end();
+    await page.getByText("connecting again…").waitFor();
+    const again = await world.bridge(server.address, other.port, { LOKI_OPENCLAW_AGENT_ID: "other" }, "restarted");
+    const { body } = await post(`${again.address}/api/openclaw/send`, { message_type: "state_sync", payload: {} });
+    await page.getByText("live", { exact: true }).waitFor();
+    await page.locator(`.lines [title="${body.message_id}"]`).first().waitFor();
+    // While nobody was there the browser could not connect, which it tells.
+    quiet(window, other.address, (line) => /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/.test(line));
+});
+
+test("with a token the page asks for it, and another page changes nothing", async () => {
+    const token = "a-token-of-32-letters-for-the-test";
+    const guarded = await world.bridge(server.address, 0, { LOKI_OPENCLAW_AGENT_ID: "guarded", LOKI_DASHBOARD_TOKEN: token }, "guarded");
+    assert.equal((await fetch(`${guarded.address}/api/overview`)).status, 401);
+    assert.equal((await fetch(`${guarded.address}/dashboard/page.js`)).status, 401);
+    const window = await world.window(guarded.address);
+    const { page } = window;
+    await page.getByLabel("Token").fill("wrong");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByLabel("Token").fill(token);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByText("live", { exact: true }).waitFor();
+    quiet(window, guarded.address, (line) => /401/.test(line));
+    const [cookie] = await window.context.cookies();
+    assert.ok(cookie.httpOnly && cookie.sameSite === "Strict" && !cookie.value.includes(token));
+    for (const [headers, status] of [
+        [{ authorization: `Bearer ${token}`, origin: "https://example.com" }, 403],
+        [{ cookie: `${cookie.name}=${cookie.value}`, origin: "http://127.0.0.1:1" }, 403],
+        [{ cookie: `${cookie.name}=${cookie.value}`, origin: guarded.address }, 200],
+        [{ cookie: `${cookie.name}=00` }, 401],
+    ]) {
+        const answer = await fetch(`${guarded.address}/api/openclaw/reconnect`, { method: "POST", headers });
+        assert.equal(answer.status, status, JSON.stringify(headers));
+    }
+});
