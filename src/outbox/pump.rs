@@ -430,6 +430,7 @@ fn concerns(record: &Record, destination: &str, has_pending: bool) -> bool {
     match &record.fact {
         Fact::Accept(head) => head.destination == destination,
         Fact::Change(change) => has_pending || change.status == Status::Pending,
+        Fact::Prune(_) => has_pending,
         Fact::Put(write) => write.key.kind == Kind::Circuit,
         Fact::Note | Fact::Forget(_) | Fact::Evict(_) => false,
     }

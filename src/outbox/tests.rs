@@ -65,7 +65,7 @@ impl Place {
         ids: &[String],
         expires_at: Option<u64>,
     ) {
-        let more = Fields { ordering_key, expires_at, ..Fields::default() };
+        let more = Fields { expires_at, ordering_key, ..Fields::default() };
         self.stage(("d", peer), ids, more).await;
     }
 
@@ -400,7 +400,7 @@ async fn an_end_that_others_record_lets_the_next_of_the_lane_leave_at_once() {
                 message_id: "first",
             };
             let live = tx.find(&key).and_then(|known| tx.live(known.entry)).ok_or(())?;
-            let act = super::pump::act(Event::MessageDelivered, &live);
+            let act = super::steps::act(Event::MessageDelivered, &live);
             tx.change(act, &live, Change { status: Status::Delivered, ..Change::of(&live) });
             Ok(())
         });

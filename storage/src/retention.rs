@@ -30,7 +30,7 @@ impl Default for Keep {
 pub struct Retention {
     /// Outbound, and the next hop has it.
     pub delivered: Keep,
-    /// Outbound, and given up because its time had passed.
+    /// Outbound, and given up because its time had passed; or ended by a person, any way.
     pub expired: Keep,
     /// Inbound, and applied.
     pub processed: Keep,
@@ -48,7 +48,7 @@ impl Retention {
     pub fn of(&self, status: Status) -> Option<Keep> {
         match status {
             Status::Delivered => Some(self.delivered),
-            Status::Expired => Some(self.expired),
+            Status::Expired | Status::Pruned => Some(self.expired),
             Status::Processed => Some(self.processed),
             Status::Rejected => Some(self.rejected),
             Status::Pending

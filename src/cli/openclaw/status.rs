@@ -20,7 +20,7 @@ use crate::config::BridgeConfig;
 use crate::server::model::{Agent, Task, decode};
 
 /// The members in the order in which a person needs them.
-const MEMBERS: [&str; 15] = [
+const MEMBERS: [&str; 16] = [
     "connected",
     "running",
     "agent_id",

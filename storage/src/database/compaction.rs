@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::journal::{CompactError, Compacted, Compactor, Space};
 use crate::record::{EntryId, Level, Millis};
 use crate::retention::{Limits, Retention, is_dead};
+use crate::shred::Shredded;
 use crate::store::Store;
 use crate::transaction::Act;
 use crate::view::{View, ViewError};
@@ -69,6 +70,8 @@ pub(super) struct Compaction {
     /// Segments of this pass, the next one last.
     pass: Vec<u64>,
     limits: Limits,
+    /// Whose content a person wants gone.
+    shredded: Shredded,
     /// When a segment is looked at again; never: nothing is left in it, or it cannot be done.
     again: HashMap<u64, Option<Millis>>,
     /// Who waits for the end of this pass, which then takes everything that is dead.
@@ -93,6 +96,7 @@ impl Compaction {
             retention: Arc::clone(retention),
             pass: Vec::new(),
             limits: Limits::default(),
+            shredded: Shredded::default(),
             again: HashMap::new(),
             waiting: Vec::new(),
             freed: Freed::default(),
@@ -174,7 +178,8 @@ impl Compaction {
         self.store.state(|state| state.time)
     }
 
-    /// Counts the bytes of each status; `false` when there are no rows to count.
+    /// Counts the bytes of each status, and finds what is shredded; `false` when that cannot be read
+    /// yet.
     fn count(&mut self) -> bool {
         let retention = *self.retention.lock();
         let mut limits = Limits::default();
@@ -187,20 +192,23 @@ impl Compaction {
                 return false;
             }
         }
-        self.limits = limits;
+        let Ok(shredded) = Shredded::read(&self.compactor.reader()) else { return false };
+        (self.limits, self.shredded) = (limits, shredded);
         true
     }
 
     fn look(&mut self, number: u64, is_eager: bool) -> Result<Option<Compacted>, Failure> {
         let Some(weight) = self.compactor.weigh(number)? else { return Ok(None) };
-        if weight.bodies < DEAD_BYTES_MIN {
+        if weight.bodies == 0 {
             self.again.insert(number, None);
             return Ok(None);
         }
         let (now, retention) = (self.now(), *self.retention.lock());
-        let (mut dead, mut kept, mut is_open) = (Vec::new(), 0, false);
+        let (mut dead, mut kept, mut is_open, mut is_asked) = (Vec::new(), 0, false, false);
         self.view.rows_of(weight.range, &mut |row| {
-            if is_dead(row, &retention, &self.limits, now) {
+            let is_shredded = self.shredded.is_dead(row.entry);
+            if is_shredded || is_dead(row, &retention, &self.limits, now) {
+                is_asked |= is_shredded;
                 dead.push(row.entry);
             } else {
                 kept += u64::from(row.body.length);
@@ -210,8 +218,9 @@ impl Compaction {
         let gain = weight.bodies.saturating_sub(kept);
         let again = now.saturating_add(if is_open { AGAIN_SOON } else { AGAIN_LATER });
         self.again.insert(number, Some(again));
-        let is_worth =
-            gain.saturating_mul(DEAD_PART) >= weight.bytes || is_eager && gain >= DEAD_BYTES_MIN;
+        let is_worth = gain.saturating_mul(DEAD_PART) >= weight.bytes
+            || is_eager && gain >= DEAD_BYTES_MIN
+            || is_asked && gain > 0;
         if dead.is_empty() || !is_worth {
             return Ok(None);
         }

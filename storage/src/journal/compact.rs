@@ -19,7 +19,7 @@ use super::scan::{Scope, scan};
 use super::segment::{HEADER_BYTES, SegmentHeader, Tail};
 use super::space::{Space, is_full};
 use super::sync::{SyncPoint, Syncer};
-use super::{EntryRef, ReadError};
+use super::{EntryRef, ReadError, Reader};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -92,6 +92,11 @@ pub struct Compactor {
 }
 
 impl Compactor {
+    /// The journal's reading side.
+    pub fn reader(&self) -> Reader {
+        Reader { catalog: Arc::clone(&self.catalog) }
+    }
+
     /// The number of every sealed segment, oldest first.
     pub fn sealed(&self) -> Vec<u64> {
         let segments = self.catalog.all();

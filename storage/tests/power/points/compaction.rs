@@ -57,9 +57,8 @@ fn bodies(database: &Database) -> Result<Vec<BodyPlace>, String> {
 }
 
 fn gone(database: &Database, bodies: &[BodyPlace]) -> usize {
-    let is_gone = |body: &&BodyPlace| {
-        matches!(database.store().body(**body), Err(ReadError::NoBody { .. }))
-    };
+    let is_gone =
+        |body: &&BodyPlace| matches!(database.store().body(**body), Err(ReadError::NoBody { .. }));
     bodies.iter().filter(is_gone).count()
 }
 
