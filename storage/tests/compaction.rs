@@ -268,6 +268,7 @@ fn only_finished_messages_have_dead_bodies_and_only_after_their_time() {
         (Status::Received, None),
         (Status::Processed, Some(35)),
         (Status::Rejected, Some(45)),
+        (Status::Pruned, Some(25)),
     ];
     assert_eq!(Status::ALL.map(|status| (status, ages(status))), expected);
 }
