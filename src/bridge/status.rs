@@ -81,6 +81,7 @@ pub struct Snapshot {
     /// That a store was found to have gone back, ours or the server's, and when: the last time.
     pub rollback: Option<String>,
     /// What a person has paused.
+    #[serde(default)]
     pub paused: Vec<Paused>,
     /// The version of this program.
     pub version: String,

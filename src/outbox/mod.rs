@@ -6,6 +6,7 @@
 pub mod again;
 pub mod circuit;
 mod gate;
+mod observe;
 pub mod pause;
 pub mod prune;
 mod pump;
@@ -17,7 +18,8 @@ pub mod verdict;
 
 pub use crate::retry::Policy;
 pub use gate::{Gate, GateState};
-pub use pump::{Attempt, GivenUp, Observer, Pump};
+pub use observe::{Attempt, Observer};
+pub use pump::{GivenUp, Pump};
 
 use storage::event::Event;
 use storage::messages::Live;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use storage::commit::Commit;
 use storage::messages::Live;
-use storage::record::{Direction, EntryId, Fact, Kind, MessageHead, Record, Status};
+use storage::record::{Direction, EntryId, MessageHead, Record, Status};
 use storage::store::{CommitError, Store};
 use storage::transaction::{Change, Transaction};
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::circuit::{Admission, Sign};
 use super::gate::Gate;
+use super::observe::{Attempt, Observer, concerns};
 use super::pause::Pauses;
 use super::steps::{fail, settle_one, start, tell};
 use super::verdict::{Outcome, judge};
@@ -52,20 +53,6 @@ const RECEIPTS: [&str; 2] = ["ack", "nack"];
 
 /// What is done, in the same decision, with a message that fails or expires; with the reason.
 pub type GivenUp = Arc<dyn Fn(&mut Transaction<'_>, &Live, &str) + Send + Sync>;
-
-/// How one attempt ended, for those who count.
-#[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
-    /// The message.
-    pub head: &'a MessageHead,
-    /// How it ended.
-    pub outcome: &'a Outcome,
-    /// How long the answer took.
-    pub took: Duration,
-}
-
-/// Who counts attempts. Called when the end of one is durable.
-pub type Observer = Arc<dyn Fn(Attempt<'_>) + Send + Sync>;
 
 /// One destination's feed. Dropping it without [`Pump::broken`] leaves its messages out until the
 /// store is opened again.
@@ -421,18 +408,6 @@ impl Pump {
         until.map_or(LOOK_AGAIN_MAX, |until| {
             Duration::from_millis(until.saturating_sub(now).max(1)).min(LOOK_AGAIN_MAX)
         })
-    }
-}
-
-/// Whether a record may let a message of this destination leave. An end frees its lane, and what is
-/// pending again is due some day; the destination of a change is not in its record.
-fn concerns(record: &Record, destination: &str, has_pending: bool) -> bool {
-    match &record.fact {
-        Fact::Accept(head) => head.destination == destination,
-        Fact::Change(change) => has_pending || change.status == Status::Pending,
-        Fact::Prune(_) => has_pending,
-        Fact::Put(write) => write.key.kind == Kind::Circuit,
-        Fact::Note | Fact::Forget(_) | Fact::Evict(_) => false,
     }
 }
 

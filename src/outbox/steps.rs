@@ -27,7 +27,7 @@ pub(super) fn act(event: Event, live: &Live) -> Act {
 
 pub(super) fn start(transaction: &mut Transaction<'_>, live: &Live) {
     let attempts = live.attempts + 1;
-    let details = serde_json::json!({ "attempt": attempts }).to_string();
+    let details = format!(r#"{{"attempt":{attempts}}}"#);
     let change =
         Change { status: Status::Sending, attempts, next_attempt_at: 0, ..Change::of(live) };
     transaction.change(act(Event::MessageSent, live).details(details), live, change);

@@ -7,8 +7,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-/// Bytes read at once. They are zeroed before each read, and each connection keeps as many; a larger
-/// message takes several reads.
+/// Bytes read at once. They are zeroed before each read, and each connection keeps as many; a
+/// larger message takes several reads.
 pub const READ_BUFFER_BYTES: usize = 16 << 10;
 
 /// What crosses a WebSocket.

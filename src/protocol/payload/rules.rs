@@ -99,7 +99,7 @@ const REGISTER: &[Rule] = &[
     RUNNING,
     SETTLED_BEFORE,
     optional("journal_head", Kind::Any),
-    optional("journal_shown", Kind::Any),
+    optional("journal_shown", Kind::Texts),
     optional("peer_head", Kind::Any),
 ];
 

@@ -178,8 +178,8 @@ impl Compaction {
         self.store.state(|state| state.time)
     }
 
-    /// Counts the bytes of each status, and finds what is shredded; `false` when that cannot be read
-    /// yet.
+    /// Counts the bytes of each status, and finds what is shredded; `false` when that cannot be
+    /// read yet.
     fn count(&mut self) -> bool {
         let retention = *self.retention.lock();
         let mut limits = Limits::default();

@@ -86,9 +86,12 @@ fn wait(what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
 
 /// Waits until a journal that was just opened has all its spares.
 fn with_spares(syncer: &Syncer, root: &Path) -> Result<(), String> {
-    let there = || fs::read_dir(place(root)).map_or(0, Iterator::count);
-    // The lock, the segment in use, and two spares.
-    wait("two spares", || there() == 4 && syncer.count(SyncPoint::SpareName) >= 3)
+    let is_segment =
+        |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"seg");
+    let there =
+        || fs::read_dir(place(root)).map_or(0, |found| found.flatten().filter(is_segment).count());
+    // The segment in use, and two spares.
+    wait("two spares", || there() == 3 && syncer.count(SyncPoint::SpareName) >= 3)
 }
 
 /// The journal that the disk kept has these frames, and no damage.
