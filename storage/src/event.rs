@@ -79,7 +79,8 @@ events! {
     StoreFull = 98, "store.full";
     StoreRoom = 99, "store.room";
     ConfigLoad = 100, "config.load";
-    StoreWitness = 101, "store.witness";
+    StoreWitness = 105, "store.witness";
+    StoreImport = 106, "store.import";
 }
 
 impl Event {

@@ -190,3 +190,58 @@ fn a_server_in_use_is_backed_up_and_its_backup_goes_on() {
     let (code, checked, _) = asked(&world, "copy", &["store", "check"]);
     assert_eq!((code, &checked[0]["backup_differs"]), (Some(0), &Value::Null));
 }
+
+#[test]
+fn an_export_makes_the_same_store_elsewhere_and_garbage_is_named_by_line() {
+    let world = World::new();
+    copy(&fixture("format-1/clean"), &world.path("from"));
+    assert_eq!(asked(&world, "from", &["store", "migrate"]).0, Some(0));
+    let exported = |name: &str, more: &[&str]| {
+        let (code, lines, talk) = asked(&world, name, &[&["store", "export"], more].concat());
+        assert_eq!(code, Some(0), "{talk}");
+        lines
+    };
+    let of = |lines: &[Value], kind: &str| {
+        lines.iter().filter(|line| line["line"] == kind).cloned().collect::<Vec<_>>()
+    };
+    let first = exported("from", &[]);
+    let messages = of(&first, "message");
+    assert_eq!((messages.len(), of(&first, "entity").len()), (90, 5));
+    let failed = &messages[10];
+    assert_eq!((&failed["status"], &failed["attempts"]), (&"failed".into(), &2.into()));
+    assert_eq!(failed["body"]["text"], "body 10");
+    assert_eq!(failed["error"], "the peer refused it");
+
+    let text = first.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n";
+    fs::write(world.path("export.jsonl"), &text).expect("written");
+    let file = world.path("export.jsonl").display().to_string();
+    let (code, done, talk) = asked(&world, "to", &["store", "import", &file]);
+    assert_eq!(code, Some(0), "{talk}");
+    assert_eq!((&done[0]["messages"], &done[0]["entities"]), (&90.into(), &5.into()));
+    let second = exported("to", &[]);
+    for kind in ["message", "entity"] {
+        assert_eq!(of(&second, kind), of(&first, kind), "{kind}");
+    }
+    let entries = of(&second, "audit");
+    let missing: Vec<_> =
+        of(&first, "audit").into_iter().filter(|one| !entries.contains(one)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(asked(&world, "to", &["store", "check", "--bodies"]).0 == Some(0));
+    let late = exported("from", &["--since", "2026-01-01T00:00:00Z"]);
+    assert!(of(&late, "message").is_empty() && !of(&late, "audit").is_empty());
+
+    let (code, _, talk) = asked(&world, "to", &["store", "import", &file]);
+    assert_eq!(code, Some(2));
+    assert!(talk.contains("has a store with something in it"), "{talk}");
+    let bad = text.replacen("\"pending\"", "\"asleep\"", 1) + "not json\n\n{\"line\":\"other\"}\n";
+    fs::write(world.path("bad.jsonl"), &bad).expect("written");
+    let (code, _, talk) =
+        asked(&world, "new", &["store", "import", &world.path("bad.jsonl").display().to_string()]);
+    assert_eq!(code, Some(2), "{talk}");
+    let asleep = 1 + bad.lines().position(|line| line.contains("asleep")).expect("a line");
+    let last = bad.lines().count();
+    assert!(talk.contains(&format!("line {asleep}: \"asleep\" is no status")), "{talk}");
+    assert!(talk.contains(&format!("line {}: ", last - 2)), "{talk}");
+    assert!(talk.contains(&format!("line {last}: ")), "{talk}");
+    assert!(!world.path("new/journal").exists(), "nothing was written");
+}

@@ -5,6 +5,9 @@ mod backup;
 mod check;
 mod compact;
 mod info;
+mod export;
+mod import;
+mod lines;
 mod migrate;
 mod open;
 mod rebuild;
@@ -26,6 +29,10 @@ pub enum Command {
     Backup(backup::Arguments),
     /// Read all of it and name what is damaged, and which messages that touches
     Check(check::Arguments),
+    /// Write everything as JSON Lines, to be read by people or by `import`
+    Export(export::Arguments),
+    /// Make a store from an export; one that has something is left alone
+    Import(import::Arguments),
     /// Make the rows of all messages again, from the journal
     Rebuild(rebuild::Arguments),
     /// Show what the store takes on the disk
@@ -41,6 +48,8 @@ pub async fn run(global: &Global, command: &Command) -> Done {
     match command {
         Command::Backup(backup) => backup::run(global, backup).await,
         Command::Check(check) => check::run(global, check).await,
+        Command::Export(export) => export::run(global, export).await,
+        Command::Import(import) => import::run(global, import).await,
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild).await,
         Command::Info => info::run(global).await,
         Command::Compact => compact::run(global).await,
