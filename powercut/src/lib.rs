@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use fuser::{BackgroundSession, Config, MountOption};
 use parking_lot::Mutex;
+use rustix::mount::{UnmountFlags, unmount};
 use tempfile::TempDir;
 
 pub use chance::Chance;
@@ -139,8 +140,11 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Whoever still has a file open gets errors; the folder goes with its owner.
+        // Whoever still has a file open gets errors, and does not keep it mounted; the folder goes
+        // with its owner.
         self.state.lock().die();
+        // It may have been unmounted by hand.
+        let _ = unmount(self.folder.path(), UnmountFlags::DETACH);
         if let Some(session) = self.session.take() {
             drop(session.umount_and_join());
         }

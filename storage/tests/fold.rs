@@ -249,7 +249,10 @@ fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
     counts
 }
 
+/// `LOKI_FOLD_CASES=10000` asks for so many histories of each kind.
 fn cases(count: u32) -> ProptestConfig {
+    let asked = std::env::var("LOKI_FOLD_CASES").ok().and_then(|text| text.parse().ok());
+    let count = asked.unwrap_or(count);
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(count) }
 }
 

@@ -6,6 +6,7 @@
 //! seed.
 
 mod life;
+mod mistakes;
 mod model;
 mod points;
 
