@@ -40,8 +40,7 @@ fn place(root: &Path) -> PathBuf {
 
 fn open(root: &Path, syncer: &Arc<Syncer>) -> Result<Found, String> {
     let mut options = Options::new(1);
-    options.segment_bytes = SEGMENT_BYTES;
-    options.reserve_bytes = 2 * SEGMENT_BYTES;
+    (options.segment_bytes, options.reserve_bytes) = (SEGMENT_BYTES, 0);
     options.syncer = Arc::clone(syncer);
     let (log, recovery) = FileLog::open(&place(root), &options, index_of).map_err(text)?;
     let sequences = sequences(&log.reader())?;
@@ -87,9 +86,11 @@ fn wait(what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
 /// Waits until a journal that was just opened has all its spares.
 fn with_spares(syncer: &Syncer, root: &Path) -> Result<(), String> {
     let is_segment =
-        |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"seg");
-    let there =
-        || fs::read_dir(place(root)).map_or(0, |found| found.flatten().filter(is_segment).count());
+        |entry: &fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "log");
+    let there = || {
+        let entries = fs::read_dir(place(root)).into_iter().flatten().flatten();
+        entries.filter(is_segment).count()
+    };
     // The segment in use, and two spares.
     wait("two spares", || there() == 3 && syncer.count(SyncPoint::SpareName) >= 3)
 }

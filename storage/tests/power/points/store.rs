@@ -22,8 +22,7 @@ fn disk() -> Result<Disk, String> {
 /// Opens the store after so many starts of the machine.
 fn open(root: &Path, boot: u32, syncer: &Arc<Syncer>) -> Result<(Database, Report), String> {
     let mut options = Options::new(1);
-    options.segment_bytes = 1 << 20;
-    options.reserve_bytes = 1 << 20;
+    (options.segment_bytes, options.reserve_bytes) = (1 << 20, 0);
     options.syncer = Arc::clone(syncer);
     let (boot, now, fatal) = (format!("boot-{boot}"), Box::new(|| 1), Box::new(|_: &str| {}));
     let setup = Setup { journal: options, boot, now, fatal };
