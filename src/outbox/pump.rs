@@ -228,7 +228,7 @@ impl Pump {
                 });
                 continue;
             }
-            match self.store.body(live.body) {
+            match self.content(&live) {
                 Ok(bytes) => {
                     let message_id = live.head.message_id.clone();
                     let at = Instant::now();
@@ -236,8 +236,7 @@ impl Pump {
                     let sent = Sent { entry: live.entry, head: live.head, at };
                     to.push((sent, Outgoing { message_id, bytes }));
                 }
-                Err(error) => {
-                    let reason = format!("its body cannot be read: {error}");
+                Err(reason) => {
                     let given_up = self.given_up.clone();
                     self.record(vec![live.entry], move |transaction, live| {
                         fail(transaction, live, &reason);
@@ -288,6 +287,15 @@ impl Pump {
             self.store.queues(|queues| queues.postpone(&self.destination, &held, never));
         }
         due
+    }
+
+    /// The bytes of a message, or why it cannot be sent.
+    fn content(&self, live: &Live) -> Result<Vec<u8>, String> {
+        if !live.has_head() {
+            return Err("its record in the journal cannot be read".into());
+        }
+        let body = self.store.body(live.body);
+        body.map_err(|error| format!("its body cannot be read: {error}"))
     }
 
     /// From now on these are out.

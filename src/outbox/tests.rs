@@ -441,3 +441,29 @@ fn a_person_who_wants_it_tried_now_closes_the_circuit() {
     gate.reset();
     assert_eq!((gate.state().circuit, gate.pause() <= 500), ("closed", true));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_record_is_lost_fails_visibly_and_the_others_leave() {
+    let place = Place::new();
+    place.send(&ids(2), None).await;
+    let journal = place.dir.path().join("journal");
+    // Its head left the memory with the program.
+    let place = place.reopened();
+    let mut damaged = 0;
+    for file in std::fs::read_dir(journal).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let Some(at) = bytes.windows(4).position(|part| part == b"m-00") else { continue };
+        bytes[at] = b'n';
+        std::fs::write(&path, bytes).unwrap();
+        damaged += 1;
+    }
+    assert_eq!(damaged, 1);
+    place.send(&["later".to_owned()], None).await;
+    assert_eq!(left(&place.pump(), 10).await, ["later"]);
+    // What the pump recorded was decided before this.
+    place.send(&[], None).await;
+    let failed = place.database.store().select(|one| one.status == Status::Failed);
+    let why: Vec<&str> = failed.iter().map(|live| &*live.error).collect();
+    assert_eq!(why, ["its record in the journal cannot be read"; 2]);
+}

@@ -100,7 +100,7 @@ impl<'a> Queues<'a> {
             let Some(id) = self.slots.slab.find(*entry) else { continue };
             if self.place(id) == Place::Out {
                 self.withdraw(id);
-                self.offer(id);
+                self.come_back(id);
             }
         }
     }
@@ -232,8 +232,23 @@ impl<'a> Queues<'a> {
         match (before, self.place(id)) {
             (Place::Nowhere, _) => self.enter(id),
             (Place::Behind, _) | (_, Place::Out) => {}
-            _ => self.offer(id),
+            _ => self.come_back(id),
         }
+    }
+
+    /// The head of a lane was out and may go again, unless somebody came before it meanwhile.
+    fn come_back(&mut self, id: u32) {
+        let number = self.slots.slab.get(id).map_or(NONE, Slot::lane);
+        let first = self.slots.lanes.get_mut(number).map_or(NONE, |lane| lane.list.first);
+        if first == NONE || self.lane_at(first) > self.lane_at(id) {
+            return self.offer(id);
+        }
+        if let Some(lane) = self.slots.lanes.get_mut(number) {
+            lane.list.remove(&mut self.slots.slab, first);
+            lane.current = first;
+        }
+        self.stand_behind(number, id);
+        self.offer(first);
     }
 
     /// The next message of a lane may go.

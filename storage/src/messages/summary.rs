@@ -109,6 +109,11 @@ pub struct Summary<'a> {
 }
 
 impl Live {
+    /// Whether its head was read. Without it nobody knows its id, nor what an answer is about.
+    pub fn has_head(&self) -> bool {
+        !self.head.message_id.is_empty()
+    }
+
     /// What memory would say of it, but for its lane.
     pub fn summary(&self) -> Summary<'_> {
         let head = &*self.head;
