@@ -183,13 +183,13 @@ impl Feed {
         self.inner.lock().failed = false;
     }
 
-    /// Lets some time pass; `false` when the worker is to end.
-    pub(crate) fn pause(&self, pause: Duration) -> bool {
+    /// Lets some time pass. When the worker is to end: whether cleanly.
+    pub(crate) fn pause(&self, pause: Duration) -> Option<bool> {
         let mut inner = self.inner.lock();
         if inner.stop.is_none() {
             self.changed.wait_for(&mut inner, pause);
         }
-        inner.stop.is_none()
+        inner.stop
     }
 
     /// The worker is to end now, whatever it does.

@@ -66,7 +66,7 @@ impl Worker {
     }
 
     /// Lets sled go, waits until the disk has room, and begins the rows anew; the journal has all
-    /// of them. `false` when the store stops meanwhile.
+    /// of them. `false` when the store stops meanwhile; a clean stop is worth one more attempt.
     fn again(&mut self, why: &ViewError, audit: &Audit, pause: &mut Duration) -> bool {
         tracing::warn!(error.text = %why, "message view stopped");
         self.tree = Tree::closed(&self.path);
@@ -74,10 +74,13 @@ impl Worker {
         self.shared.feed.failed();
         *self.shared.overlay.write() = Overlay::default();
         self.progress();
+        let mut is_last = false;
         let tree = loop {
-            if !self.shared.feed.pause(*pause) {
+            let stop = self.shared.feed.pause(*pause);
+            if stop == Some(false) || is_last {
                 return false;
             }
+            is_last = stop.is_some();
             if !(audit.has_room)() {
                 continue;
             }
