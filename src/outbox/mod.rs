@@ -7,6 +7,7 @@ pub mod again;
 pub mod circuit;
 mod gate;
 mod observe;
+mod observe;
 pub mod pause;
 pub mod prune;
 mod pump;

@@ -3,24 +3,23 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use storage::commit::Commit;
 use storage::messages::Live;
-use storage::record::{Direction, EntryId, MessageHead, Record, Status};
+use storage::record::{EntryId, MessageHead, Status};
 use storage::store::{CommitError, Store};
 use storage::transaction::{Change, Transaction};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::circuit::{Admission, Sign};
 use super::gate::Gate;
-use super::observe::{Attempt, Observer, concerns};
+use super::observe::{Attempt, Observer};
 use super::pause::Pauses;
 use super::steps::{fail, settle_one, start, tell};
 use super::verdict::{Outcome, judge};
+use super::wakes::Wakes;
 use crate::clock::{Clock, Millis};
 use crate::protocol::Refusal;
 use crate::retry::Policy;
@@ -65,9 +64,7 @@ pub struct Pump {
     observer: Option<Observer>,
     given_up: Option<GivenUp>,
     destination: Arc<str>,
-    published: watch::Receiver<u64>,
-    /// A message of the destination may be pending: then whatever changes may let it leave.
-    has_pending: Arc<AtomicBool>,
+    wakes: Wakes,
     out: Mutex<HashMap<String, Sent>>,
     /// Attempts whose start has to be durable before their bytes leave.
     guarded: tokio::sync::Mutex<Option<Guarded>>,
@@ -100,14 +97,7 @@ struct Guarded {
 impl Pump {
     /// A feed for a link that was just established: what waits becomes due, over a ramp.
     pub fn new(store: Store, clock: Clock, policy: Policy, destination: &str) -> Self {
-        let (sender, published) = watch::channel(0);
-        let has_pending = Arc::new(AtomicBool::new(true));
-        let (pending, own) = (Arc::clone(&has_pending), Arc::<str>::from(destination));
-        store.listen(Box::new(move |frame| {
-            let concerns = |record: &Record| concerns(record, &own, pending.load(Ordering::SeqCst));
-            let wakes = frame.entries.iter().any(|(_, record, _)| concerns(record));
-            if wakes { sender.send(frame.sequence).is_ok() } else { !sender.is_closed() }
-        }));
+        let wakes = Wakes::new(&store, destination);
         let pump = Self {
             gate: Gate::new(clock.clone(), policy.clone()),
             seen: Mutex::new(clock.now()),
@@ -118,8 +108,7 @@ impl Pump {
             observer: None,
             given_up: None,
             destination: destination.into(),
-            published,
-            has_pending,
+            wakes,
             out: Mutex::default(),
             guarded: tokio::sync::Mutex::default(),
             paused: Mutex::default(),
@@ -159,8 +148,8 @@ impl Pump {
 
     /// Changes when something may leave.
     #[cfg(test)]
-    pub(super) fn wakings(&self) -> watch::Receiver<u64> {
-        let mut wakings = self.published.clone();
+    pub(super) fn wakings(&self) -> tokio::sync::watch::Receiver<u64> {
+        let mut wakings = self.wakes.receiver();
         wakings.mark_unchanged();
         wakings
     }
@@ -203,8 +192,7 @@ impl Pump {
     /// arrived, may also be what brought the program down: it is in the second part, and its start
     /// is to be durable before its bytes leave.
     fn take(&self, limit: usize) -> (Vec<Outgoing>, Option<Guarded>) {
-        // Before anything is looked at, so that no change in between is missed.
-        self.has_pending.store(true, Ordering::SeqCst);
+        self.wakes.look();
         let now = self.clock.now();
         self.follow_clock(now);
         let limit = match self.gate.admits(self.in_flight()) {
@@ -213,11 +201,7 @@ impl Pump {
             Admission::Nothing | Admission::NothingUntil(_) => 0,
         };
         let lives = self.due(now, limit);
-        let pending = (Arc::clone(&self.destination), Direction::Outbound, Status::Pending);
-        // Those that were just taken count until their start is durable.
-        if !self.store.messages(|messages| messages.counts().contains_key(&pending)) {
-            self.has_pending.store(false, Ordering::SeqCst);
-        }
+        self.wakes.looked(&self.store);
         let (mut usual, mut suspect) = (Vec::new(), Vec::new());
         for live in lives {
             if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {
@@ -430,7 +414,7 @@ impl Feed for Pump {
 
     async fn next(&self, limit: usize) -> Vec<Outgoing> {
         self.left();
-        let mut published = self.published.clone();
+        let mut published = self.wakes.receiver();
         loop {
             let released = self.release().await;
             if !released.is_empty() {

@@ -4,9 +4,9 @@
 mod backup;
 mod check;
 mod compact;
-mod info;
 mod export;
 mod import;
+mod info;
 mod lines;
 mod migrate;
 mod open;
