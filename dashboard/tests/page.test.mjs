@@ -108,6 +108,40 @@ test("a dead letter is sent again", async () => {
     quiet(window, bridge.address);
 });
 
+test("dead letters are told by cause and pruned", async () => {
+    const id = await deadLetter(bridge, "unknown-cause");
+    const window = await world.window(`${bridge.address}/#/letters`);
+    const { page } = window;
+    const cause = page.locator(".causes li", { hasText: "unknown_task" }).first();
+    await cause.getByRole("button").click();
+    assert.match(page.url(), /reason=permanent/, "a cause narrows the list");
+    await page.locator(`tr:has([title="${id}"])`).click();
+    await page.getByRole("button", { name: "Prune", exact: true }).click();
+    await page.getByRole("button", { name: "Yes" }).click();
+    await page.locator(".life li", { hasText: "pruned" }).waitFor();
+    const message = await (await fetch(`${bridge.address}/api/openclaw/messages/${id}`)).json();
+    assert.notEqual(message.status, "failed");
+    quiet(window, bridge.address);
+});
+
+test("deliveries are paused and go on", async () => {
+    const window = await world.window(bridge.address);
+    const { page } = window;
+    await page.getByRole("button", { name: "Pause deliveries" }).click();
+    await page.getByRole("button", { name: "Yes" }).click();
+    await page.locator(".tile.link strong", { hasText: "paused" }).waitFor();
+    const { body } = await send(9);
+    await page.goto(`${bridge.address}/#/messages/${body.message_id}`);
+    await page.locator(".said", { hasText: "paused" }).waitFor();
+    const status = async () => (await (await fetch(`${bridge.address}/api/openclaw/messages/${body.message_id}`)).json()).status;
+    assert.equal(await status(), "pending");
+    await page.keyboard.press("1");
+    await page.getByRole("button", { name: "Resume deliveries" }).click();
+    await until("the delivery", async () => (await status()) === "delivered");
+    await page.locator(".tile.link strong", { hasText: "connected" }).waitFor();
+    quiet(window, bridge.address);
+});
+
 test("everything is reached by keyboard", async () => {
     await send(7);
     const window = await world.window(bridge.address);

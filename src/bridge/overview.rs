@@ -65,6 +65,7 @@ impl Subject for Overview {
                 "circuit": snapshot.circuit,
                 "circuit_until": snapshot.circuit_until,
                 "latency_ms": latency_ms,
+                "paused": snapshot.paused,
             },
             "messages": counts,
             // Rows that cannot be read are told by the metrics and the lists.
@@ -87,7 +88,12 @@ fn routes() -> Value {
         "audit": "/api/audit",
         "tasks": "/api/openclaw/tasks",
         "capabilities": "/api/openclaw/capabilities",
+        "causes": "/api/openclaw/causes",
+        "explain": "/api/openclaw/messages/{id}/explain",
         "retry": "/api/openclaw/retry",
+        "prune": "/api/openclaw/prune",
+        "pause": "/api/openclaw/pause",
+        "resume": "/api/openclaw/resume",
         "disconnect": "/api/openclaw/disconnect",
         "reconnect": "/api/openclaw/reconnect",
     })

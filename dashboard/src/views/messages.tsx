@@ -12,7 +12,7 @@ import type { Detail, Entry, Row, Step } from "../types";
 
 const STATUSES: [string, string][] = [
     ["", "all"], ["pending", "pending"], ["sending", "sending"], ["delivered", "delivered"], ["failed", "failed"],
-    ["expired", "expired"], ["held", "held"], ["received", "received"], ["processed", "processed"], ["rejected", "rejected"],
+    ["expired", "expired"], ["held", "held"], ["received", "received"], ["processed", "processed"], ["rejected", "rejected"], ["pruned", "pruned"],
 ];
 const DIRECTIONS: [string, string][] = [["", "both ways"], ["outbound", "outbound"], ["inbound", "inbound"]];
 const TYPES: [string, string][] = [

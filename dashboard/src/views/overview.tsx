@@ -10,7 +10,7 @@ import { href } from "../router";
 import type { Overview as Seen } from "../types";
 import { Lines } from "./audit";
 
-const STATUS_ORDER = ["pending", "sending", "held", "failed", "received", "delivered", "processed", "expired", "rejected"];
+const STATUS_ORDER = ["pending", "sending", "held", "failed", "received", "delivered", "processed", "expired", "rejected", "pruned"];
 
 export function Overview() {
     const seen = overview.value;
