@@ -7,7 +7,6 @@ pub mod again;
 pub mod circuit;
 mod gate;
 mod observe;
-mod observe;
 pub mod pause;
 pub mod prune;
 mod pump;
@@ -16,6 +15,7 @@ pub mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
+mod wakes;
 
 pub use crate::retry::Policy;
 pub use gate::{Gate, GateState};

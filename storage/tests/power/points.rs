@@ -45,10 +45,13 @@ fn scenario(point: SyncPoint) -> Option<Scenario> {
         SyncPoint::Compacted | SyncPoint::CompactedName => {
             compaction::what_was_compacted_is_whole_and_stays_so
         }
-        // No store comes to these: `migrations/tests/power.rs` has their cuts.
-        SyncPoint::Kept | SyncPoint::Refooted | SyncPoint::RefootedName => return None,
-        // Nor to these: `tests/backup.rs` has theirs.
-        SyncPoint::Backup | SyncPoint::BackupName => return None,
+        // No store comes to these: `migrations/tests/power.rs` has the cuts of the first three, and
+        // `tests/backup.rs` those of a backup.
+        SyncPoint::Kept
+        | SyncPoint::Refooted
+        | SyncPoint::RefootedName
+        | SyncPoint::Backup
+        | SyncPoint::BackupName => return None,
     };
     Some(scenario)
 }
