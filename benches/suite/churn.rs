@@ -89,8 +89,8 @@ pub fn measure(short: bool) -> Outcome<Report> {
         ],
     );
     report.note(format!(
-        "Bodies of {MESSAGE_BYTES} bytes; at the end {} messages are unfinished. The journal's bytes \
-         have the reserve and the spares in them. Wanted: at most 2 for each live byte.",
+        "Bodies of {MESSAGE_BYTES} bytes; at the end {} messages are unfinished. The journal's \
+         bytes have the reserve and the spares in them. Wanted: at most 2 for each live byte.",
         ids.0
     ));
     Ok(report)
