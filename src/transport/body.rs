@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
-use bytes::Bytes;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
 
 use crate::protocol::{ErrorCode, MESSAGE_BYTES_MAX, Refusal};
 
@@ -14,18 +15,32 @@ const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 /// The whole body, if it is not too large and comes in time.
 ///
 /// # Errors
-/// `too_large` when it is larger than a message may be or breaks off, `unavailable` when it did not
-/// come in time.
+/// `too_large` when it is larger than a message may be. `unavailable`, so that it is sent again,
+/// when it breaks off, which says nothing of its size, or does not come in time.
 pub async fn read(body: Body) -> Result<Bytes, Refusal> {
-    let Ok(whole) = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MESSAGE_BYTES_MAX)).await
-    else {
+    let Ok(whole) = tokio::time::timeout(BODY_TIMEOUT, gather(body)).await else {
         let detail = format!("send the whole body within {} s", BODY_TIMEOUT.as_secs());
         return Err(Refusal::new(ErrorCode::Unavailable, detail));
     };
-    whole.map_err(|_| {
-        let detail = format!("send at most {MESSAGE_BYTES_MAX} bytes at once, and all of them");
-        Refusal::new(ErrorCode::TooLarge, detail)
-    })
+    whole
+}
+
+async fn gather(body: Body) -> Result<Bytes, Refusal> {
+    let mut stream = body.into_data_stream();
+    let mut whole = BytesMut::new();
+    while let Some(part) = stream.next().await {
+        let part = part.map_err(|error| {
+            tracing::debug!(%error, "a body broke off");
+            let detail = "send it again; the body broke off before its end";
+            Refusal::new(ErrorCode::Unavailable, detail)
+        })?;
+        if whole.len() + part.len() > MESSAGE_BYTES_MAX {
+            let detail = format!("send at most {MESSAGE_BYTES_MAX} bytes at once");
+            return Err(Refusal::new(ErrorCode::TooLarge, detail));
+        }
+        whole.extend_from_slice(&part);
+    }
+    Ok(whole.freeze())
 }
 
 #[cfg(test)]
@@ -43,11 +58,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_breaks_off_or_is_too_large_is_refused() {
+    async fn a_body_that_breaks_off_may_come_again_and_one_that_is_too_large_may_not() {
         let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("x"))]);
         let large = Body::from(vec![b' '; MESSAGE_BYTES_MAX + 1]);
-        for body in [Body::from_stream(broken), large] {
-            assert_eq!(read(body).await.unwrap_err().code, ErrorCode::TooLarge);
+        let cases = [
+            (Body::from_stream(broken), ErrorCode::Unavailable, true),
+            (large, ErrorCode::TooLarge, false),
+        ];
+        for (body, code, retryable) in cases {
+            let refusal = read(body).await.unwrap_err();
+            assert_eq!((refusal.code, refusal.retryable), (code, retryable));
         }
         assert_eq!(read(Body::from("{}")).await.unwrap(), Bytes::from_static(b"{}"));
     }

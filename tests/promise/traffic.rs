@@ -166,13 +166,26 @@ impl<'a> Traffic<'a> {
             let wanted = in_lane(sent.up, lane);
             let url = format!("{}/state/default/up/{lane}", self.server);
             let cell = self.world.get(&url).expect("the state");
-            assert_eq!(cell["version"], wanted.len(), "each is applied once, in order: {cell}");
+            let lost = || self.lost(&wanted);
+            assert_eq!(cell["version"], wanted.len(), "once, in order: {cell}, {:#?}", lost());
         }
         let told = self.told();
         for lane in 0..LANES {
             let key = format!("up/{lane}");
             assert_eq!(told.get(&key), Some(&in_lane(sent.up, lane)), "what the peer is told");
         }
+    }
+
+    /// What the bridge says of those of these messages that the server does not know.
+    fn lost(&self, wanted: &[u64]) -> Vec<Value> {
+        let bridge = self.bridge.lock().clone();
+        let at = |base: &str, id: &str| self.world.get(&format!("{base}/{id}"));
+        let known = |id: &str| {
+            let asked = format!("{}/api/audit?event=message.received&resource={id}", self.server);
+            self.world.get(&asked).is_some_and(|page| page["entries"] != json!([]))
+        };
+        let ids = wanted.iter().map(|number| id("up", *number)).filter(|id| !known(id));
+        ids.filter_map(|id| at(&format!("{bridge}/api/openclaw/messages"), &id)).collect()
     }
 
     /// What the peer is told, by key, in the order of its arrival.
