@@ -5,6 +5,7 @@
 
 pub mod again;
 pub mod circuit;
+mod content;
 mod gate;
 mod observe;
 pub mod pause;

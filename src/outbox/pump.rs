@@ -14,6 +14,7 @@ use storage::transaction::{Change, Transaction};
 use tokio::time::Instant;
 
 use super::circuit::{Admission, Sign};
+use super::content::{self, Content};
 use super::gate::Gate;
 use super::observe::{Attempt, Observer};
 use super::pause::Pauses;
@@ -212,15 +213,20 @@ impl Pump {
                 });
                 continue;
             }
-            match self.content(&live) {
-                Ok(bytes) => {
+            match content::read(&self.store, &live) {
+                Content::Bytes(bytes) => {
                     let message_id = live.head.message_id.clone();
                     let at = Instant::now();
                     let to = if live.maybe_delivered { &mut suspect } else { &mut usual };
                     let sent = Sent { entry: live.entry, head: live.head, at };
                     to.push((sent, Outgoing { message_id, bytes }));
                 }
-                Err(reason) => {
+                Content::Later => {
+                    let until = now + content::AGAIN_MILLIS;
+                    let this = [live.entry];
+                    self.store.queues(|queues| queues.postpone(&self.destination, &this, until));
+                }
+                Content::Never(reason) => {
                     let given_up = self.given_up.clone();
                     self.record(vec![live.entry], move |transaction, live| {
                         fail(transaction, live, &reason);
@@ -271,15 +277,6 @@ impl Pump {
             self.store.queues(|queues| queues.postpone(&self.destination, &held, never));
         }
         due
-    }
-
-    /// The bytes of a message, or why it cannot be sent.
-    fn content(&self, live: &Live) -> Result<Vec<u8>, String> {
-        if !live.has_head() {
-            return Err("its record in the journal cannot be read".into());
-        }
-        let body = self.store.body(live.body);
-        body.map_err(|error| format!("its body cannot be read: {error}"))
     }
 
     /// From now on these are out.

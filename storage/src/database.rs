@@ -228,8 +228,7 @@ impl Database {
         let (state, writer, mut replay) = opening::fold(&folder, &reader);
         let damaged = std::mem::take(&mut replay.damage);
         let mut report = Report::of(recovery, replay, &state);
-        let damaged = report.damaged(damaged, (&reader, &state), &syncer);
-        damaged.map_err(|error| journal_error(dir, error))?;
+        report.damaged(damaged, (&reader, &state), &syncer);
         if report.checkpoint.is_none()
             && reader.first_sequence() > 1
             && report.recovery.damage.is_empty()

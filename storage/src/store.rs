@@ -18,7 +18,7 @@ use crate::fold::State;
 use crate::journal::{BodyRef, IndexKeys, Log, ReadError, ReadLog, Space};
 use crate::ledger::Ledger;
 use crate::messages::{BodyPlace, Live, Messages, Summary};
-use crate::record::{EntryId, Fact, Level, Millis, Prune, Record};
+use crate::record::{EntryId, Fact, Level, MessageHead, Millis, Prune, Record};
 use crate::transaction::{SALT_BYTES, Transaction};
 use committer::Committer;
 pub(crate) use heads::Heads;
@@ -163,6 +163,14 @@ impl Store {
     /// An unfinished message with its head, as published.
     pub fn live(&self, entry: EntryId) -> Option<Live> {
         self.lives(&[entry]).pop()
+    }
+
+    /// The head of the message that an entry accepted.
+    ///
+    /// # Errors
+    /// When the journal does not give it: for good, unless it is [`ReadError::Io`].
+    pub fn head(&self, entry: EntryId) -> Result<Arc<MessageHead>, ReadError> {
+        self.0.heads.get(entry)
     }
 
     /// The unfinished messages among these, with their heads. One whose head cannot be read has

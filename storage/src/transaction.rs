@@ -312,8 +312,15 @@ impl<'a> Transaction<'a> {
             return (!live.status.is_finished()).then(|| live.clone());
         }
         let summary = self.state.messages.live(entry)?;
-        let head = self.heads.get(entry);
-        Some(summary.with(head.unwrap_or_else(|_| Arc::new(summary.remains()))))
+        match self.heads.get(entry) {
+            Ok(head) => Some(summary.with(head)),
+            Err(error @ ReadError::Io { .. }) => {
+                // It may be read again in a moment, so nothing is decided on it.
+                self.unreadable.replace(Some(error.to_string()));
+                None
+            }
+            Err(_) => Some(summary.with(Arc::new(summary.remains()))),
+        }
     }
 
     /// Accepts a message. The caller has seen by [`Transaction::find`] that its id is new.

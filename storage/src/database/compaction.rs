@@ -142,12 +142,15 @@ impl Compaction {
     }
 
     /// Begins with all segments, each as soon as there is something to win, and tells what came of
-    /// it. Whoever asks while that is under way is told with the others.
+    /// it. Whoever asks while that is under way has it begin again, as something may have become
+    /// dead since, and all are told at the end.
     pub(super) fn all(&mut self, answer: SyncSender<Freed>) {
-        if self.waiting.is_empty() && self.count() {
+        if self.count() {
+            if self.waiting.is_empty() {
+                self.freed = Freed::default();
+            }
             self.pass = self.compactor.sealed();
             self.pass.reverse();
-            self.freed = Freed::default();
         }
         self.waiting.push(answer);
         if self.pass.is_empty() {

@@ -9,7 +9,7 @@ use crate::database::{Report, apply};
 use crate::event::Event;
 use crate::fold::State;
 use crate::inspect::{AuditFilter, AuditPage, Touched, audit, touched};
-use crate::journal::{Damage, Frame, FrameEntry, OpenError, ReadError, Reader, Recovery, Syncer};
+use crate::journal::{Damage, Frame, FrameEntry, ReadError, Reader, Recovery, Syncer};
 use crate::messages::Summary;
 use crate::record::{Level, Status};
 use crate::store::{CommitError, Store};
@@ -148,18 +148,22 @@ impl Report {
         damage: Vec<Damage>,
         (reader, state): (&Reader, &State),
         syncer: &Syncer,
-    ) -> Result<(), OpenError> {
+    ) {
         for mut one in damage {
-            if let Some((len, copy)) = reader.quarantine(one.first, syncer)? {
-                one.len = len;
-                self.recovery.quarantined.push(copy);
+            match reader.quarantine(one.first, syncer) {
+                Ok(Some((len, copy))) => {
+                    one.len = len;
+                    self.recovery.quarantined.push(copy);
+                }
+                Ok(None) => {}
+                // The segment keeps the bytes; on a full disk only the copy is missing.
+                Err(error) => tracing::warn!(%error, "damaged bytes are not kept aside"),
             }
             self.recovery.damage.push(one);
         }
         let told = |one: &&Damage| !is_told(reader, one);
         self.new_damage = self.recovery.damage.iter().filter(told).cloned().collect();
         self.touched = touched(reader, state, &self.new_damage);
-        Ok(())
     }
 }
 

@@ -63,7 +63,11 @@ fn one(
     let floor = floor_of(&loaded, following);
     let scope = Scope { path, header: &header, floor, index: index_fn };
     let scanned = scan(frames, &scope).map_err(|format| newer(path, u32::from(format)))?.index;
-    if let State::Sealed(sealed) = &*segment.state.read()
+    // A compaction may have replaced the file since the look: what counts is the one just read.
+    let here = loaded.footer.zip(loaded.tail);
+    let here = here.map(|(footer, tail)| Sealed { footer, footer_offset: tail.footer_offset });
+    if let State::Sealed(known) = &*segment.state.read()
+        && let sealed = here.as_ref().unwrap_or(known)
         && !sealed.footer.is_old()
         && !same_footer(&loaded, sealed, &header, &scanned)
     {

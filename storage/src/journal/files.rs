@@ -234,11 +234,12 @@ pub(super) fn make_spare(dir: &Path, number: u64, len: u64, syncer: &Syncer) -> 
     Ok(spare)
 }
 
-/// Takes the room of a spare, which is filled when its turn comes; after an error nothing is left
-/// of it.
-pub(super) fn make_extra(dir: &Path, number: u64, len: u64) -> io::Result<Spare> {
+/// Takes the room of a spare, which is filled when its turn comes, and keeps its name: frames may
+/// be acknowledged in it before that. After an error nothing is left of it.
+pub(super) fn make_extra(dir: &Path, number: u64, len: u64, syncer: &Syncer) -> io::Result<Spare> {
     let spare = new_spare(dir, number, len)?;
-    gone_unless(allocate(&spare.file, 0, len), &spare.path)?;
+    let done = allocate(&spare.file, 0, len).and_then(|()| syncer.dir(dir, SyncPoint::SpareName));
+    gone_unless(done, &spare.path)?;
     Ok(spare)
 }
 
@@ -283,7 +284,11 @@ pub(super) fn quarantine_whole(
 ) -> Result<PathBuf, OpenError> {
     let place = dir.join(QUARANTINE);
     fs::create_dir_all(&place).map_err(io_error("create", &place))?;
-    let to = place.join(segment.file_name().unwrap_or_default());
+    // What an earlier start set aside under this name may be the only copy of its history.
+    let name = segment.file_name().unwrap_or_default().to_string_lossy();
+    let more = (1_u32..).map(|number| place.join(format!("{name}.{number}")));
+    let mut free = std::iter::once(place.join(&*name)).chain(more).filter(|to| !to.exists());
+    let to = free.next().unwrap_or_else(|| place.join(&*name));
     fs::rename(segment, &to).map_err(io_error("rename", segment))?;
     syncer.dir(&place, SyncPoint::QuarantineName).map_err(io_error("sync", &place))?;
     syncer.dir(dir, SyncPoint::QuarantineName).map_err(io_error("sync", dir))?;

@@ -211,7 +211,7 @@ fn run((desk, bell): &(Mutex<Desk>, Condvar), setting: &Setting) {
             }
             Job::Seal(segment) => sealed(desk, &segment, setting),
             Job::Extra(number) => {
-                let made = make_extra(&setting.dir, number, setting.spare_bytes);
+                let made = make_extra(&setting.dir, number, setting.spare_bytes, &setting.syncer);
                 let mut desk = desk.lock();
                 match made {
                     Ok(spare) => {

@@ -126,6 +126,10 @@ impl Space {
         *held = left;
         drop(held);
         self.stop_admission(&io::Error::from(Errno::NOSPC));
+        // Whoever took it may not be the helper, which makes it whole again.
+        if let Some(bell) = &*self.bell.read() {
+            bell();
+        }
         true
     }
 
@@ -176,16 +180,24 @@ impl Space {
         if !is_full(error) {
             return;
         }
-        *self.reason.write() = Some(format!("{}: {error}", self.dir.display()));
-        if !self.is_short.swap(true, Ordering::Relaxed) {
+        let mut reason = self.reason.write();
+        *reason = Some(format!("{}: {error}", self.dir.display()));
+        let was_short = self.is_short.swap(true, Ordering::Relaxed);
+        drop(reason);
+        if !was_short {
             self.tell();
         }
     }
 
     /// Everything is whole: new messages are admitted again.
     pub(super) fn admit(&self) {
-        if self.is_short.swap(false, Ordering::Relaxed) {
-            *self.reason.write() = None;
+        let mut reason = self.reason.write();
+        let was_short = self.is_short.swap(false, Ordering::Relaxed);
+        if was_short {
+            *reason = None;
+        }
+        drop(reason);
+        if was_short {
             self.tell();
         }
     }
