@@ -9,6 +9,7 @@
 //! <to>/manifest.sha256          as sha256sum writes it, last
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -138,8 +139,12 @@ fn copy(dir: &Path, to: &Path, syncer: &Syncer) -> Result<([u8; 16], Head), Back
     let (from, checkpoints) = (dir.join("checkpoints"), to.join("checkpoints"));
     if from.is_dir() {
         fs::create_dir_all(&checkpoints).map_err(failed("create", &checkpoints))?;
-        for entry in fs::read_dir(&from).map_err(failed("list", &from))? {
-            let path = entry.map_err(failed("list", &from))?.path();
+        // What no manifest names is just being written, and changes yet.
+        let whole = checkpoint::candidates(&from).into_iter().filter_map(|manifest| {
+            let packs = checkpoint::packs(&manifest).ok()?;
+            Some(packs.into_iter().chain([manifest]))
+        });
+        for path in whole.flatten().collect::<BTreeSet<PathBuf>>() {
             match link(&path, &checkpoints.join(path.file_name().unwrap_or_default()), syncer) {
                 Err(BackupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 }

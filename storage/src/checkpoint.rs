@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
 
+pub(crate) use load::packs;
 pub use load::{Loaded, Stamp, candidates};
 pub(crate) use part::canonical;
 pub use ranges::Ranges;

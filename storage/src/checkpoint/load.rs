@@ -1,7 +1,7 @@
 //! Reads a checkpoint back: its chunks, and then the frames that make one state of them. It
 //! decides nothing about which checkpoint is used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,16 @@ pub struct Stamp {
 /// The manifests of a folder, the newest first.
 pub fn candidates(folder: &Path) -> Vec<PathBuf> {
     manifest::list(folder)
+}
+
+/// The files of the chunks that a manifest names. None of them changes any more.
+///
+/// # Errors
+/// When the manifest does not read back.
+pub(crate) fn packs(manifest: &Path) -> Result<BTreeSet<PathBuf>, CheckpointError> {
+    let folder = manifest.parent().unwrap_or(Path::new(""));
+    let named = Manifest::read(manifest)?;
+    Ok(named.places().map(|place| pack_path(folder, place.pack)).collect())
 }
 
 /// A checkpoint that was read. Until the frame [`Stamp::last`] was replayed its chunks are of
