@@ -255,6 +255,12 @@ impl<'a> Target<'a> {
         &self.program.address
     }
 
+    /// The first lines of a request with a message, up to the headers that tell its length.
+    pub fn head(&self) -> String {
+        let host = self.address().trim_start_matches("http://");
+        format!("POST {} HTTP/1.1\r\nHost: {host}\r\n", self.path)
+    }
+
     /// All that could have changed.
     pub fn state(&self) -> Value {
         let url = |path: &&str| format!("{}{path}", self.program.address);

@@ -2,7 +2,7 @@
 //! panic, and nothing else changes. What is wrong follows from the documentation and from a seed.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -178,6 +178,23 @@ fn say_raw(address: &str, bytes: &[u8]) -> (TcpStream, String) {
 }
 
 #[test]
+fn a_request_that_is_half_closed_in_its_middle_may_come_again() {
+    let world = World::new();
+    for target in [Target::server(&world), Target::bridge(&world)] {
+        let address = target.address().trim_start_matches("http://");
+        let mut socket = TcpStream::connect(address).expect("connected");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+        write!(socket, "{}Content-Length: 9\r\n\r\n{{", target.head()).expect("sent");
+        socket.shutdown(Shutdown::Write).expect("half-closed");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.contains("\"retryable\":true"), "{answer}");
+        target.stop();
+    }
+}
+
+#[test]
 fn what_is_not_even_http_disturbs_nobody() {
     let world = World::new();
     let chance = chance(&world);
@@ -189,8 +206,8 @@ fn what_is_not_even_http_disturbs_nobody() {
             format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(5_000)).into_bytes(),
             format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 17)).into_bytes(),
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-            b"POST /messages HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n".to_vec(),
-            b"POST /messages HTTP/1.1\r\nContent-Length: -1\r\n\r\n".to_vec(),
+            format!("{}Transfer-Encoding: chunked\r\n\r\nZZ\r\n", target.head()).into_bytes(),
+            format!("{}Content-Length: -1\r\n\r\n", target.head()).into_bytes(),
             b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n".to_vec(),
         ];
         for _ in 0..20 {
