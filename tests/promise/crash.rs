@@ -191,6 +191,7 @@ fn over_a_bad_link(transport: &'static str) {
     let chance = Clock::simulated(0, seed);
     let stop = AtomicBool::new(false);
     let sent = std::thread::scope(|scope| {
+        let _guard = traffic.guard();
         let sending = traffic.start(scope, &stop);
         pair.kill_in_turns(&chance, Some(&traffic));
         // Few kills may be over before it does.

@@ -28,6 +28,17 @@ pub struct Traffic<'a> {
     server: String,
     bridge: Mutex<String>,
     agent_id: &'static str,
+    /// The test has failed: nobody may ever acknowledge what is sent.
+    is_over: AtomicBool,
+}
+
+/// Ends the senders of a test that fails, which would go on for ever.
+pub struct Guard<'a>(&'a AtomicBool);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.store(std::thread::panicking(), Ordering::SeqCst);
+    }
 }
 
 /// Two senders at work.
@@ -75,13 +86,16 @@ fn in_lane(count: u64, lane: u64) -> Vec<u64> {
 /// Sends one number after the other, each until it is acknowledged, until it is told to stop.
 fn sender<'scope>(
     scope: &'scope Scope<'scope, '_>,
-    stop: &'scope AtomicBool,
+    (stop, is_over): (&'scope AtomicBool, &'scope AtomicBool),
     send: impl Fn(u64) -> Option<(u16, Value)> + Send + 'scope,
 ) -> ScopedJoinHandle<'scope, u64> {
     scope.spawn(move || {
         let mut number = 0;
         while !stop.load(Ordering::SeqCst) {
             let answer = loop {
+                if is_over.load(Ordering::SeqCst) {
+                    return number;
+                }
                 match send(number) {
                     Some((_, answer)) if answer["retryable"] != true => break answer,
                     _ => park_timeout(PAUSE),
@@ -101,7 +115,8 @@ impl<'a> Traffic<'a> {
     pub fn new(world: &'a World, server: &str, agent_id: &'static str) -> Self {
         let client = Client::builder().no_proxy().timeout(TIMEOUT).build().expect("a client");
         let (server, bridge) = (server.to_owned(), Mutex::default());
-        let traffic = Self { world, client, server, bridge, agent_id };
+        let traffic =
+            Self { world, client, server, bridge, agent_id, is_over: AtomicBool::new(false) };
         let register = json!({
             "message_type": "register", "agent_id": "peer", "payload": {"capabilities": ["none"]},
         });
@@ -127,7 +142,8 @@ impl<'a> Traffic<'a> {
         scope: &'scope Scope<'scope, '_>,
         stop: &'scope AtomicBool,
     ) -> Sending<'scope> {
-        let up = sender(scope, stop, |number| {
+        let ends = (stop, &self.is_over);
+        let up = sender(scope, ends, |number| {
             let body = json!({
                 "message_type": "state_sync",
                 "message_id": id("up", number),
@@ -137,7 +153,7 @@ impl<'a> Traffic<'a> {
             let bridge = self.bridge.lock().clone();
             self.post(&format!("{bridge}/api/openclaw/send"), &body)
         });
-        let down = sender(scope, stop, |number| {
+        let down = sender(scope, ends, |number| {
             let message = json!({
                 "message_type": "state_sync",
                 "agent_id": "peer",
@@ -149,6 +165,11 @@ impl<'a> Traffic<'a> {
             self.post(&format!("{}/messages", self.server), &message)
         });
         Sending { stop, up, down }
+    }
+
+    /// To be held while the senders are at work.
+    pub fn guard(&self) -> Guard<'_> {
+        Guard(&self.is_over)
     }
 
     /// Waits until everything has arrived, and checks what the server and the peer see: each

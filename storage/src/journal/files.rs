@@ -14,6 +14,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Suffix of a recovered segment that has not yet taken its place.
 pub(super) const ASIDE: &str = "new";
@@ -92,12 +93,26 @@ pub fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(io_error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock { _file: file }),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
-        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+    let mut left = LOCK_TRIES;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) if left > 0 => {
+                left -= 1;
+                std::thread::park_timeout(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path }),
+            Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
+        }
     }
 }
+
+/// Between two tries to take the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Tries after the first one, a second in all. A program that was killed while it started another
+/// one leaves its lock to that for the moment until the other one's code is loaded.
+const LOCK_TRIES: u32 = 50;
 
 /// The segments of a directory by number, oldest first.
 pub(super) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {

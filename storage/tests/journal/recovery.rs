@@ -256,6 +256,22 @@ fn a_second_writer_is_refused_and_a_reader_is_not() {
 }
 
 #[test]
+fn a_lock_that_a_killed_program_left_for_a_moment_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    let begun = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            begun.wait();
+            std::thread::park_timeout(std::time::Duration::from_millis(200));
+            drop(log);
+        });
+        begun.wait();
+        FileLog::open(dir.path(), &options(), index).map(|_| ()).unwrap();
+    });
+}
+
+#[test]
 fn refused_frames_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, _) = open(dir.path());
