@@ -20,9 +20,9 @@ function address(path: string, query: Query): string {
 async function answer<T>(response: Response): Promise<T> {
     // The browser is asked for the token by the page's own address.
     if (response.status === 401) location.reload();
+    if (response.ok) return (await response.json()) as T;
     const body = await response.json().catch(() => null);
-    if (!response.ok) throw new Problem(response.status, body?.detail ?? response.statusText);
-    return body as T;
+    throw new Problem(response.status, body?.detail ?? response.statusText);
 }
 
 export async function get<T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> {

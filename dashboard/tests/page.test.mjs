@@ -188,6 +188,21 @@ test("tasks move and agents show their load", async () => {
     quiet(window, server.address);
 });
 
+test("tasks that never stop moving are followed", async () => {
+    const window = await world.window(`${server.address}/#/tasks`);
+    const { page } = window;
+    await page.getByText("live", { exact: true }).waitFor();
+    let number = 0;
+    const submit = () => post(`${server.address}/tasks`, { task_type: "code_review", description: `Endless ${(number += 1)}` });
+    const endless = setInterval(submit, 150);
+    try {
+        await page.locator("section[aria-label=completed] .card", { hasText: "Endless 2" }).first().waitFor();
+    } finally {
+        clearInterval(endless);
+    }
+    quiet(window, server.address);
+});
+
 test("the page fits a phone and the dark", async () => {
     const options = { viewport: { width: 390, height: 844 }, colorScheme: "dark" };
     for (const address of [`${bridge.address}/`, `${bridge.address}/#/messages`, `${bridge.address}/#/audit`, `${server.address}/#/tasks`]) {

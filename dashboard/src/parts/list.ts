@@ -1,12 +1,11 @@
 // A list that comes in pages, the newest first. Its first page follows what happens; pages that a
 // person asked for stay as they are below it. It never holds more than so many.
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import { get, type Query } from "../api";
+import { useFollow } from "./follow";
 
 const KEPT_MAX = 1_000;
-/** Between two readings of the first page, however much happens. */
-const AGAIN_MILLIS = 1_000;
 
 export interface List<T> {
     rows: T[];
@@ -28,65 +27,61 @@ export function useList<T>(
 ): List<T> {
     const rows = useSignal<T[]>([]);
     const next = useSignal<string | null>(null);
-    const error = useSignal<string | null>(null);
-    const loaded = useSignal(false);
+    /** The list that was read, and the one of which older pages were read. */
+    const loaded = useSignal<string | null>(null);
     const busy = useSignal(false);
-    const asked = useRef<AbortController>(undefined);
-    const isDeep = useRef(false);
-    const last = useRef(0);
+    const deep = useRef<string | null>(null);
+    /** One page is read at a time. */
+    const turn = useRef<Promise<unknown>>(Promise.resolve());
 
-    const load = async (after?: string) => {
-        if (!path) return;
-        asked.current?.abort();
-        const mine = new AbortController();
-        asked.current = mine;
-        busy.value = true;
-        try {
-            const page = await get<Record<string, unknown>>(path, { ...query, after }, mine.signal);
-            const found = page[key] as T[];
-            if (after) {
-                rows.value = [...rows.value, ...found].slice(0, KEPT_MAX);
-                next.value = page.next as string | null;
-                isDeep.current = true;
-            } else if (isDeep.current && overlaps(found, rows.value, id)) {
-                const fresh = new Set(found.map(id));
-                const rest = rows.value.filter((row) => !fresh.has(id(row)));
-                rows.value = [...found, ...rest].slice(0, KEPT_MAX);
-            } else {
-                rows.value = found;
-                next.value = page.next as string | null;
-                isDeep.current = false;
+    const take = (page: Record<string, unknown>, isOlder: boolean) => {
+        const found = page[key] as T[];
+        if (isOlder) {
+            rows.value = [...rows.value, ...found].slice(0, KEPT_MAX);
+            deep.current = wanted;
+        } else if (deep.current === wanted && overlaps(found, rows.value, id)) {
+            const fresh = new Set(found.map(id));
+            const rest = rows.value.filter((row) => !fresh.has(id(row)));
+            rows.value = [...found, ...rest].slice(0, KEPT_MAX);
+            return;
+        } else {
+            rows.value = found;
+            deep.current = null;
+        }
+        next.value = page.next as string | null;
+    };
+    const load = (signal?: AbortSignal, after?: string) => {
+        const mine = turn.current.then(async () => {
+            busy.value = true;
+            try {
+                const page = await get<Record<string, unknown>>(path!, { ...query, after }, signal);
+                // Another list is asked for by now.
+                if (wanted !== newest.current) return;
+                take(page, after !== undefined);
+                loaded.value = wanted;
+            } finally {
+                busy.value = false;
             }
-            error.value = null;
-            loaded.value = true;
-        } catch (problem) {
-            if (!mine.signal.aborted) error.value = (problem as Error).message;
-        }
-        if (asked.current === mine) {
-            busy.value = false;
-            last.current = Date.now();
-        }
+        });
+        turn.current = mine.catch(() => {});
+        return mine;
     };
 
     const wanted = JSON.stringify([path, query]);
-    useEffect(() => {
-        isDeep.current = false;
-        loaded.value = false;
-        void load();
-        return () => asked.current?.abort();
-    }, [wanted]);
-    useEffect(() => {
-        if (!loaded.peek()) return;
-        const wait = Math.max(0, last.current + AGAIN_MILLIS - Date.now());
-        const timer = setTimeout(() => !busy.peek() && void load(), wait);
-        return () => clearTimeout(timer);
-    }, [changed]);
+    const newest = useRef(wanted);
+    newest.current = wanted;
+    const failed = useFollow(path && wanted, changed, (signal) => load(signal));
+    const error = useSignal<string | null>(null);
+    const again = (after?: string) => {
+        const show = (problem: Error) => (error.value = problem.message);
+        load(undefined, after).then(() => (error.value = null), show);
+    };
 
     return {
-        rows: rows.value, next: next.value, error: error.value, loaded: loaded.value, busy: busy.value,
+        rows: rows.value, next: next.value, error: failed ?? error.value, loaded: loaded.value === wanted, busy: busy.value,
         isFull: rows.value.length >= KEPT_MAX,
-        more: () => void load(next.value ?? undefined),
-        reload: () => void load(),
+        more: () => next.value && again(next.value),
+        reload: () => again(),
     };
 }
 

@@ -1,13 +1,12 @@
 // Who is there, and how much each one does.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
 import { get } from "../api";
 import { changes, overview, points } from "../live";
 import { Ago, Empty, Panel, Status, Text } from "../parts/bits";
+import { useFollow } from "../parts/follow";
 import { href } from "../router";
 import type { Agent, Task } from "../types";
 
-const AGAIN_MILLIS = 1_000;
 const SHOWN_MAX = 200;
 
 export function Agents() {
@@ -17,24 +16,12 @@ export function Agents() {
 function Registered() {
     const path = overview.value?.routes.agents;
     const agents = useSignal<Agent[] | null>(null);
-    const error = useSignal<string | null>(null);
     const asked = useSignal("");
     // Heartbeats are not recorded one by one: a look with every fifth sample.
     const beat = Math.floor((points.value.at(-1)?.[0] ?? 0) / 10_000);
-    const changed = changes.value.agent;
-    useEffect(() => {
-        if (!path) return;
-        const mine = new AbortController();
-        const load = () => get<{ agents: Agent[] }>(path, {}, mine.signal).then(
-            (found) => ((agents.value = found.agents), (error.value = null)),
-            (problem: Error) => mine.signal.aborted || (error.value = problem.message),
-        );
-        const timer = setTimeout(load, agents.peek() ? AGAIN_MILLIS : 0);
-        return () => {
-            clearTimeout(timer);
-            mine.abort();
-        };
-    }, [path, changed, beat]);
+    const error = useFollow(path, `${changes.value.agent} ${beat}`, async (signal) => {
+        agents.value = (await get<{ agents: Agent[] }>(path!, {}, signal)).agents;
+    });
     const order = ["online", "lost", "offline"];
     const found = (agents.value ?? [])
         .filter((agent) => [agent.agent_id, agent.name ?? "", ...agent.agent_types].some((text) => text.includes(asked.value)))
@@ -44,7 +31,7 @@ function Registered() {
             <form class="filters" onSubmit={(event) => event.preventDefault()}>
                 <Text label="Name or type" value={asked.value} set={(value) => (asked.value = value)} search />
             </form>
-            {error.value && <p class="bad" role="alert">{error.value}</p>}
+            {error && <p class="bad" role="alert">{error}</p>}
             {agents.value?.length === 0 && <Empty>No agent has registered yet.</Empty>}
             <div class="agents">
                 {found.slice(0, SHOWN_MAX).map((agent) => (
@@ -76,19 +63,11 @@ function Own() {
     const routes = overview.value?.routes;
     const profile = useSignal<{ agent_types: string[]; max_concurrent_tasks?: number; capabilities: string[] } | null>(null);
     const tasks = useSignal<Task[]>([]);
-    const changed = changes.value.task;
-    useEffect(() => {
-        if (!routes?.capabilities || !routes.tasks) return;
-        const mine = new AbortController();
-        const timer = setTimeout(() => {
-            get<typeof profile.value>(routes.capabilities!, {}, mine.signal).then((it) => (profile.value = it), () => {});
-            get<{ tasks: Task[] }>(routes.tasks!, {}, mine.signal).then((it) => (tasks.value = it.tasks), () => {});
-        }, profile.peek() ? AGAIN_MILLIS : 0);
-        return () => {
-            clearTimeout(timer);
-            mine.abort();
-        };
-    }, [routes?.capabilities, routes?.tasks, changed]);
+    const { capabilities, tasks: path } = routes ?? {};
+    useFollow(capabilities && path, changes.value.task, async (signal) => {
+        profile.value = await get<typeof profile.value>(capabilities!, {}, signal);
+        tasks.value = (await get<{ tasks: Task[] }>(path!, {}, signal)).tasks;
+    });
     if (!profile.value) return null;
     const running = tasks.value.filter((task) => ["in_progress", "accepted"].includes(task.status));
     const types = [...new Set([...profile.value.agent_types, ...tasks.value.map((task) => task.agent ?? "").filter(Boolean)])];

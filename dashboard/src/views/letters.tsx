@@ -1,10 +1,10 @@
 // Dead letters: what was given up, by cause, and what to do with it.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
 import { get, post } from "../api";
 import { count, exact, words } from "../format";
 import { changes, overview } from "../live";
 import { Action, Ago, Empty, Panel, Time } from "../parts/bits";
+import { useFollow } from "../parts/follow";
 import { useList } from "../parts/list";
 import { Rows, type Column } from "../parts/rows";
 import { href, refine, route } from "../router";
@@ -79,22 +79,14 @@ function filters(cause: Cause): Record<string, string> {
 }
 
 /** Reading the causes goes through all dead letters, so it is not done at every change. */
-const CAUSES_AGAIN_MILLIS = 5_000;
+const CAUSES_PAUSE_MILLIS = 5_000;
 
 function Causes() {
     const path = overview.value?.routes.causes;
     const causes = useSignal<Cause[] | null>(null);
-    const changed = changes.value.message;
-    useEffect(() => {
-        if (!path) return;
-        const mine = new AbortController();
-        const load = () => get<{ causes: Cause[] }>(path, {}, mine.signal).then((it) => (causes.value = it.causes), () => {});
-        const timer = setTimeout(load, causes.peek() === null ? 0 : CAUSES_AGAIN_MILLIS);
-        return () => {
-            clearTimeout(timer);
-            mine.abort();
-        };
-    }, [path, changed]);
+    useFollow(path, changes.value.message, async (signal) => {
+        causes.value = (await get<{ causes: Cause[] }>(path!, {}, signal)).causes;
+    }, CAUSES_PAUSE_MILLIS);
     if (!path || !causes.value?.length) return null;
     const most = Math.max(...causes.value.map((cause) => cause.messages));
     return (

@@ -1,10 +1,10 @@
 // Messages, newest first, a page at a time; and one message's life.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
 import { get, post, type Query } from "../api";
 import { bytes, millis, words } from "../format";
 import { changes, entries, now, overview } from "../live";
 import { Action, Ago, Empty, Id, Panel, Select, Status, Text, Time, tone } from "../parts/bits";
+import { useFollow } from "../parts/follow";
 import { useList } from "../parts/list";
 import { Rows, type Column } from "../parts/rows";
 import { href, refine, route } from "../router";
@@ -74,26 +74,14 @@ export function key(row: Row): string {
 function Message({ id }: { id: string }) {
     const path = overview.value?.routes.messages;
     const detail = useSignal<Detail | null>(null);
-    const error = useSignal<string | null>(null);
     const changed = changes.value.message;
-    useEffect(() => {
-        if (!path) return;
-        const mine = new AbortController();
-        const timer = setTimeout(() => {
-            get<Detail>(`${path}/${encodeURIComponent(id)}`, {}, mine.signal).then(
-                (found) => ((detail.value = found), (error.value = null)),
-                (problem: Error) => mine.signal.aborted || (error.value = problem.message),
-            );
-        }, detail.peek()?.message_id === id ? 800 : 0);
-        return () => {
-            clearTimeout(timer);
-            mine.abort();
-        };
-    }, [path, id, changed]);
+    const error = useFollow(path && `${path}/${id}`, changed, async (signal) => {
+        detail.value = await get<Detail>(`${path}/${encodeURIComponent(id)}`, {}, signal);
+    });
     const row = detail.value;
     return (
         <Panel title="Message" class="tall" note={<a href={href("messages")} data-back>All messages</a>}>
-            {error.value && <p class="bad" role="alert">{error.value}</p>}
+            {error && <p class="bad" role="alert">{error}</p>}
             {row && row.message_id === id && (
                 <>
                     <div class="head">
@@ -131,12 +119,11 @@ function Message({ id }: { id: string }) {
 /** One sentence on why it is where it is. */
 function Explanation({ id, at }: { id: string; at: string }) {
     const said = useSignal("");
-    useEffect(() => {
-        const mine = new AbortController();
+    useFollow(id, at, async (signal) => {
         const path = overview.peek()!.routes.explain!.replace("{id}", encodeURIComponent(id));
-        get<{ explanation: string }>(path, {}, mine.signal).then((it) => (said.value = it.explanation.replace(`${id} `, "It ")), () => {});
-        return () => mine.abort();
-    }, [id, at]);
+        const { explanation } = await get<{ explanation: string }>(path, {}, signal);
+        said.value = explanation.replace(`${id} `, "It ");
+    });
     return said.value ? <p class="said">{said}</p> : null;
 }
 
@@ -144,17 +131,11 @@ function Explanation({ id, at }: { id: string; at: string }) {
 function Recorded({ id }: { id: string }) {
     const path = overview.value?.routes.audit;
     const found = useSignal<Entry[] | null>(null);
-    const error = useSignal<string | null>(null);
     const newest = entries.value.find((entry) => entry.resource === id)?.seq;
-    useEffect(() => {
-        if (!path) return;
-        const mine = new AbortController();
-        get<{ entries: Entry[] }>(path, { resource: id, limit: 200 }, mine.signal).then(
-            (page) => (found.value = page.entries.reverse()),
-            (problem: Error) => mine.signal.aborted || (error.value = problem.message),
-        );
-        return () => mine.abort();
-    }, [path, id, newest]);
+    const error = useFollow(path && `${path}/${id}`, newest, async (signal) => {
+        const page = await get<{ entries: Entry[] }>(path!, { resource: id, limit: 200 }, signal);
+        found.value = page.entries.reverse();
+    });
     const steps = (found.value ?? []).map((entry): Step => {
         const details = entry.details ?? {};
         const text = (name: string) => (details[name] ? String(details[name]) : null);
@@ -165,7 +146,7 @@ function Recorded({ id }: { id: string }) {
     return (
         <Panel title="Message" class="tall" note={<a href={href("audit", "", { resource: id })} data-back>In the audit log</a>}>
             <div class="head"><h3 class="id">{id}</h3></div>
-            {error.value && <p class="bad" role="alert">{error.value}</p>}
+            {error && <p class="bad" role="alert">{error}</p>}
             {found.value?.length === 0 && <Empty>Nothing is recorded of this id.</Empty>}
             <h3>Life</h3>
             <Life steps={steps} />

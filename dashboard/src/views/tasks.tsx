@@ -1,16 +1,15 @@
 // Tasks as they move: a lane for each state, with the newest that came into it; and one task.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
 import { get, post } from "../api";
 import { count, exact } from "../format";
 import { changes, entries, overview } from "../live";
 import { Action, Ago, Empty, Panel, Status, Time, tone } from "../parts/bits";
+import { useFollow } from "../parts/follow";
 import { href, route } from "../router";
 import type { Entry, Task } from "../types";
 import { Fact } from "./messages";
 
 const LANE_MAX = 20;
-const AGAIN_MILLIS = 1_000;
 const OPEN = ["pending", "offered", "accepted", "in_progress", "input_required"];
 const ENDED = ["completed", "failed", "expired", "cancelled"];
 const ENDINGS: Record<string, string> = {
@@ -54,28 +53,14 @@ function useLanes() {
     const path = overview.value?.routes.tasks;
     const isServer = overview.value?.program === "openclaw-server";
     const found = useSignal<Map<string, Task[]>>(new Map());
-    const error = useSignal<string | null>(null);
     const loaded = useSignal(false);
-    const changed = changes.value.task;
-    useEffect(() => {
-        if (!path) return;
-        const mine = new AbortController();
-        const load = async () => {
-            try {
-                found.value = isServer ? await byStatus(path, mine.signal) : await all(path, mine.signal);
-                error.value = null;
-                loaded.value = true;
-            } catch (problem) {
-                if (!mine.signal.aborted) error.value = (problem as Error).message;
-            }
-        };
-        const timer = setTimeout(load, loaded.peek() ? AGAIN_MILLIS : 0);
-        return () => {
-            clearTimeout(timer);
-            mine.abort();
-        };
-    }, [path, isServer, changed]);
-    return { error: error.value, loaded: loaded.value, of: (status: string) => found.value.get(status) ?? [] };
+    // A count may come later than the event that it counts.
+    const changed = `${changes.value.task} ${JSON.stringify(overview.value?.tasks)}`;
+    const error = useFollow(path, changed, async (signal) => {
+        found.value = isServer ? await byStatus(path!, signal) : await all(path!, signal);
+        loaded.value = true;
+    });
+    return { error, loaded: loaded.value, of: (status: string) => found.value.get(status) ?? [] };
 }
 
 async function byStatus(path: string, signal: AbortSignal): Promise<Map<string, Task[]>> {
@@ -148,36 +133,21 @@ function Card({ task }: { task: Task }) {
 function One({ id }: { id: string }) {
     const seen = overview.value;
     const task = useSignal<Task | null>(null);
-    const error = useSignal<string | null>(null);
-    const changed = changes.value.task;
-    useEffect(() => {
-        const path = seen?.routes.tasks;
-        if (!path) return;
-        const mine = new AbortController();
-        const load = async () => {
-            try {
-                if (seen.program === "openclaw-server") {
-                    task.value = await get<Task>(`${path}/${encodeURIComponent(id)}`, {}, mine.signal);
-                } else {
-                    const { tasks } = await get<{ tasks: Task[] }>(path, {}, mine.signal);
-                    task.value = tasks.find((one) => one.task_id === id) ?? null;
-                }
-                error.value = task.value ? null : `No task has the id ${id}.`;
-            } catch (problem) {
-                if (!mine.signal.aborted) error.value = (problem as Error).message;
-            }
-        };
-        const timer = setTimeout(load, task.peek() ? AGAIN_MILLIS : 0);
-        return () => {
-            clearTimeout(timer);
-            mine.abort();
-        };
-    }, [seen?.routes.tasks, id, changed]);
+    const path = seen?.routes.tasks;
+    const error = useFollow(path && `${path}/${id}`, changes.value.task, async (signal) => {
+        if (seen?.program === "openclaw-server") {
+            task.value = await get<Task>(`${path}/${encodeURIComponent(id)}`, {}, signal);
+        } else {
+            const { tasks } = await get<{ tasks: Task[] }>(path!, {}, signal);
+            task.value = tasks.find((one) => one.task_id === id) ?? null;
+        }
+        if (!task.value) throw new Error(`No task has the id ${id}.`);
+    });
     const it = task.value;
     const isOver = it && ENDED.includes(it.status);
     return (
         <Panel title="Task" class="tall" note={<a href={href("tasks")} data-back>All tasks</a>}>
-            {error.value && <p class="bad" role="alert">{error.value}</p>}
+            {error && <p class="bad" role="alert">{error}</p>}
             {it && (
                 <>
                     <div class="head">
@@ -227,9 +197,10 @@ function Movements({ id }: { id: string }) {
     const path = overview.value?.routes.audit;
     const found = useSignal<Entry[]>([]);
     const newest = entries.value.find((entry) => entry.resource === id)?.seq;
-    useEffect(() => {
-        if (path) get<{ entries: Entry[] }>(path, { event: "task.*", resource: id, limit: 50 }).then((page) => (found.value = page.entries.reverse()), () => {});
-    }, [path, id, newest]);
+    useFollow(path && `${path}/${id}`, newest, async (signal) => {
+        const page = await get<{ entries: Entry[] }>(path!, { event: "task.*", resource: id, limit: 50 }, signal);
+        found.value = page.entries.reverse();
+    });
     return (
         <ol class="life">
             {found.value.map((entry) => (
