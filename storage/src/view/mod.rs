@@ -5,6 +5,7 @@
 
 mod feed;
 mod filter;
+mod handle;
 mod overlay;
 mod row;
 mod tree;
@@ -301,7 +302,7 @@ impl View {
         let joined = thread.join();
         let before = std::mem::replace(&mut *self.shared.tree.write(), Err(ViewError::Closed));
         let path = before?.path().to_path_buf();
-        tree::wait_released(&path);
+        handle::wait_released(&path);
         joined.map_err(|_| ViewError::Closed)
     }
 

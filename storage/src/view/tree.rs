@@ -12,6 +12,7 @@ use crate::journal::{SyncPoint, Syncer};
 use crate::messages::Counts;
 use crate::record::{EntryId, Status};
 use crate::view::ViewError;
+use crate::view::handle::{self, Handle};
 use crate::view::overlay::{Patch, Patches};
 use crate::view::row::{
     APPLIED_KEY, Applied, IDS, ROWS, Row, entry_of, has_room, id_hash, status_prefix, with_entry,
@@ -32,24 +33,9 @@ pub(crate) struct Tree {
     path: PathBuf,
 }
 
-/// The last handle of sled. When that is dropped and the disk refuses, sled panics, or waits for
-/// ever for a write that will not come. By then the rows are of no use, and the journal has
-/// everything: so it is dropped where nobody waits for it, see [`wait_released`].
-struct Handle(Option<sled::Db>);
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let Some(db) = self.0.take() else { return };
-        let gone = move || drop(catch_unwind(AssertUnwindSafe(|| drop(db))));
-        if let Err(error) = std::thread::Builder::new().name("sled-drop".into()).spawn(gone) {
-            tracing::warn!(error.text = %error, "no thread to let go of the message view");
-        }
-    }
-}
-
 impl Tree {
     fn db(&self) -> Result<&sled::Db, ViewError> {
-        self.db.0.as_ref().ok_or(ViewError::Closed)
+        self.db.get().ok_or(ViewError::Closed)
     }
 }
 
@@ -57,7 +43,7 @@ impl Tree {
     /// Opens the directory, making it if need be.
     pub(crate) fn open(path: &Path) -> Result<Self, ViewError> {
         fs::create_dir_all(path).map_err(|source| ViewError::io(path, source))?;
-        wait_released(path);
+        handle::wait_released(path);
         remove_half_written(path)?;
         let config =
             sled::Config::new().path(path).flush_every_ms(None).cache_capacity(CACHE_BYTES);
@@ -65,12 +51,12 @@ impl Tree {
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let db = opened.map_err(|_| ViewError::Panicked { path: path.into() })?;
         let db = db.map_err(|error| ViewError::sled(path, &error))?;
-        Ok(Self { db: Arc::new(Handle(Some(db))), path: path.into() })
+        Ok(Self { db: Arc::new(Handle::of(db)), path: path.into() })
     }
 
     /// One that is not open.
     pub(crate) fn closed(path: &Path) -> Self {
-        Self { db: Arc::new(Handle(None)), path: path.into() }
+        Self { db: Arc::new(Handle::default()), path: path.into() }
     }
 
     /// Removes everything and begins anew.
@@ -203,7 +189,7 @@ impl Tree {
     }
 
     fn sync(&self, syncer: &Syncer, guarantee: SyncPoint) -> Result<(), ViewError> {
-        self.db()?.flush().map_err(|error| self.failed(&error))?;
+        handle::flush(self.db()?).map_err(|error| self.failed(&error))?;
         let entries = fs::read_dir(&self.path).map_err(|error| ViewError::io(&self.path, error))?;
         for entry in entries {
             let path = entry.map_err(|error| ViewError::io(&self.path, error))?.path();
@@ -359,20 +345,6 @@ impl Writing<'_> {
 
 fn unfinished(rows: &[Row]) -> BTreeSet<Status> {
     rows.iter().map(|row| row.status).filter(|status| !status.is_finished()).collect()
-}
-
-/// Waits until sled has let go of its directory: a thread of its own does so after the last handle
-/// is dropped. Whoever still has it then is told by sled.
-pub(crate) fn wait_released(path: &Path) {
-    const TRIES: u32 = 500;
-    const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
-    let Ok(file) = File::open(path.join("db")) else { return };
-    for _ in 0..TRIES {
-        match file.try_lock() {
-            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
-            _ => return,
-        }
-    }
 }
 
 /// A kill while sled opens leaves a half-written snapshot, and sled then refuses to open.
