@@ -24,4 +24,5 @@ need_rust() {
         exit 2
     fi
     need cc build-essential
+    need make make
 }

@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+/// That of the programs.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What a benchmark's steps end in.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
