@@ -315,7 +315,7 @@ impl Database {
     /// # Errors
     /// When the store does not write.
     pub fn tidy(&self, resident_max: usize) -> Result<(), CommitError> {
-        housekeeper::tidy(&self.store, self.housekeeper.dedup_window(), resident_max)
+        housekeeper::tidy(&self.store, self.housekeeper.dedup_window(), Millis::MAX, resident_max)
     }
 
     /// The journal's reading side, for [`crate::inspect::audit`] and [`crate::inspect::history`].

@@ -66,6 +66,15 @@ pub type Now = Box<dyn Fn() -> Millis + Send>;
 /// Says whether admission of new messages is to slow down.
 pub type Behind = Box<dyn Fn() -> bool + Send + Sync>;
 
+/// When a frame is decided.
+#[derive(Clone, Copy)]
+pub(crate) struct Time {
+    /// The wall clock.
+    pub(crate) wall: Millis,
+    /// That of its records: never before the one of an earlier frame.
+    pub(crate) frame: Millis,
+}
+
 type Run = Box<dyn FnOnce(&mut Transaction<'_>) -> Verdict + Send>;
 type Done = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
 

@@ -18,7 +18,7 @@ use crate::record::{
     Prune, Reason, Record, Status,
 };
 use crate::salt;
-use crate::store::Heads;
+use crate::store::{Heads, Time};
 
 /// Bytes of the salt that lies before a body.
 pub const SALT_BYTES: usize = salt::SALT_BYTES;
@@ -207,7 +207,7 @@ pub struct Transaction<'a> {
     reader: &'a dyn ReadLog,
     heads: &'a Heads,
     batch: &'a mut Batch,
-    now: Millis,
+    time: Time,
     base: usize,
     ledger: Ledger,
     accepted: Vec<(Fingerprint, EntryId)>,
@@ -224,30 +224,29 @@ impl<'a> Transaction<'a> {
         state: &'a State,
         (reader, heads): (&'a dyn ReadLog, &'a Heads),
         batch: &'a mut Batch,
-        now: Millis,
+        time: Time,
     ) -> Self {
         let (base, ledger) = (batch.staged.len(), batch.ahead.ledger.clone());
-        let (accepted, changed) = (Vec::new(), Vec::new());
-        let (broken, unreadable) = (None, RefCell::default());
         Self {
             state,
             reader,
             heads,
             batch,
-            now,
+            time,
             base,
             ledger,
-            accepted,
-            changed,
+            accepted: Vec::new(),
+            changed: Vec::new(),
             bytes: 0,
-            broken,
-            unreadable,
+            broken: None,
+            unreadable: RefCell::default(),
         }
     }
 
-    /// The time of the frame that this decision goes into.
+    /// The wall clock, by which is judged what is late, due or too old. It may lie before the time
+    /// of the records, which never goes back.
     pub fn now(&self) -> Millis {
-        self.now
+        self.time.wall
     }
 
     /// The entities, with everything decided so far.
@@ -329,7 +328,8 @@ impl<'a> Transaction<'a> {
         head.digest = body.digest;
         self.accepted.push((self.state.messages.fingerprint(&head.key()), entry));
         let head = Arc::new(head);
-        self.changed.push((entry, Live::accepted(&head, entry, BodyPlace::default(), self.now)));
+        self.changed
+            .push((entry, Live::accepted(&head, entry, BodyPlace::default(), self.time.frame)));
         self.push(act.record(Fact::Accept(head)), Some(body.salted));
         entry
     }

@@ -117,6 +117,27 @@ async fn message_ids_are_remembered_for_the_window_and_not_lost_by_a_jump() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_ahead_for_a_moment_makes_nothing_stale_or_late_afterwards() {
+    let world = World::new();
+    let Core { clock, .. } = &*world.core;
+    let month = 30 * 24 * 60 * 60 * 1_000;
+    clock.jump(month);
+    world.share("a", "ahead").await;
+    clock.jump(-month);
+    let world = world.restarted();
+    let Core { clock, .. } = &*world.core;
+    let soon = crate::clock::rfc3339(clock.now() + 1_000);
+    let query = json!({"message_type": "capability_query", "agent_id": "a", "expires_at": soon,
+        "message_id": clock.message_id(), "payload": {"query_type": "list", "skill": "x"}});
+    assert_eq!(world.send(query).await, Fate::Accepted(None));
+    let offer = json!({"task_id": "t", "task_type": "code_review", "deadline": soon});
+    world.ok("a", "task_offer", offer).await;
+    assert_eq!(world.task("t").status, TaskStatus::Pending);
+    world.advance(2).await;
+    assert_eq!(world.task("t").status, TaskStatus::Expired);
+}
+
+#[tokio::test]
 async fn tasks_that_fit_nobody_do_not_keep_others_from_those_who_are_free() {
     let world = World::new();
     for number in 0..1_200 {

@@ -47,6 +47,9 @@ const EVICTED_PART: usize = 8;
 /// How far behind the window ids that were evicted may be forgotten: one part in
 const FORGET_PART: Millis = 100;
 
+/// One round forgets the ids of no more than this time, which is twice as long as a round takes.
+const FORGET_MOST: Millis = 2 * 60 * 1_000;
+
 /// Bytes of an entry in the journal besides its body and its long texts.
 const ENTRY_BYTES: usize = 320;
 
@@ -252,7 +255,7 @@ impl Work {
             }
             // After a checkpoint as well: under load no minute passes without one.
             let window = self.window.load(Ordering::Relaxed);
-            if let Err(error) = tidy(&self.store, window, RESIDENT_MAX) {
+            if let Err(error) = tidy(&self.store, window, FORGET_MOST, RESIDENT_MAX) {
                 tracing::warn!(error.text = %error, "old message ids are not let go of");
             }
         }
@@ -299,17 +302,25 @@ impl Work {
     }
 }
 
-/// Forgets the ids beyond the window, and evicts the oldest of too many (JOURNAL rule 17). By the
-/// time of records: a clock that jumped ahead is followed only once something was recorded then.
-pub(super) fn tidy(store: &Store, window: Millis, resident_max: usize) -> Result<(), CommitError> {
-    let before = store.state(|state| state.time).saturating_sub(window);
-    let (forgets, evicts) = store.messages(|messages| {
+/// Forgets the ids beyond the window, of at most so much time, and evicts the oldest of too many
+/// (JOURNAL rule 17). By the time of records: a clock that jumped ahead is followed only once
+/// something was recorded then, and only step by step.
+pub(super) fn tidy(
+    store: &Store,
+    window: Millis,
+    most: Millis,
+    resident_max: usize,
+) -> Result<(), CommitError> {
+    let past = store.state(|state| state.time).saturating_sub(window);
+    let (before, forgets, evicts) = store.messages(|messages| {
         let oldest = messages.finished().next();
+        let from = oldest.map(|(_, one)| one.accepted_at.max(messages.forgotten_before()));
+        let before = from.map_or(past, |from| past.min(from.saturating_add(most)));
         let resident = oldest.is_some_and(|(_, one)| one.accepted_at < before);
         // Those that were evicted have no date here: from time to time the mark follows.
         let evicted = messages.evicted_through() > EntryId::default()
             && before > messages.forgotten_before() + window / FORGET_PART;
-        (resident || evicted, surplus(messages, resident_max))
+        (before, resident || evicted, surplus(messages, resident_max))
     });
     if !forgets && evicts.is_none() {
         return Ok(());

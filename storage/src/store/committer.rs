@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::publisher::{Publisher, Written};
-use super::{CommitError, Done, Fatal, Inner, Job, Now, Run, place, record_keys};
+use super::{CommitError, Done, Fatal, Inner, Job, Now, Run, Time, place, record_keys};
 use crate::journal::{AppendError, Entry, Log};
 use crate::messages::fingerprint;
 use crate::record::{EntryId, Millis};
@@ -43,7 +43,7 @@ pub(super) struct Committer {
 /// A frame that takes decisions.
 struct Open {
     batch: Batch,
-    time: Millis,
+    time: Time,
     decisions: usize,
     dones: Vec<Done>,
 }
@@ -163,12 +163,14 @@ impl Committer {
     }
 
     fn open(&mut self) -> Open {
-        self.time = (self.now)().max(self.time);
+        let wall = (self.now)();
+        self.time = wall.max(self.time);
         let sequence = self.log.lock().next_sequence();
         let state = self.shared.state.read();
         // `before` may have been published just now; what it adds is then in both.
         let batch = Batch::new(sequence, &state.ledger, self.before.clone());
-        Open { batch, time: self.time, decisions: 0, dones: Vec::new() }
+        let time = Time { wall, frame: self.time };
+        Open { batch, time, decisions: 0, dones: Vec::new() }
     }
 
     fn decide(&self, run: Run, open: &mut Open) {
@@ -209,7 +211,7 @@ impl Committer {
                 .map(|one| Entry { head: &one.head, body: one.body.as_deref(), index: entry(one) })
                 .collect();
             let mut log = self.log.lock();
-            log.append(time, &entries).map(|appended| (appended, log.begin_sync()))
+            log.append(time.frame, &entries).map(|appended| (appended, log.begin_sync()))
         };
         let (appended, sync) = match appended {
             Ok(appended) => appended,
@@ -221,7 +223,8 @@ impl Committer {
             .zip(records.into_iter().zip(appended.bodies))
             .map(|(index, (record, body))| (EntryId { sequence, index }, record, place(body)))
             .collect();
-        let published = super::Published { sequence, time, hash: appended.hash, entries };
+        let published =
+            super::Published { sequence, time: time.frame, hash: appended.hash, entries };
         let written = Written { sync, published, dones };
         // Nobody else is there to be decided meanwhile: a hand-over would only cost time.
         if here || decisions == 1 {
