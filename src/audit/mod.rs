@@ -1,7 +1,9 @@
 //! What is asked of the audit log, which is the journal read by event. It reads nothing.
 
+pub mod csv;
 pub mod heads;
 pub mod query;
+pub mod syslog;
 
 use storage::event::Event;
 

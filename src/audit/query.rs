@@ -1,10 +1,13 @@
 //! The audit log as the REST interfaces ask for it and show it. It reads no journal.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
-use storage::event::Event;
-use storage::inspect::{AuditFilter, AuditPage};
+use storage::inspect::{AuditEntry, AuditFilter, AuditPage, AuditSummary, Glance};
+use storage::journal::entry_chain_hash;
 use storage::record::{EntryId, Level, Record};
 
+use super::heads::hex;
 use super::{UnknownEvent, check_event};
 use crate::clock::{Millis, parse_rfc3339, rfc3339};
 use crate::protocol::{ErrorCode, Refusal};
@@ -13,7 +16,10 @@ use crate::protocol::{ErrorCode, Refusal};
 const LIMIT_USUAL: usize = 100;
 
 /// Entries of a page at the most.
-const LIMIT_MAX: usize = 1_000;
+pub const LIMIT_MAX: usize = 1_000;
+
+/// Entries that may be left out first: they are read for nothing, and `after` costs nothing.
+const OFFSET_MAX: usize = 100_000;
 
 /// What a query asks for; `event` may stand more than once.
 ///
@@ -35,8 +41,11 @@ pub fn filter(asked: Vec<(String, String)>) -> Result<AuditFilter, Refusal> {
             "resource" => filter.resource = Some(value),
             "start" => filter.since = Some(time("start", &value)?),
             "end" => filter.until = Some(time("end", &value)?),
+            // Texts without a letter are in everything.
+            "text" => filter.text = Some(value).filter(|text| !text.is_empty()),
+            "offset" => filter.skip = number("offset", &value, (0, OFFSET_MAX))?,
             "after" => filter.before = Some(position("after", &value)?),
-            "limit" => filter.limit = limit(&value)?,
+            "limit" => filter.limit = number("limit", &value, (1, LIMIT_MAX))?,
             _ => {}
         }
     }
@@ -55,13 +64,11 @@ pub fn position(field: &str, text: &str) -> Result<EntryId, Refusal> {
     entry.ok_or_else(|| Refusal::invalid(field, "the seq or the next of an earlier answer"))
 }
 
-fn limit(text: &str) -> Result<usize, Refusal> {
-    match text.parse().map_err(|_| Refusal::invalid("limit", "a number"))? {
-        0 => Err(Refusal::invalid("limit", "1 or more")),
-        limit if limit > LIMIT_MAX => {
-            Err(Refusal::invalid("limit", &format!("at most {LIMIT_MAX}")))
-        }
-        limit => Ok(limit),
+fn number(field: &str, text: &str, (least, most): (usize, usize)) -> Result<usize, Refusal> {
+    match text.parse().map_err(|_| Refusal::invalid(field, "a number"))? {
+        few if few < least => Err(Refusal::invalid(field, &format!("{least} or more"))),
+        many if many > most => Err(Refusal::invalid(field, &format!("at most {most}"))),
+        number => Ok(number),
     }
 }
 
@@ -81,40 +88,79 @@ fn time(field: &str, text: &str) -> Result<Millis, Refusal> {
 
 /// Whether an entry is one of those that a filter asks for, its place apart.
 pub fn shows(filter: &AuditFilter, time: Millis, record: &Record) -> bool {
-    let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|it| it == is);
-    let named = |pattern: &String| match pattern.strip_suffix('*') {
-        Some(prefix) => record.event.name().starts_with(prefix),
-        None => record.event == Event::parse(pattern).unwrap_or(record.event),
-    };
-    (filter.events.is_empty() || filter.events.iter().any(named))
-        && filter.level.is_none_or(|level| record.level >= level)
-        && same(&filter.actor, &record.actor)
-        && same(&filter.resource, &record.resource)
-        && filter.since.is_none_or(|since| time >= since)
-        && filter.until.is_none_or(|until| time < until)
+    filter.shows(&Glance::of(EntryId::default(), time, record))
 }
 
 /// A page as it is answered.
 pub fn page(page: &AuditPage) -> Value {
-    let shown = page.entries.iter().map(|one| entry(one.entry, one.time, &one.record));
+    let told = |(epoch, start): (&u32, &String)| {
+        (*epoch, serde_json::from_str::<Value>(start).unwrap_or_default())
+    };
+    let starts: BTreeMap<u32, Value> = page.starts.iter().map(told).collect();
+    let start = |epoch| starts.get(epoch).unwrap_or(&Value::Null);
+    let shown = page.entries.iter().map(|one| whole(one, start(&one.epoch)));
     let entries: Vec<Value> = shown.collect();
     let next = page.next.map(|next| next.to_string());
     json!({ "entries": entries, "next": next, "damage": page.damage })
 }
 
-/// An entry as it is shown.
-pub fn entry(at: EntryId, time: Millis, record: &Record) -> Value {
-    let level = match record.level {
+/// A summary as it is answered.
+pub fn summary(summary: &AuditSummary) -> Value {
+    let named = |pairs: Vec<(&str, u64)>| {
+        let pairs = pairs.into_iter().map(|(name, count)| (name.to_owned(), count.into()));
+        Value::Object(pairs.collect())
+    };
+    let counts = |what: &[(String, u64)]| -> Vec<Value> {
+        what.iter().map(|(name, count)| json!({"name": name, "count": count})).collect()
+    };
+    let events: Vec<_> =
+        summary.events.iter().map(|(event, count)| (event.to_string(), *count)).collect();
+    let levels = summary.levels.iter().map(|(level, count)| (word(*level), *count));
+    json!({
+        "entries": summary.entries,
+        "first": summary.times.map(|(first, _)| rfc3339(first)),
+        "last": summary.times.map(|(_, last)| rfc3339(last)),
+        "levels": named(levels.collect()),
+        "events": counts(&events),
+        "actors": counts(&summary.actors),
+        "other_actors": summary.other_actors,
+        "damage": summary.damage,
+    })
+}
+
+/// An entry with what proves its place, and what the program that made it told of itself when it
+/// started.
+pub fn whole(one: &AuditEntry, start: &Value) -> Value {
+    let mut shown = entry(one.entry, one.time, &one.record);
+    let mut metadata = json!({"epoch": one.epoch});
+    for name in ["host", "pid", "version"] {
+        if let Some(value) = start.get(name) {
+            metadata[name] = value.clone();
+        }
+    }
+    shown["metadata"] = metadata;
+    let chain = entry_chain_hash(&one.frame_hash, one.entry.index);
+    shown["chain_hash"] = hex(chain.as_ref()).into();
+    shown
+}
+
+/// The word of a level.
+pub fn word(level: Level) -> &'static str {
+    match level {
         Level::Debug => "debug",
         Level::Info => "info",
         Level::Warning => "warning",
         Level::Error => "error",
-    };
+    }
+}
+
+/// An entry as it is shown.
+pub fn entry(at: EntryId, time: Millis, record: &Record) -> Value {
     json!({
         "seq": at.to_string(),
         "timestamp": rfc3339(time),
         "event": record.event.to_string(),
-        "level": level,
+        "level": word(record.level),
         "actor": &*record.actor,
         "resource": &*record.resource,
         "namespace": &*record.namespace,
@@ -124,6 +170,7 @@ pub fn entry(at: EntryId, time: Millis, record: &Record) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use storage::event::Event;
     use storage::record::Fact;
 
     use super::*;
@@ -177,6 +224,9 @@ mod tests {
             ("after", "a.b"),
             ("limit", "0"),
             ("limit", "1001"),
+            ("limit", "1000000"),
+            ("offset", "100001"),
+            ("offset", "-1"),
         ];
         for (name, value) in bad {
             assert_eq!(asked(&[(name, value)]), Err(name.to_owned()), "{value}");

@@ -87,9 +87,9 @@ pub fn line(text: &str) -> bool {
     writeln!(io::stdout().lock(), "{text}").is_ok()
 }
 
-/// Writes data as it is.
-pub fn raw(bytes: &[u8]) {
-    let _ = io::stdout().lock().write_all(bytes);
+/// Writes data as it is; `false` when nobody reads any more.
+pub fn raw(bytes: &[u8]) -> bool {
+    io::stdout().lock().write_all(bytes).is_ok()
 }
 
 /// What is drawn again and again at the bottom of a terminal.

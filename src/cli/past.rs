@@ -40,7 +40,9 @@ pub async fn get(
     if let Some(answer) = asked(config, path, query).await? {
         return Ok(answer);
     }
-    let inspect = open(&config.openclaw.data_dir)?;
+    // The audit log's answers name what is missing from them.
+    let look = if path.starts_with("/api/audit") { quietly } else { open };
+    let inspect = look(&config.openclaw.data_dir)?;
     let target = client::target(path, query);
     let read = tokio::task::spawn_blocking(move || past::answer(inspect, &target)).await;
     let answer = read.map_err(|error| Failure::new(Code::Store, error.to_string()))?;
@@ -60,10 +62,17 @@ pub async fn inspect(config: &BridgeConfig) -> Result<Inspect, Failure> {
     read.await.map_err(|error| Failure::new(Code::Store, error.to_string()))
 }
 
-fn open(dir: &Path) -> Result<Inspect, Failure> {
+/// The store as it lies there, without a word about damage.
+///
+/// # Errors
+/// When there is no store, or it cannot be read.
+pub fn quietly(dir: &Path) -> Result<Inspect, Failure> {
     store::check_there(dir)?;
-    let inspect = Inspect::open(dir);
-    let inspect = inspect.map_err(|error| Failure::new(Code::Store, error.to_string()))?;
+    Inspect::open(dir).map_err(|error| Failure::new(Code::Store, error.to_string()))
+}
+
+fn open(dir: &Path) -> Result<Inspect, Failure> {
+    let inspect = quietly(dir)?;
     let damage = inspect.damage();
     for one in &damage {
         output::say(&format!(

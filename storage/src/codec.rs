@@ -2,7 +2,7 @@
 //! no record type.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Decode, Encode};
 
 /// The version that this program writes. An old number is never given another meaning.
 pub const VERSION: u8 = 1;
@@ -78,4 +78,16 @@ pub fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
         return Err(CodecError::Version(version));
     }
     Ok(bincode::decode_from_slice(rest, configuration())?.0)
+}
+
+/// The beginning of the value that [`encode`] wrote, which may borrow from the bytes.
+///
+/// # Errors
+/// When the version is unknown or the bytes do not begin with such values.
+pub(crate) fn begin<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    let (&version, rest) = bytes.split_first().ok_or(CodecError::Empty)?;
+    if version != VERSION {
+        return Err(CodecError::Version(version));
+    }
+    Ok(bincode::borrow_decode_from_slice(rest, configuration())?.0)
 }

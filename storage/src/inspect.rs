@@ -5,7 +5,9 @@
 mod audit;
 mod backwards;
 mod check;
+mod glance;
 mod history;
+mod summary;
 mod touched;
 
 use std::path::{Path, PathBuf};
@@ -20,9 +22,11 @@ use crate::view::{Filter, Page, Row};
 
 use backwards::Backwards;
 
-pub use audit::{AUDIT_ENTRIES_MAX, AuditFilter, AuditPage, audit};
+pub use audit::{AUDIT_ENTRIES_MAX, AuditFilter, AuditPage, audit, start_of};
 pub use check::{Checked, check};
+pub use glance::Glance;
 pub use history::{head_of, history, history_of};
+pub use summary::{ACTORS_MAX, AuditSummary, summary};
 pub use touched::{TOUCHED_IDS_MAX, Touched, touched};
 
 /// One entry of the audit log.
@@ -133,7 +137,43 @@ impl Inspect {
     /// # Errors
     /// When a segment cannot be read.
     pub fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, ReadError> {
-        audit(self.reader(), filter)
+        let mut page = audit(self.reader(), filter)?;
+        self.add_damage(&mut page.damage);
+        Ok(page)
+    }
+
+    /// How many entries a filter asks for, by event, level and actor.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    pub fn summary(&self, filter: &AuditFilter) -> Result<AuditSummary, ReadError> {
+        let mut summary = summary(self.reader(), filter)?;
+        self.add_damage(&mut summary.damage);
+        Ok(summary)
+    }
+
+    /// Shows every entry that a filter asks for, the oldest first, until `show` says `false`. Gives
+    /// back what is damaged.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    pub fn each_entry(
+        &self,
+        filter: &AuditFilter,
+        show: &mut dyn FnMut(&AuditEntry) -> bool,
+    ) -> Result<Vec<String>, ReadError> {
+        let mut damage = audit::oldest_first(self.reader(), filter, show)?;
+        self.add_damage(&mut damage);
+        Ok(damage)
+    }
+
+    /// Adds what this look found damaged and no index tells.
+    fn add_damage(&self, told: &mut Vec<String>) {
+        for sentence in self.journal.damage().iter().map(audit::sentence) {
+            if !told.contains(&sentence) {
+                told.push(sentence);
+            }
+        }
     }
 }
 

@@ -98,3 +98,230 @@ fn the_log_is_searched_by_event_and_level_and_time() {
     assert_eq!(bridge.stop(), Some(0));
     check();
 }
+
+/// What `loki enterprise audit` gives for these arguments: the exit code, the lines, the talk.
+fn asked(world: &World, arguments: &[&str]) -> (Option<i32>, Vec<String>, String) {
+    let mut command = world.loki("one", NOWHERE);
+    let (code, data, talk) = output(command.args(["enterprise", "audit"]).args(arguments));
+    (code, data.lines().map(str::to_owned).collect(), talk)
+}
+
+/// Questions about a period that is over, so that their answers stay the same.
+fn questions() -> Vec<Vec<&'static str>> {
+    let all = [
+        "tail --json -n 1000 --event message.*",
+        "tail --json --event message.queued --resource m-7",
+        "tail --json --event store.open",
+        "tail --json --level warning --event message.*",
+        "tail --json --actor loki-one --event message.queued -n 3",
+        "summary --json --event message.*",
+        "summary --json --event message.queued --actor loki-one",
+        "search --json M-1 --event message.queued",
+        "search --json m-1 -n 2 --event message.queued",
+        "search --json nowhere-at-all --event message.queued",
+        "export --event message.*",
+        "export --format csv --event message.queued --resource m-3",
+        "export --format syslog --text m-2 --event message.queued",
+    ];
+    all.iter().map(|line| line.split(' ').collect()).collect()
+}
+
+#[test]
+fn every_question_has_the_same_answer_running_killed_and_stopped() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", IDLE);
+    let bridge = world.bridge("one", NOWHERE, "loki-one");
+    let url = format!("{}/api/openclaw/send", bridge.address);
+    for number in 0..14 {
+        let payload = serde_json::json!({"entries": [{"key": "k", "value": number}]});
+        let message = serde_json::json!({
+            "message_type": "state_sync", "payload": payload, "message_id": format!("m-{number}"),
+        });
+        assert_eq!(world.post(&url, &message).expect("an answer").0, 202);
+    }
+    let answers: Vec<_> = questions().iter().map(|one| asked(&world, one)).collect();
+    let lines = |number: usize| &answers[number].1;
+    assert!(answers.iter().all(|(code, _, talk)| *code == Some(0) && talk.is_empty()));
+    assert_eq!((lines(0).len(), lines(1).len(), lines(2).len()), (14, 1, 1));
+    assert_eq!((lines(4).len(), lines(7).len(), lines(8).len(), lines(9).len()), (3, 5, 2, 0));
+    let seventh: Value = serde_json::from_str(&lines(1)[0]).expect("json");
+    assert_eq!((&seventh["resource"], &seventh["actor"]), (&"m-7".into(), &"loki-one".into()));
+    assert_eq!(seventh["metadata"]["pid"], bridge.pid());
+    assert_eq!(seventh["metadata"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(seventh["chain_hash"].as_str().expect("a hash").len(), 64);
+    let counted: Value = serde_json::from_str(&lines(5)[0]).expect("json");
+    assert_eq!(counted["entries"], 14);
+    assert_eq!(counted["events"], serde_json::json!([{"name": "message.queued", "count": 14}]));
+    assert_eq!(counted["levels"], serde_json::json!({"info": 14}));
+    assert_eq!(
+        counted["first"],
+        serde_json::from_str::<Value>(&lines(0)[0]).expect("json")["timestamp"]
+    );
+    // An export is a tail the other way round: both are oldest first.
+    assert_eq!(lines(10), lines(0));
+    assert!(lines(11)[0].starts_with("seq,timestamp,event,") && lines(11).len() == 2);
+    assert!(lines(12)[0].starts_with("<110>1 ") && lines(12).len() == 1, "{:?}", lines(12));
+
+    bridge.kill();
+    let again: Vec<_> = questions().iter().map(|one| asked(&world, one)).collect();
+    assert_eq!(again, answers);
+    let bridge = world.bridge("one", NOWHERE, "loki-one");
+    assert_eq!(bridge.stop(), Some(0));
+    // The other start has an entry of its own.
+    for (question, answer) in
+        questions().iter().zip(&answers).filter(|(one, _)| !one.contains(&"store.open"))
+    {
+        assert_eq!(&asked(&world, question), answer, "{question:?}");
+    }
+    let (code, table, _) = asked(&world, &["summary", "--event", "message.*"]);
+    assert_eq!(code, Some(0));
+    let has =
+        |words: &[&str]| table.iter().any(|line| line.split_whitespace().eq(words.iter().copied()));
+    assert!(has(&["event", "message.queued", "14"]) && has(&["level", "info", "14"]), "{table:?}");
+}
+
+#[test]
+fn the_log_of_a_server_is_read_from_its_data_directory() {
+    let world = World::new();
+    let server = world.server("server", 0);
+    let url = format!("{}/tasks", server.address);
+    for _ in 0..3 {
+        let task = serde_json::json!({"task_type": "testing", "description": "Test"});
+        assert_eq!(world.post(&url, &task).expect("an answer").0, 201);
+    }
+    let dir = world.path("server").display().to_string();
+    let ask = |line: &str| {
+        let arguments: Vec<&str> = line.split(' ').chain(["--data-dir", &dir]).collect();
+        let (code, lines, talk) = asked(&world, &arguments);
+        assert_eq!((code, talk.as_str()), (Some(0), ""), "{line}");
+        lines
+    };
+    let questions = [
+        "tail --json --event task.create --level info",
+        "summary --json --event task.create --level info",
+        "search --json pending --event task.create",
+        "export --event task.create",
+    ];
+    let running = questions.map(ask);
+    assert_eq!(running[0].len(), 3);
+    assert_eq!(serde_json::from_str::<Value>(&running[1][0]).expect("json")["entries"], 3);
+    let over = format!("{}/api/audit/summary?event=task.create&level=error", server.address);
+    assert_eq!(world.get(&over).expect("an answer")["entries"], 0);
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(questions.map(ask), running);
+}
+
+/// Every file below a folder with its content.
+fn files(folder: &std::path::Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), std::fs::read(&path).expect("a file"));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_bad_question_is_one_sentence_with_its_code_and_changes_nothing() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", IDLE);
+    let bridge = world.bridge("one", NOWHERE, "loki-one");
+    let bad: [(&str, &str); 8] = [
+        (
+            "tail --event mesage.queued",
+            "no event is called mesage.queued; did you mean message.queued?",
+        ),
+        ("summary --event store.opn", "no event is called store.opn; did you mean store.open?"),
+        ("search x --event tsk.*", "no event is called tsk.*; did you mean task.*?"),
+        ("export --event nothing.like.it", "no event is called nothing.like.it"),
+        ("tail -n 1000000", "the field limit must be at most 1000"),
+        ("search x -n 1000000", "the field limit must be at most 1000"),
+        ("search x -n 0", "the field limit must be 1 or more"),
+        ("tail --since yesterday", "give a time such as 2026-02-15T14:30:00Z"),
+    ];
+    let check = || {
+        for (line, sentence) in bad {
+            let arguments: Vec<&str> = line.split(' ').collect();
+            let (code, lines, talk) = asked(&world, &arguments);
+            assert_eq!((code, lines.len()), (Some(2), 0), "{line}: {talk}");
+            assert!(talk.contains(sentence) && !talk.contains("panic"), "{line}: {talk}");
+        }
+    };
+    check();
+    let over = |query: &str| world.get(&format!("{}/api/audit?{query}", bridge.address));
+    for query in ["after=12", "after=x.y", "offset=9999999", "limit=1000000", "end=soon"] {
+        assert!(over(query).is_none(), "{query}");
+    }
+    assert!(over("offset=100000&after=1.0").is_some());
+    assert_eq!(bridge.stop(), Some(0));
+    let data = world.path("one/.loki/openclaw");
+    let before = files(&data);
+    check();
+    for question in questions() {
+        assert_eq!(asked(&world, &question).0, Some(0));
+    }
+    assert_eq!(files(&data), before);
+    // A newer store is named and left alone; no store is named by where it was looked for.
+    std::fs::write(data.join("format"), "loki-openclaw store 99\n").expect("written");
+    let before = files(&data);
+    for question in questions() {
+        let (code, lines, talk) = asked(&world, &question);
+        assert_eq!((code, lines.len(), talk.lines().count()), (Some(3), 0, 1), "{talk}");
+        assert!(talk.contains("99"), "{talk}");
+    }
+    assert_eq!(files(&data), before);
+    for question in questions() {
+        let nowhere = world.path("empty").display().to_string();
+        let arguments: Vec<&str> =
+            question.iter().copied().chain(["--data-dir", &nowhere]).collect();
+        let (code, lines, talk) = asked(&world, &arguments);
+        assert_eq!((code, lines.len(), talk.lines().count()), (Some(3), 0, 1), "{talk}");
+        assert!(talk.contains(&nowhere), "{talk}");
+        assert!(!world.path("empty").exists());
+    }
+}
+
+#[test]
+fn what_damage_took_is_named_and_the_rest_is_answered() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", IDLE);
+    let bridge = world.bridge("one", NOWHERE, "loki-one");
+    let url = format!("{}/api/openclaw/send", bridge.address);
+    for number in 0..5 {
+        let message = serde_json::json!({
+            "message_type": "state_sync", "payload": {}, "message_id": format!("m-{number}"),
+        });
+        assert_eq!(world.post(&url, &message).expect("an answer").0, 202);
+    }
+    assert_eq!(bridge.stop(), Some(0));
+    let journal = files(&world.path("one/.loki/openclaw/journal"));
+    let id = b"m-2";
+    let (path, mut bytes, at) = journal
+        .into_iter()
+        .find_map(|(path, bytes)| {
+            let at = bytes.windows(id.len()).position(|window| window == id)?;
+            Some((path, bytes, at))
+        })
+        .expect("the message");
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+    for line in [
+        "tail --json --event message.queued",
+        "search --json m- --event message.queued",
+        "export --event message.queued",
+    ] {
+        let (code, lines, talk) = asked(&world, &line.split(' ').collect::<Vec<_>>());
+        assert_eq!((code, lines.len()), (Some(0), 4), "{line}: {talk}");
+        assert!(talk.starts_with("warning: ") && talk.contains(name), "{line}: {talk}");
+        assert_eq!(talk.lines().count(), 1, "{line}: {talk}");
+    }
+    let (code, lines, talk) = asked(&world, &["summary", "--json", "--event", "message.queued"]);
+    let counted: Value = serde_json::from_str(&lines[0]).expect("json");
+    assert_eq!((code, &counted["entries"]), (Some(0), &4.into()));
+    assert!(talk.contains(name) && counted["damage"][0].to_string().contains(name), "{talk}");
+}

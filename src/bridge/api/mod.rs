@@ -112,6 +112,7 @@ fn router(api: Arc<Api>, dashboard: Arc<Dashboard>) -> Router {
         .route("/api/openclaw/pause", post(changes::pause))
         .route("/api/openclaw/resume", post(changes::resume))
         .route("/api/audit", get(audit::list))
+        .route("/api/audit/summary", get(audit::counts))
         .route("/metrics", get(exported))
         .route("/openapi.json", get(openapi))
         .route(guard::SIGN_IN, post(guard::sign_in))

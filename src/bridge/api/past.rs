@@ -29,6 +29,10 @@ fn found(inspect: Inspect, target: &str) -> Result<Value, Failed> {
             let page = inspect.audit(&asked::filter(query(&uri)?)?);
             Ok(asked::page(&page.map_err(|error| unavailable(&error))?))
         }
+        "/api/audit/summary" => {
+            let counted = inspect.summary(&asked::filter(query(&uri)?)?);
+            Ok(asked::summary(&counted.map_err(|error| unavailable(&error))?))
+        }
         "/api/openclaw/messages" => {
             let filter = query::<Asked>(&uri)?.filter()?;
             value(Past(inspect).list(&filter)?)

@@ -1,15 +1,17 @@
-//! `loki enterprise audit`: the audit log of the bridge, running or not. It changes nothing.
+//! `loki enterprise audit`: the audit log of a bridge or a server, running or not. It changes
+//! nothing.
 
+mod export;
 mod follow;
-
-use std::process::ExitCode;
+mod read;
+mod search;
+mod summary;
+mod tail;
 
 use clap::{Args, Subcommand};
 
 use super::arguments::Global;
-use super::failure::Code;
-use super::{Done, look, moment, output_of, past};
-use follow::{Begin, PAUSE, follow};
+use super::{Done, moment};
 
 /// The commands about what companies need.
 #[derive(Debug, Subcommand)]
@@ -23,18 +25,18 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum Audit {
     /// Show the last entries
-    Tail(Tail),
+    Tail(tail::Arguments),
+    /// Count entries by event, level and actor
+    Summary(summary::Arguments),
+    /// Show the last entries with a text in them
+    Search(search::Arguments),
+    /// Write entries as JSON Lines, CSV or syslog, the oldest first
+    Export(export::Arguments),
 }
 
 /// Which entries.
-#[derive(Args, Debug)]
-pub struct Tail {
-    /// How many, up to 1000
-    #[arg(short = 'n', value_name = "COUNT", default_value_t = 20)]
-    count: usize,
-    /// Go on with those that come, through stops and starts of the bridge
-    #[arg(short, long)]
-    follow: bool,
+#[derive(Args, Clone, Debug, Default)]
+pub struct Filters {
     /// Only these events; a trailing * stands for any ending. May be given more than once
     #[arg(long)]
     event: Vec<String>,
@@ -44,47 +46,49 @@ pub struct Tail {
     /// Only what this agent or person caused
     #[arg(long)]
     actor: Option<String>,
+    /// Only what is about this: a message id, a task id, an agent id
+    #[arg(long)]
+    resource: Option<String>,
     /// Only since this time: 2026-02-15T14:30:00Z, or 15m for the last 15 minutes
     #[arg(long, value_name = "TIME", value_parser = moment::read)]
     since: Option<String>,
+    /// Only before this time
+    #[arg(long, value_name = "TIME", value_parser = moment::read)]
+    until: Option<String>,
 }
 
-/// The columns, the most important first.
-const COLUMNS: [&str; 6] = ["timestamp", "event", "level", "resource", "actor", "details"];
+impl Filters {
+    /// As the REST interface asks, without the beginning of the period.
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let events = self.event.iter().map(|event| ("event", event.clone()));
+        let one = |name, value: &Option<String>| Some((name, value.clone()?));
+        let others = [
+            one("level", &self.level),
+            one("actor", &self.actor),
+            one("resource", &self.resource),
+            one("end", &self.until),
+        ];
+        events.chain(others.into_iter().flatten()).collect()
+    }
+
+    /// The beginning of the period, as the REST interface asks.
+    fn start(&self) -> Option<(&'static str, String)> {
+        Some(("start", self.since.clone()?))
+    }
+
+    /// All of it, as the REST interface asks.
+    fn whole(&self) -> Vec<(&'static str, String)> {
+        self.query().into_iter().chain(self.start()).collect()
+    }
+}
 
 /// Runs the command.
 pub async fn run(global: &Global, command: Command) -> Done {
-    let Command::Audit(Audit::Tail(tail)) = command;
-    let config = look(global)?;
-    let mut filters: Vec<(&str, String)> = Vec::new();
-    filters.extend(tail.event.into_iter().map(|event| ("event", event)));
-    filters.extend(tail.level.map(|level| ("level", level)));
-    filters.extend(tail.actor.map(|actor| ("actor", actor)));
-    let since = tail.since.map(|since| ("start", since));
-    let mut query = filters.clone();
-    // Of none the newest is still the one after which to go on.
-    query.push(("limit", tail.count.max(1).to_string()));
-    query.extend(since.clone());
-    let answer = loop {
-        match past::get(&config, "/api/audit", &query).await {
-            // A bridge that starts or ends has no answer for a moment.
-            Err(failure) if tail.follow && failure.code == Code::Unreachable => {
-                tokio::time::sleep(PAUSE).await;
-            }
-            answer => break answer?,
-        }
-    };
-    let mut entries = answer["entries"].as_array().cloned().unwrap_or_default();
-    // The newest stands last, as in every tail.
-    entries.reverse();
-    let last = entries.last().cloned();
-    if tail.count == 0 {
-        entries.clear();
+    let Command::Audit(audit) = command;
+    match audit {
+        Audit::Tail(arguments) => tail::run(global, arguments).await,
+        Audit::Summary(arguments) => summary::run(global, &arguments).await,
+        Audit::Search(arguments) => search::run(global, &arguments).await,
+        Audit::Export(arguments) => export::run(global, arguments).await,
     }
-    if tail.follow {
-        let begin = Begin { last, since };
-        return follow(global, &config, filters, (entries, begin)).await;
-    }
-    output_of(global).list(&entries, &COLUMNS);
-    Ok(ExitCode::SUCCESS)
 }

@@ -56,6 +56,7 @@ pub fn router(core: Arc<Core>, page: Arc<Dashboard>) -> Router {
         .route("/messages", post(messages::send).get(messages::fetch))
         .route("/messages/ack", post(messages::acknowledge))
         .route("/api/audit", get(audit::list))
+        .route("/api/audit/summary", get(audit::counts))
         .route("/health", get(health::show))
         .route("/metrics", get(about::metrics))
         .route("/openapi.json", get(about::openapi))

@@ -205,14 +205,19 @@ pub(super) fn disagree(store: &Store) -> Box<dyn Fn(&str) + Send> {
 fn notes(transaction: &mut Transaction<'_>, report: &Report) {
     let recovery = &report.recovery;
     let note = |event, resource: &str| Act::new(event, ACTOR, "", resource);
-    transaction.note(note(Event::StoreOpen, "store").details(format!(
-        r#"{{"epoch":{},"clean":{},"sequence":{},"replayed":{},"interrupted":{}}}"#,
+    let found = format!(
+        r#""epoch":{},"clean":{},"sequence":{},"replayed":{},"interrupted":{}"#,
         recovery.epoch,
         recovery.clean,
         recovery.head.position.sequence,
         report.replayed,
-        report.interrupted
-    )));
+        report.interrupted,
+    );
+    let host = quote(&rustix::system::uname().nodename().to_string_lossy());
+    let (pid, version) = (std::process::id(), env!("CARGO_PKG_VERSION"));
+    let program = format!(r#""host":{host},"pid":{pid},"version":"{version}""#);
+    let opened = note(Event::StoreOpen, "store").details(format!("{{{found},{program}}}"));
+    transaction.note(opened);
     if !recovery.clean {
         let act = note(Event::StoreRecover, "journal").level(Level::Warning);
         transaction.note(act.details(format!(

@@ -1,14 +1,21 @@
 //! The audit log: the journal, read by event, the newest first. Segments that cannot have what is
 //! asked for are left out by their footers; of the others only the frames that are needed are read.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use crate::event::Event;
-use crate::inspect::{AuditEntry, entry_in};
-use crate::journal::{EntryRef, Frame, ReadError, Reader, SegmentView};
+use crate::inspect::{AuditEntry, Glance, entry_in};
+use crate::journal::{Damage, EntryRef, Frame, ReadError, Reader, SegmentView};
 use crate::record::{EntryId, Level, Millis};
 use crate::store::{actor_hash, level_key};
 
 /// Entries of a page at the most.
 pub const AUDIT_ENTRIES_MAX: usize = 1_000;
+
+/// Entries that a search for a text reads for one page, rounded up to a whole segment: about half a
+/// second of work.
+const TEXT_ENTRIES_MAX: usize = 1_000_000;
 
 /// Which entries to show; `None` does not restrict.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +34,10 @@ pub struct AuditFilter {
     pub until: Option<Millis>,
     /// Only older than this: [`AuditPage::next`] of the page before.
     pub before: Option<EntryId>,
+    /// Only with this text in what is known, in the resource or in the actor, in capitals or not.
+    pub text: Option<String>,
+    /// So many of them are left out first.
+    pub skip: usize,
     /// Entries at the most, up to [`AUDIT_ENTRIES_MAX`]; 0 means that.
     pub limit: usize,
 }
@@ -36,9 +47,12 @@ pub struct AuditFilter {
 pub struct AuditPage {
     /// The entries, the newest first.
     pub entries: Vec<AuditEntry>,
-    /// Where to go on; `None`: this was the last page.
+    /// Where to go on; `None`: this was the last page. A search for a text also ends a page that
+    /// is not full when it has read enough for one answer.
     pub next: Option<EntryId>,
-    /// Frames that could not be read, and why; their entries are missing.
+    /// What each start of the program that made these entries told of itself, as JSON.
+    pub starts: BTreeMap<u32, String>,
+    /// What is damaged where this page was looked for, a sentence each; its entries are missing.
     pub damage: Vec<String>,
 }
 
@@ -51,52 +65,115 @@ pub fn audit(reader: &Reader, filter: &AuditFilter) -> Result<AuditPage, ReadErr
         0 => AUDIT_ENTRIES_MAX,
         some => some.min(AUDIT_ENTRIES_MAX),
     };
-    let mut search = Search { reader, filter, limit, page: AuditPage::default(), frame: None };
-    let codes = codes(&filter.events);
+    let (skip, page) = (filter.skip, AuditPage::default());
+    let mut search = Search { reader, filter, limit, skip, page, frame: None, read: 0 };
+    let codes = codes(filter);
     for segment in reader.segments() {
         if !filter.may_have(&segment) {
             continue;
         }
+        search.page.damage.extend(segment.damage()?.iter().map(sentence));
         let done = match filter.found(&segment, &codes)? {
             Some(entries) => search.some(&entries),
+            None if filter.text.is_some() => search.text(&segment),
             None => search.every(&segment),
         };
         if done {
             break;
         }
     }
-    Ok(search.page)
+    let mut page = search.page;
+    for epoch in page.entries.iter().map(|one| one.epoch) {
+        if let Entry::Vacant(place) = page.starts.entry(epoch) {
+            place.insert(start_of(reader, epoch));
+        }
+    }
+    Ok(page)
+}
+
+/// What a start of the program told of itself in the first frame of its epoch, as JSON: its host,
+/// process and version, and what it found. Empty when that cannot be read.
+pub fn start_of(reader: &Reader, epoch: u32) -> String {
+    let segments = reader.segments();
+    let first = segments.iter().rev().find(|segment| segment.epoch() == epoch);
+    let frame = first.and_then(|segment| segment.frames().next()?.ok());
+    let indexes = 0..frame.as_ref().map_or(0, |frame| frame.entries.len());
+    let entry = |index| entry_in(frame.as_ref()?, u32::try_from(index).ok()?);
+    let opened = indexes.filter_map(entry).find(|one| one.record.event == Event::StoreOpen);
+    opened.map_or_else(String::new, |one| one.record.details)
+}
+
+/// Shows the entries that a filter asks for, the oldest first, until `show` says `false`. Gives
+/// back what is damaged.
+pub(super) fn oldest_first(
+    reader: &Reader,
+    filter: &AuditFilter,
+    show: &mut dyn FnMut(&AuditEntry) -> bool,
+) -> Result<Vec<String>, ReadError> {
+    let (codes, mut damage) = (codes(filter), Vec::new());
+    for segment in reader.segments().iter().rev().filter(|one| filter.may_have(one)) {
+        damage.extend(segment.damage()?.iter().map(sentence));
+        if filter.found(segment, &codes)?.is_some_and(|entries| entries.is_empty()) {
+            continue;
+        }
+        for frame in segment.frames() {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => {
+                    damage.push(error.to_string());
+                    continue;
+                }
+            };
+            let indexes = 0..u32::try_from(frame.entries.len()).unwrap_or(u32::MAX);
+            let entries = indexes.filter_map(|index| entry_in(&frame, index));
+            let mut shown = entries.filter(|one| filter.shows(&one.glance()));
+            if !shown.all(|one| show(&one)) {
+                return Ok(damage);
+            }
+        }
+    }
+    Ok(damage)
+}
+
+/// What is damaged, for people.
+pub(super) fn sentence(damage: &Damage) -> String {
+    let name = damage.segment.file_name().unwrap_or_default().to_string_lossy();
+    let lost = match (damage.first, damage.last) {
+        (first, last) if first > last => String::new(),
+        (first, last) if first == last => format!("; frame {first} is missing"),
+        (first, last) => format!("; frames {first} to {last} are missing"),
+    };
+    format!("{name} at byte {}: {}{lost}", damage.offset, damage.reason)
 }
 
 /// The numbers of the events that are asked for.
-fn codes(patterns: &[String]) -> Vec<u16> {
-    let asked = |event: &&Event| {
-        patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some(prefix) => event.name().starts_with(prefix),
-            None => event.name() == pattern,
-        })
-    };
-    Event::ALL.iter().filter(asked).map(|event| event.code()).collect()
+fn codes(filter: &AuditFilter) -> Vec<u16> {
+    let asked = Event::ALL.iter().filter(|event| filter.names(**event));
+    asked.map(|event| event.code()).collect()
 }
 
 impl AuditFilter {
-    fn may_have(&self, segment: &SegmentView) -> bool {
+    pub(super) fn may_have(&self, segment: &SegmentView) -> bool {
         let (first, last) = segment.range();
         let (low, high) = segment.times();
         last >= first
-            && self.before.is_none_or(|before| first <= before.sequence)
+            && self.before.is_none_or(|before| EntryId { sequence: first, index: 0 } < before)
             && self.since.is_none_or(|since| high >= since)
             && self.until.is_none_or(|until| low < until)
     }
 
     /// What the indexes of a segment say, the newest first: the entries that have everything that
     /// is asked for and indexed. `None`: nothing is, so that all entries have to be looked at.
-    fn found(
+    pub(super) fn found(
         &self,
         segment: &SegmentView,
         codes: &[u16],
     ) -> Result<Option<Vec<EntryRef>>, ReadError> {
         let mut lists = Vec::new();
+        // A text is looked for in every entry.
+        if self.text.is_some() {
+            return Ok(None);
+        }
         if let Some(resource) = &self.resource {
             lists.push(segment.by_resource(actor_hash(resource))?);
         }
@@ -111,16 +188,6 @@ impl AuditFilter {
         }
         Ok(lists.into_iter().reduce(|one, other| both(&one, &other)))
     }
-
-    fn matches(&self, one: &AuditEntry) -> bool {
-        let record = &one.record;
-        self.before.is_none_or(|before| one.entry < before)
-            && self.level.is_none_or(|level| record.level >= level)
-            && self.actor.as_deref().is_none_or(|actor| *record.actor == *actor)
-            && self.resource.as_deref().is_none_or(|resource| *record.resource == *resource)
-            && self.since.is_none_or(|since| one.time >= since)
-            && self.until.is_none_or(|until| one.time < until)
-    }
 }
 
 /// What two lists have in common; both are newest first.
@@ -134,7 +201,11 @@ struct Search<'a> {
     reader: &'a Reader,
     filter: &'a AuditFilter,
     limit: usize,
+    /// How many are still to be left out.
+    skip: usize,
     page: AuditPage,
+    /// Entries of segments that were read for a text.
+    read: usize,
     /// The frame that was read last: neighbours ask for the same one.
     frame: Option<Frame>,
 }
@@ -157,6 +228,29 @@ impl Search<'_> {
         })
     }
 
+    /// Entries of a segment with a text in them, the newest first. `true`: the page is full, or
+    /// enough was read.
+    fn text(&mut self, segment: &SegmentView) -> bool {
+        let mut found = Vec::new();
+        let filter = self.filter;
+        let unread = segment.heads(|at, time, head| {
+            self.read += 1;
+            if Glance::read(at, time, head).is_some_and(|one| filter.shows(&one)) {
+                found.push(at);
+            }
+        });
+        self.page.damage.extend(unread.iter().map(ToString::to_string));
+        found.reverse();
+        if self.some(&found) {
+            return true;
+        }
+        let is_enough = self.read >= TEXT_ENTRIES_MAX && self.skip == 0;
+        if is_enough {
+            self.page.next = Some(EntryId { sequence: segment.range().0, index: 0 });
+        }
+        is_enough
+    }
+
     fn load(&mut self, sequence: u64) -> bool {
         if self.filter.before.is_some_and(|before| sequence > before.sequence) {
             return false;
@@ -169,6 +263,8 @@ impl Search<'_> {
                 self.frame = Some(frame);
                 true
             }
+            // What is known to be missing was told with its segment.
+            Err(ReadError::NoFrame { .. }) => false,
             Err(error) => {
                 self.page.damage.push(error.to_string());
                 false
@@ -179,7 +275,15 @@ impl Search<'_> {
     /// Takes an entry of the loaded frame if it matches. `true`: there is one more than fits.
     fn take(&mut self, index: u32) -> bool {
         let found = self.frame.as_ref().and_then(|frame| entry_in(frame, index));
-        let Some(one) = found.filter(|one| self.filter.matches(one)) else { return false };
+        let filter = self.filter;
+        let shown = found
+            .filter(|one| filter.before.is_none_or(|before| one.entry < before))
+            .filter(|one| filter.shows(&one.glance()));
+        let Some(one) = shown else { return false };
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
         if self.page.entries.len() == self.limit {
             self.page.next = self.page.entries.last().map(|last| last.entry);
             return true;

@@ -17,6 +17,7 @@ mod file_log;
 mod files;
 mod footer;
 mod frame;
+mod heads;
 mod helper;
 mod index;
 mod memory;

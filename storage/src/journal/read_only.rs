@@ -210,7 +210,7 @@ pub(super) fn head_of(segment: &Segment) -> Head {
     }
 }
 
-fn next_of(segment: &Segment) -> u64 {
+pub(super) fn next_of(segment: &Segment) -> u64 {
     match &*segment.state.read() {
         State::Open(_, index) => index.next_sequence,
         State::Sealed(sealed) => sealed.footer.next_sequence,

@@ -2,7 +2,7 @@
 
 use super::catalog::{Catalog, Segment, State, io_error, read_within};
 use super::compact::{Weight, weigh};
-use super::frame::{self, HEADER_BYTES};
+use super::frame::{self, FrameView, HEADER_BYTES};
 use super::index::FrameRow;
 use super::{
     BodyRef, Damage, DamageReason, EntryRef, Frame, Head, Identity, OpenError, ReadError, ReadLog,
@@ -68,7 +68,7 @@ impl Reader {
         let (segment, row, limit) = self.locate(sequence)?;
         let file = self.catalog.file(&segment)?;
         let bytes = read_frame(&file, &segment.path, &row, limit)?;
-        decode(&bytes, &segment.path, &row)
+        Ok(decode(&bytes, &segment.path, &row)?.to_frame())
     }
 
     /// The bytes of a body; see [`ReadLog::body`].
@@ -225,8 +225,8 @@ impl ReadLog for Reader {
 
 /// One segment, for searches that go newest first.
 pub struct SegmentView {
-    reader: Reader,
-    segment: Arc<Segment>,
+    pub(super) reader: Reader,
+    pub(super) segment: Arc<Segment>,
 }
 
 impl SegmentView {
@@ -379,7 +379,11 @@ impl Frames {
         Ok(None)
     }
 
-    fn advance(&mut self) -> Option<Result<Frame, ReadError>> {
+    /// What `read` makes of the next frame; `None` at the end.
+    pub(super) fn read_next<T>(
+        &mut self,
+        read: impl FnOnce(&FrameView<'_>) -> T,
+    ) -> Option<Result<T, ReadError>> {
         loop {
             if self.next > self.last {
                 return None;
@@ -400,13 +404,13 @@ impl Frames {
                 return None;
             }
             self.next = row.sequence.saturating_add(1);
-            return Some(part.take(&row));
+            return Some(part.take(&row).map(|view| read(&view)));
         }
     }
 }
 
 impl Part {
-    fn take(&mut self, row: &FrameRow) -> Result<Frame, ReadError> {
+    fn take(&mut self, row: &FrameRow) -> Result<FrameView<'_>, ReadError> {
         self.at += 1;
         let start = u64::from(row.offset);
         let limit = self.rows.get(self.at).map_or(self.end, |next| u64::from(next.offset));
@@ -426,8 +430,12 @@ impl Part {
 impl Iterator for Frames {
     type Item = Result<Frame, ReadError>;
 
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself is not general enough over lifetimes"
+    )]
     fn next(&mut self) -> Option<Self::Item> {
-        self.advance()
+        self.read_next(|view| view.to_frame())
     }
 }
 
@@ -437,9 +445,9 @@ fn read_frame(file: &File, path: &Path, row: &FrameRow, limit: u64) -> Result<Ve
     super::files::read_at(file, start, len).map_err(io_error(path))
 }
 
-fn decode(bytes: &[u8], path: &Path, row: &FrameRow) -> Result<Frame, ReadError> {
+fn decode<'a>(bytes: &'a [u8], path: &Path, row: &FrameRow) -> Result<FrameView<'a>, ReadError> {
     match frame::decode(bytes) {
-        Ok(view) if view.header.position.sequence == row.sequence => Ok(view.to_frame()),
+        Ok(view) if view.header.position.sequence == row.sequence => Ok(view),
         _ => Err(damaged(path, row)),
     }
 }
