@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use storage::journal::ReadLog;
+use storage::journal::{Frame, Identity, Position, ReadLog};
 
 /// Bytes as lower case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
@@ -16,10 +16,23 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// `<journal id>:<epoch>:<sequence>:<hash>` of the newest durable frame.
 pub fn head(journal: &dyn ReadLog) -> String {
-    let (identity, head) = (journal.identity(), journal.head());
-    let position = head.position;
-    let (id, hash) = (hex(&identity.journal), hex(head.hash.as_ref()));
+    let head = journal.head();
+    shown(journal.identity(), head.position, &head.hash)
+}
+
+/// The same of a journal that ends with this frame.
+pub fn of_frame(identity: Identity, frame: &Frame) -> String {
+    shown(identity, frame.position, &frame.hash)
+}
+
+fn shown(identity: Identity, position: Position, hash: &[u8]) -> String {
+    let (id, hash) = (hex(&identity.journal), hex(hash));
     format!("{id}:{}:{}:{hash}", position.epoch, position.sequence)
+}
+
+/// The sequence that a head names.
+pub fn sequence(head: &str) -> Option<u64> {
+    parts(head).map(|(_, sequence)| sequence)
 }
 
 /// Whether `now` is an earlier end of the same journal as `before`, or the same number with another
@@ -63,7 +76,7 @@ fn parts(head: &str) -> Option<(&str, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use storage::journal::{Entry, Identity, IndexKeys, Log as _, MemoryLog};
+    use storage::journal::{Entry, IndexKeys, Log as _, MemoryLog};
 
     use super::*;
 

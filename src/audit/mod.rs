@@ -1,6 +1,7 @@
 //! What is asked of the audit log, which is the journal read by event. It reads nothing.
 
 pub mod csv;
+pub mod forward;
 pub mod heads;
 pub mod query;
 pub mod syslog;

@@ -275,9 +275,12 @@ static KNOWN: [Row; 53] = [
     Row::key("enterprise.audit.level", |c| &mut c.audit.level),
     Row::key("enterprise.audit.exclude_events", |c| &mut c.audit.exclude_events),
     Row::key("enterprise.audit.retention", |c| &mut c.audit.retention),
-    Row::key("enterprise.audit.syslog.host", |c| &mut c.audit.syslog.host),
-    Row::key("enterprise.audit.syslog.port", |c| &mut c.audit.syslog.port),
-    Row::key("enterprise.audit.syslog.protocol", |c| &mut c.audit.syslog.protocol),
+    Row::key("enterprise.audit.syslog.host", |c| &mut c.audit.syslog.host)
+        .variable("LOKI_AUDIT_SYSLOG_HOST"),
+    Row::key("enterprise.audit.syslog.port", |c| &mut c.audit.syslog.port)
+        .variable("LOKI_AUDIT_SYSLOG_PORT"),
+    Row::key("enterprise.audit.syslog.protocol", |c| &mut c.audit.syslog.protocol)
+        .variable("LOKI_AUDIT_SYSLOG_PROTO"),
     Row::key("dashboard.host", |c| &mut c.dashboard.host)
         .variable("LOKI_DASHBOARD_HOST")
         .outside_the_file(),

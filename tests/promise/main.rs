@@ -29,6 +29,7 @@ mod stopped;
 mod stopping;
 mod store;
 mod support;
+mod syslog;
 mod tasks;
 mod terminal;
 mod traffic;

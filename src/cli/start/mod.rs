@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::arguments::Global;
 use super::failure::{Code, Failure};
 use super::{Done, output, output_of, store};
+use crate::audit::forward::Forward;
 use crate::bridge::prd::{self, PrdError, Task};
 use crate::bridge::settings::{Agents, Settings};
 use crate::bridge::task::{LocalTask, Origin, TaskStatus};
@@ -174,6 +175,11 @@ async fn started(
     let bridge = running.bridge.clone();
     let mut services = JoinSet::new();
     services.spawn(shutdown.clone().on_signals()?);
+    let journal = (database.store(), database.reader());
+    let forward = Forward::new(&config.audit.syslog, journal, data_dir, &shutdown);
+    if let Some(forward) = forward {
+        services.spawn(forward.run());
+    }
     let endpoint = serve::spawn(&mut services, listener, (&bridge, &database), config, &shutdown)?;
     bridge.add(tasks).await?;
     let stays = arguments.prd.is_none() || arguments.keep_running;

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::{Agent, Secret, Source, Transport};
 
 /// Key path, variable, what is given, and what `describe` shows.
-const BRIDGE_VARIABLES: [(&str, &str, &str, &str); 18] = [
+const BRIDGE_VARIABLES: [(&str, &str, &str, &str); 21] = [
     ("openclaw.enabled", "LOKI_OPENCLAW_ENABLED", "True", "true"),
     ("openclaw.endpoint", "LOKI_OPENCLAW_ENDPOINT", "https://a:8443/x", "https://a:8443/x"),
     ("openclaw.agent_id", "LOKI_OPENCLAW_AGENT_ID", "loki-1", "loki-1"),
@@ -25,6 +25,9 @@ const BRIDGE_VARIABLES: [(&str, &str, &str, &str); 18] = [
     ("openclaw.encryption_key", "LOKI_OPENCLAW_ENCRYPTION_KEY", "file:/key", "***"),
     ("enterprise.audit.enabled", "LOKI_AUDIT_DISABLED", "true", "false"),
     ("enterprise.audit.enabled", "LOKI_AUDIT_DISABLED", "false", "true"),
+    ("enterprise.audit.syslog.host", "LOKI_AUDIT_SYSLOG_HOST", "logs", "logs"),
+    ("enterprise.audit.syslog.port", "LOKI_AUDIT_SYSLOG_PORT", "6514", "6514"),
+    ("enterprise.audit.syslog.protocol", "LOKI_AUDIT_SYSLOG_PROTO", "tcp", "tcp"),
     ("dashboard.host", "LOKI_DASHBOARD_HOST", "::1", "::1"),
     ("dashboard.port", "LOKI_DASHBOARD_PORT", "0", "0"),
     ("dashboard.token", "LOKI_DASHBOARD_TOKEN", "s3cret", "***"),
