@@ -52,18 +52,42 @@ pub fn is_same_journal(one: &str, other: &str) -> bool {
     id(one).is_some() && id(one) == id(other)
 }
 
-/// Whether a journal has this end of it, which somebody saw once. What was dropped or damaged
-/// since, and what is of another journal, counts as known: that is for others to tell.
-pub fn has(journal: &dyn ReadLog, head: &str) -> bool {
-    let Some((id, sequence)) = parts(head) else { return true };
+/// What a journal says of an end of it that somebody saw once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It has this frame.
+    Here,
+    /// It ends before this frame.
+    Beyond(u64),
+    /// It has another frame of this number.
+    Other(u64),
+    /// Its frame was dropped or is damaged, which is for others to tell.
+    Unreadable,
+    /// It is no end of this journal.
+    Foreign,
+}
+
+/// Where a journal has this end.
+pub fn place(journal: &dyn ReadLog, head: &str) -> Place {
+    let Some((id, sequence)) = parts(head) else { return Place::Foreign };
     if id != hex(&journal.identity().journal) || sequence == 0 {
-        return true;
+        return Place::Foreign;
     }
     if sequence > journal.head().position.sequence {
-        return false;
+        return Place::Beyond(sequence);
     }
     let hash = head.rsplit(':').next().unwrap_or_default();
-    journal.frame(sequence).map_or(true, |frame| hex(&frame.hash) == hash)
+    match journal.frame(sequence) {
+        Ok(frame) if hex(&frame.hash) == hash => Place::Here,
+        Ok(_) => Place::Other(sequence),
+        Err(_) => Place::Unreadable,
+    }
+}
+
+/// Whether a journal may have this end of it, which somebody saw once. What was dropped or damaged
+/// since, and what is of another journal, counts as known: that is for others to tell.
+pub fn has(journal: &dyn ReadLog, head: &str) -> bool {
+    !matches!(place(journal, head), Place::Beyond(_) | Place::Other(_))
 }
 
 /// The journal and the sequence of a head.

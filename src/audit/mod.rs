@@ -4,7 +4,10 @@ pub mod csv;
 pub mod forward;
 pub mod heads;
 pub mod query;
+pub mod sign;
 pub mod syslog;
+pub mod verify;
+pub mod witness;
 
 use storage::event::Event;
 

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 use clap::Parser;
+use loki_openclaw::audit::sign::Signer;
 use loki_openclaw::clock::Clock;
 use loki_openclaw::config::{ServerConfig, ServerOverrides, process_environment};
 use loki_openclaw::server::{Disk, Rules, Server, ServerSettings, StartError};
@@ -108,8 +109,11 @@ fn run(config: &ServerConfig) -> Result<(), Exit> {
         .enable_all()
         .build()
         .map_err(|error| store(format!("cannot start the runtime: {error}")))?;
+    let signer = Signer::start(database.store(), &config.data_dir)
+        .map_err(|error| store(format!("cannot sign the audit log: {error}")))?;
     let served = runtime.block_on(serve(config, &database, clock, failures));
     drop(runtime);
+    signer.finish();
     let closed = database.close().map_err(|error| store(error.to_string()));
     served.and(closed)
 }

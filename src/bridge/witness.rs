@@ -2,7 +2,6 @@
 //! backup that was put back or a folder that was cloned, is noticed on both sides. It stops
 //! nothing.
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use storage::event::Event;
 use storage::ledger::Ledger;
@@ -13,33 +12,9 @@ use super::Shared;
 use super::mail::DESTINATION;
 use super::settings::Settings;
 use crate::audit::heads;
-use crate::clock::{Millis, rfc3339};
+use crate::audit::witness::{NAME, Rollback, Witness};
+use crate::clock::rfc3339;
 use crate::protocol::payload::RegisterAck;
-
-/// The entity that remembers it.
-const NAME: &str = "witness";
-
-/// What is remembered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Witness {
-    /// The end of our journal that the server certainly saw last.
-    pub acked: Option<String>,
-    /// The one that was shown since, or was about to be: the server may have seen it.
-    pub shown: Option<String>,
-    /// The end of the server's journal that it showed last.
-    pub seen: Option<String>,
-    /// The last time that one of the two was found to have gone back.
-    pub rollback: Option<Rollback>,
-}
-
-/// A store that went back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rollback {
-    /// `bridge` or `server`.
-    pub whose: String,
-    /// When it was found.
-    pub at: Millis,
-}
 
 /// Each server is a witness of its own.
 fn key(settings: &Settings) -> EntityKey {
@@ -47,19 +22,15 @@ fn key(settings: &Settings) -> EntityKey {
     EntityKey::new(Kind::Meta, &[NAME, &settings.namespace, server])
 }
 
-fn read(value: &[u8]) -> Witness {
-    serde_json::from_slice(value).unwrap_or_default()
-}
-
 fn remembered(ledger: &Ledger, key: &EntityKey) -> Witness {
-    ledger.get(key).map(|entity| read(&entity.value)).unwrap_or_default()
+    ledger.get(key).map(|entity| Witness::read(&entity.value)).unwrap_or_default()
 }
 
 /// The last rollback as the status shows it.
 pub fn told(ledger: &Ledger, namespace: &str) -> Option<String> {
     let prefix = format!("{NAME}\0{namespace}\0");
     let found = ledger.scan(Kind::Meta, &prefix);
-    let found = found.filter_map(|(_, entity)| read(&entity.value).rollback);
+    let found = found.filter_map(|(_, entity)| Witness::read(&entity.value).rollback);
     let Rollback { whose, at } = found.max_by_key(|rollback| rollback.at)?;
     Some(format!("the store of the {whose} went back, found at {}", rfc3339(at)))
 }

@@ -81,6 +81,7 @@ events! {
     ConfigLoad = 100, "config.load";
     StoreWitness = 105, "store.witness";
     StoreImport = 106, "store.import";
+    AuditSign = 110, "audit.sign";
 }
 
 impl Event {

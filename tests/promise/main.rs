@@ -34,4 +34,5 @@ mod tasks;
 mod terminal;
 mod traffic;
 mod units;
+mod verify;
 mod way;

@@ -7,6 +7,7 @@ mod read;
 mod search;
 mod summary;
 mod tail;
+mod verify;
 
 use clap::{Args, Subcommand};
 
@@ -32,6 +33,10 @@ pub enum Audit {
     Search(search::Arguments),
     /// Write entries as JSON Lines, CSV or syslog, the oldest first
     Export(export::Arguments),
+    /// Say whether the log is what was recorded, and up to where a peer can tell
+    Verify(verify::Arguments),
+    /// Write the newest end of this log, and the ends of others that it saw, for their `verify`
+    Heads,
 }
 
 /// Which entries.
@@ -90,5 +95,7 @@ pub async fn run(global: &Global, command: Command) -> Done {
         Audit::Summary(arguments) => summary::run(global, &arguments).await,
         Audit::Search(arguments) => search::run(global, &arguments).await,
         Audit::Export(arguments) => export::run(global, arguments).await,
+        Audit::Verify(arguments) => verify::run(global, arguments).await,
+        Audit::Heads => verify::heads(global),
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use storage::database::Database;
 
+use crate::audit::sign::Signer;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::store;
 use crate::clock::Clock;
@@ -18,6 +19,7 @@ use crate::upkeep;
 pub struct Embedded {
     running: Running,
     database: Database,
+    signer: Signer,
 }
 
 impl Embedded {
@@ -33,6 +35,7 @@ impl Embedded {
         let clock = Clock::system();
         let database = store::open(&dir, rules, &clock, shutdown)?;
         database.set_retention(upkeep::retention(rules, Rules::default().retention));
+        let signer = super::sign(&database, &dir)?;
         let settings = ServerSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             store: database.store().clone(),
@@ -42,7 +45,7 @@ impl Embedded {
         };
         let running = Server::start(settings).await;
         let running = running.map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
-        Ok(Self { running, database })
+        Ok(Self { running, database, signer })
     }
 
     /// Where it listens.
@@ -53,6 +56,7 @@ impl Embedded {
     /// Ends it.
     pub async fn stop(self) -> Result<(), Failure> {
         self.running.stop().await;
+        self.signer.finish();
         store::close(self.database)
     }
 }

@@ -6,12 +6,13 @@ mod progress;
 mod serve;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use storage::database::Database;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -19,6 +20,7 @@ use super::arguments::Global;
 use super::failure::{Code, Failure};
 use super::{Done, output, output_of, store};
 use crate::audit::forward::Forward;
+use crate::audit::sign::Signer;
 use crate::bridge::prd::{self, PrdError, Task};
 use crate::bridge::settings::{Agents, Settings};
 use crate::bridge::task::{LocalTask, Origin, TaskStatus};
@@ -175,6 +177,7 @@ async fn started(
     let bridge = running.bridge.clone();
     let mut services = JoinSet::new();
     services.spawn(shutdown.clone().on_signals()?);
+    let signer = sign(&database, data_dir)?;
     let journal = (database.store(), database.reader());
     let forward = Forward::new(&config.audit.syslog, journal, data_dir, &shutdown);
     if let Some(forward) = forward {
@@ -191,8 +194,15 @@ async fn started(
     let _ = tokio::time::timeout(GRACE, ended).await;
     services.shutdown().await;
     drop(bridge);
+    signer.finish();
     store::close(database)?;
     Ok(code)
+}
+
+/// Begins to sign the ends of the audit log.
+fn sign(database: &Database, data_dir: &Path) -> Result<Signer, Failure> {
+    let failed = |error| Failure::new(Code::Store, format!("cannot sign the audit log: {error}"));
+    Signer::start(database.store(), data_dir).map_err(failed)
 }
 
 /// The tasks that this start is about.

@@ -18,6 +18,8 @@ pub struct Check {
     pub segments: u64,
     /// Good frames.
     pub frames: u64,
+    /// Entries in good frames.
+    pub entries: u64,
     /// Bytes of good frames.
     pub bytes: u64,
     /// The chain's hash after the newest frame; `None` without segments.
@@ -32,7 +34,8 @@ pub struct Check {
 /// When the directory cannot be listed or a segment not be read, or a newer program wrote it.
 pub fn check(dir: &Path, index_fn: IndexFn) -> Result<Check, OpenError> {
     let look = ReadOnly::open(dir, index_fn)?;
-    let mut found = Check { segments: 0, frames: 0, bytes: 0, hash: None, damage: Vec::new() };
+    let mut found =
+        Check { segments: 0, frames: 0, entries: 0, bytes: 0, hash: None, damage: Vec::new() };
     let segments = look.reader().catalog.all();
     for (at, segment) in segments.iter().enumerate() {
         let following = segments.get(at + 1).map(|next| next.header.first_sequence);
@@ -77,6 +80,7 @@ fn one(
     }
     found.segments += 1;
     found.frames += scanned.rows.len() as u64;
+    found.entries += scanned.resources.len() as u64;
     found.bytes += scanned.end;
     found.hash = Some(scanned.hash);
     found.damage.extend(scanned.damage);
