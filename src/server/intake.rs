@@ -242,11 +242,7 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, place: Place
         let (namespace, sender) = (arrival.namespace.as_str(), arrival.sender.as_str());
         let envelope = &arrival.envelope;
         if *envelope.message_type() == MessageType::Register {
-            let register = envelope.payload::<Register>()?;
-            let witnessed = witness::answer(desk, namespace, sender, &register);
-            let session = registry::register(desk, namespace, sender, register)?;
-            let greeting = greeting(desk, envelope, &session, window, witnessed);
-            return Ok(Fate::Accepted(Some(greeting)));
+            return open(desk, &arrival, place, window);
         }
         let agent = desk.agent(namespace, sender);
         registry::check_session(agent.as_ref(), session_id.as_deref())?;
@@ -288,6 +284,26 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, place: Place
         }
         result.map(|_| Fate::Accepted(None))
     })
+}
+
+/// Opens a session, or finds the one that this `register` opened before.
+fn open(
+    desk: &mut Desk<'_, '_>,
+    arrival: &Arrival,
+    place: Place,
+    window: u64,
+) -> Result<Fate, Refusal> {
+    let (namespace, sender) = (arrival.namespace.as_str(), arrival.sender.as_str());
+    let register = arrival.envelope.payload::<Register>()?;
+    let own_id = place.has_own_id.then(|| arrival.message_id());
+    let before = registry::again(desk, namespace, sender, &register, own_id)?;
+    let witnessed = witness::answer(desk, namespace, sender, &register);
+    let session = match before {
+        Some(before) => before,
+        None => registry::register(desk, namespace, sender, register, own_id)?,
+    };
+    let greeting = greeting(desk, &arrival.envelope, &session, window, witnessed);
+    Ok(Fate::Accepted(Some(greeting)))
 }
 
 /// A message whose id is known: nothing happens again.

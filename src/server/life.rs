@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::Millis;
+use crate::protocol::id_time;
 use crate::protocol::payload::AgentStatus;
 
 /// Of so many heartbeats that change nothing one is audited.
@@ -34,6 +35,8 @@ pub struct Vital {
     pub is_full: bool,
     is_watched: bool,
     beats: u64,
+    /// The instance and the id of a `register` that was refused as late.
+    late: Option<(Option<String>, String)>,
 }
 
 /// Why a connection has to end.
@@ -125,6 +128,21 @@ impl Life {
         vital.is_full = false;
         vital.beats = vital.beats.wrapping_add(1);
         changed || vital.beats.is_multiple_of(HEARTBEAT_SAMPLE)
+    }
+
+    /// Whether an instance whose `register` was refused as late has made another one since, and so
+    /// is alive. If not, this one is remembered as refused.
+    pub fn insists(&self, agent: &Name, instance_id: &Option<String>, id: &str) -> bool {
+        let mut inner = self.0.lock();
+        let vital = inner.vitals.entry(agent.clone()).or_default();
+        let before = vital.late.take();
+        let is_again = before.is_some_and(|(instance, before)| {
+            instance == *instance_id && id_time(&before) < id_time(id)
+        });
+        if !is_again {
+            vital.late = Some((instance_id.clone(), id.to_owned()));
+        }
+        is_again
     }
 
     /// A new session: what the agent said before no longer counts.

@@ -398,6 +398,9 @@ pub struct Session {
     pub session_id: String,
     /// The start of the agent that opened it.
     pub instance_id: Option<String>,
+    /// The message that opened it, when it came with an id of its own.
+    #[serde(default)]
+    pub register_id: Option<String>,
     /// When it was opened.
     pub opened_at: Millis,
     /// The agent said in it that it shuts down: it gets no more offers.

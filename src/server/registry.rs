@@ -14,7 +14,40 @@ use super::{matching, tasks, view, witness};
 use crate::protocol::payload::{
     AgentStatus, CapabilityQuery, CapabilityResponse, Heartbeat, QueryType, Register, RunningTask,
 };
-use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID};
+use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID, id_time};
+
+/// What a refusal names as at fault when the session of a call is not known here.
+pub const SESSION_FIELD: &str = "session_id";
+
+/// Whoever made a `register` that looks late may come again after this time.
+const LATE_AGAIN_SECONDS: u64 = 1;
+
+/// The session that this very `register` opened before: said again it opens no other one.
+///
+/// # Errors
+/// `unavailable`, once, for one that was made before the `register` of the current session and came
+/// late: a copy of it must end nobody's session. Whoever made it and still lives comes again with a
+/// new one, and is let in whatever its clock says.
+pub fn again(
+    desk: &Desk<'_, '_>,
+    namespace: &str,
+    agent_id: &str,
+    register: &Register,
+    register_id: Option<&str>,
+) -> Result<Option<Session>, Refusal> {
+    let agent = desk.agent(namespace, agent_id);
+    let Some(session) = agent.and_then(|agent| agent.session) else { return Ok(None) };
+    let (Some(known), Some(given)) = (&session.register_id, register_id) else { return Ok(None) };
+    if known == given && session.instance_id == register.instance_id {
+        return Ok(Some(session));
+    }
+    let is_late = id_time(given).zip(id_time(known)).is_some_and(|(given, known)| given < known);
+    if !is_late || desk.life.insists(&name(namespace, agent_id), &register.instance_id, given) {
+        return Ok(None);
+    }
+    let detail = "register again under a new message id; a later register has overtaken this one";
+    Err(Refusal::new(ErrorCode::Unavailable, detail).retry_after(LATE_AGAIN_SECONDS))
+}
 
 /// Opens a session. The same instance replaces its session silently; another one wins, and the
 /// loser's connection is told.
@@ -26,6 +59,7 @@ pub fn register(
     namespace: &str,
     agent_id: &str,
     register: Register,
+    register_id: Option<&str>,
 ) -> Result<Session, Refusal> {
     let now = desk.now();
     let before = desk.agent(namespace, agent_id);
@@ -36,6 +70,7 @@ pub fn register(
     let session = Session {
         session_id: desk.clock.message_id(),
         instance_id: register.instance_id.clone(),
+        register_id: register_id.map(str::to_owned),
         opened_at: now,
         is_leaving: false,
     };
@@ -220,14 +255,24 @@ pub fn leaving(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str) {
     desk.tx.put(act.details(details.to_string()), agent.key(), encode(&agent));
 }
 
-/// Refuses what comes from a session that another one replaced.
+/// Refuses what comes from a session that is not the current one.
 ///
 /// # Errors
-/// `session_replaced`.
+/// `session_replaced` when another one came after it. `unavailable` when none did, as after a
+/// backup of the store was put back: nobody took over, and the agent only has to register again.
 pub fn check_session(agent: Option<&Agent>, session_id: Option<&str>) -> Result<(), Refusal> {
     let Some(given) = session_id else { return Ok(()) };
     if agent.and_then(Agent::session_id) == Some(given) {
         return Ok(());
+    }
+    let current = agent.and_then(Agent::session_id);
+    // Ids of sessions grow with time.
+    let is_later = current.is_some_and(|current| {
+        id_time(current).zip(id_time(given)).is_none_or(|(current, given)| current >= given)
+    });
+    if !is_later {
+        let detail = "register again; this session is not known here";
+        return Err(Refusal::new(ErrorCode::Unavailable, detail).at(SESSION_FIELD));
     }
     let detail = "register again; another session of this agent replaced this one";
     Err(Refusal::new(ErrorCode::SessionReplaced, detail))

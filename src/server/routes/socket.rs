@@ -114,8 +114,11 @@ async fn serve(core: Arc<Core>, mut socket: Socket) {
         }
     };
     tracing::debug!(agent_id, namespace, ?ended, "a connection ended");
+    // Another connection has its place, maybe in the same session: it says nothing any more.
+    if *ending.borrow() != Ending::Open {
+        return;
+    }
     core.life.disconnect(&who, &agent.session_id);
-    // Of a session that another one has replaced it says nothing any more.
     if matches!(ended, Ended::Closed(CLOSE_NORMAL | CLOSE_GOING_AWAY, _)) {
         let session_id = agent.session_id;
         let said = core
@@ -256,7 +259,16 @@ fn answers(taken: &[Taken]) -> Answers {
     let replaced = taken
         .iter()
         .any(|one| matches!(&one.fate, Fate::Refused(it) if it.code == ErrorCode::SessionReplaced));
-    let close = replaced.then(|| (CLOSE_REPLACED, "session_replaced".to_owned()));
+    // Only a new connection brings a session that is known.
+    let unknown = taken.iter().any(|one| {
+        matches!(&one.fate, Fate::Refused(it)
+            if it.field.as_deref() == Some(registry::SESSION_FIELD))
+    });
+    let close = match (replaced, unknown) {
+        (true, _) => Some((CLOSE_REPLACED, "session_replaced".to_owned())),
+        (false, true) => Some((CLOSE_TRY_AGAIN, "register again".to_owned())),
+        (false, false) => None,
+    };
     Answers { answers: taken.iter().map(answer).collect(), close }
 }
 

@@ -217,3 +217,49 @@ async fn of_the_updates_within_a_second_one_is_kept_and_no_word_that_matters_is_
     let Fate::Refused(refusal) = world.send(update("u-8", -1.0, json!({}))).await else { panic!() };
     assert_eq!(refusal.code, ErrorCode::InvalidField);
 }
+
+/// A message id of `UUIDv7` made so many milliseconds after the start.
+fn id_at(after: u64) -> String {
+    Clock::simulated(START + after, after).message_id()
+}
+
+#[tokio::test]
+async fn a_register_that_comes_late_or_twice_ends_nobody_s_session() {
+    let world = World::new();
+    let register = |id: &str, instance: &str| {
+        json!({"message_type": "register", "agent_id": "b", "message_id": id,
+            "payload": {"instance_id": instance}})
+    };
+    let (killed, first, second) = (id_at(1), id_at(2), id_at(3));
+    let Fate::Accepted(Some(opened)) = world.send(register(&first, "one")).await else { panic!() };
+    let Fate::Accepted(Some(again)) = world.send(register(&first, "one")).await else { panic!() };
+    assert_eq!(opened["session_id"], again["session_id"], "said twice it opens one session");
+    let Fate::Accepted(Some(opened)) = world.send(register(&second, "one")).await else { panic!() };
+    let session = || world.agent("b").session.unwrap().session_id;
+    // A proxy repeats the first one; and what a killed program sent arrives at last.
+    for late in [register(&first, "one"), register(&killed, "zero"), register(&killed, "zero")] {
+        let Fate::Refused(refusal) = world.send(late).await else { panic!() };
+        assert_eq!((refusal.code, refusal.retryable), (ErrorCode::Unavailable, true));
+        assert_eq!(opened["session_id"], session());
+    }
+    // One whose clock is behind is there all the same: it comes again.
+    let fate = world.send(register(&id_at(2), "zero")).await;
+    assert!(matches!(fate, Fate::Accepted(Some(_))), "{fate:?}");
+    assert_ne!(opened["session_id"], session());
+    assert_eq!(world.agent("b").session.unwrap().instance_id.as_deref(), Some("zero"));
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_replaced_is_only_to_be_opened_again() {
+    let world = World::new();
+    world.ok("c", "register", json!({"instance_id": "one"})).await;
+    // Sessions that a store knew which went back since: of an agent that it knows, and of none.
+    let lost = id_at(1_000);
+    let world = World { source: Source { session_id: Some(lost), ..Source::default() }, ..world };
+    for agent_id in ["b", "c"] {
+        let Fate::Refused(refusal) = world.say(agent_id, "heartbeat", json!({})).await else {
+            panic!("{agent_id}")
+        };
+        assert_eq!((refusal.code, refusal.retryable), (ErrorCode::Unavailable, true), "{agent_id}");
+    }
+}
