@@ -174,6 +174,7 @@ fn rules(config: &ServerConfig) -> Rules {
         max_age: config.max_age,
         retention: config.retention,
         merge_prefixes: config.state.merge_prefixes.clone(),
+        hosts: config.hosts.clone(),
         reject_prefixes: config.state.reject_prefixes.clone(),
     }
 }

@@ -87,6 +87,14 @@ pub(super) fn is_token(token: &Secret) -> bool {
     !clear.is_empty() && clear.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// What a list of host names is expected to be.
+pub(super) const NAMES: &str = "a list of host names without ports";
+
+/// Whether a text can be a host name.
+pub(super) fn is_name(text: &str) -> bool {
+    is_host(text) && !text.contains(':')
+}
+
 /// Whether a text can be the name or the address of a machine.
 pub(super) fn is_host(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-:".contains(&byte);

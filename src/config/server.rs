@@ -37,6 +37,8 @@ choice! {
 pub struct ServerConfig {
     /// The address; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Names under which browsers may reach the server.
+    pub hosts: Vec<String>,
     /// The folder of the journal, the view and the endpoint file.
     pub data_dir: PathBuf,
     /// How much is logged.
@@ -82,6 +84,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            hosts: Vec::new(),
             data_dir: PathBuf::from(".loki/openclaw"),
             log_level: LogLevel::Info,
             auth_enabled: false,
@@ -145,6 +148,7 @@ impl Program for ServerConfig {
 
     fn rules(&self) -> Vec<Rule> {
         let mut rules = vec![
+            ("hosts", self.hosts.iter().all(|host| check::is_name(host)), check::NAMES),
             ("data_dir", check::is_path(&self.data_dir), check::PATH),
             check::positive("heartbeat_interval", self.heartbeat_interval),
             check::positive("offer_timeout", self.offer_timeout),
@@ -181,8 +185,9 @@ impl Program for ServerConfig {
 type Row = Known<ServerConfig>;
 
 /// Every setting of `openclaw-server`, in the order of `docs/configuration.md`.
-static KNOWN: [Row; 29] = [
+static KNOWN: [Row; 30] = [
     Row::key("listen", |c| &mut c.listen).variable("OPENCLAW_LISTEN"),
+    Row::key("hosts", |c| &mut c.hosts),
     Row::key("data_dir", |c| &mut c.data_dir).variable("OPENCLAW_DATA_DIR"),
     Row::key("log_level", |c| &mut c.log_level).variable("OPENCLAW_LOG_LEVEL"),
     Row::key("auth_enabled", |c| &mut c.auth_enabled).variable("OPENCLAW_AUTH_ENABLED"),

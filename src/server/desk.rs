@@ -34,6 +34,8 @@ pub struct Rules {
     pub max_age: Duration,
     /// How long finished tasks are kept.
     pub retention: Duration,
+    /// Host names of this server: a browser's page under any other one may be somebody else's.
+    pub hosts: Vec<String>,
     /// Prefixes of shared state whose values are merged.
     pub merge_prefixes: Vec<String>,
     /// Keys of shared state that only the current version may change; `*` is one segment.
@@ -49,6 +51,7 @@ impl Default for Rules {
             dedup_window: Duration::from_hours(8 * 24),
             max_age: Duration::from_hours(7 * 24),
             retention: Duration::from_hours(30 * 24),
+            hosts: Vec::new(),
             merge_prefixes: vec!["queue/".to_owned()],
             reject_prefixes: vec!["agent/*/status".to_owned()],
         }

@@ -126,7 +126,8 @@ async fn stopped(core: &Core) {
 }
 
 async fn serve(listener: TcpListener, core: Arc<Core>, page: Arc<Dashboard>) {
-    let (ending, router) = (Arc::clone(&core), routes::router(core, page));
+    let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let (ending, router) = (Arc::clone(&core), routes::router(core, page, is_local));
     let stopped = async move { stopped(&ending).await };
     let listener = listener.tap_io(no_delay);
     let served = axum::serve(listener, router).with_graceful_shutdown(stopped);

@@ -2,6 +2,7 @@
 //! sides.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -53,7 +54,15 @@ fn deliver(world: &World, bridge: &Program) {
 fn the_proxy_of_the_environment_leads_to_the_server_by_both_transports() {
     let world = World::new();
     world.write("one/.loki/config.yaml", IDLE);
-    let server = world.server("server", 0);
+    // The proxy passes on the name that it was asked for.
+    world.write(
+        "server.yaml",
+        "listen: 127.0.0.1:0\nheartbeat_interval: 1s\nhosts: [openclaw.test]\n",
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_openclaw-server"));
+    command.arg("--data-dir").arg(world.path("server"));
+    command.arg("--config").arg(world.path("server.yaml"));
+    let server = world.start(command, &world.path("server"));
     let proxy = Proxy::start(&server.address, Box::new(|_| None));
     let wanted = [
         ("websocket", "CONNECT openclaw.test:9 HTTP/1.1"),

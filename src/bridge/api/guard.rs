@@ -1,7 +1,6 @@
 //! Who may use the API and its page. Without a token it is for programs and people of this machine;
 //! with one, for those who show it: programs in a header, a browser once, for a cookie.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::rejection::FormRejection;
@@ -80,7 +79,7 @@ pub async fn sign_in(State(api): Shared, shown: Result<Form<Shown>, FormRejectio
 
 fn is_allowed(token: Option<&Secret>, headers: &HeaderMap) -> bool {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(token) = token else { return header(HOST).is_none_or(is_loopback) };
+    let Some(token) = token else { return header(HOST).is_none_or(browser::is_loopback) };
     let bearer = header(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
     if bearer.is_some_and(|shown| same(shown.as_bytes(), token.reveal().as_bytes())) {
         return true;
@@ -103,28 +102,9 @@ fn same(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && differing == 0
 }
 
-fn is_loopback(host: &str) -> bool {
-    let name = match host.parse::<SocketAddr>() {
-        Ok(address) => return address.ip().is_loopback(),
-        Err(_) => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    let address = name.parse::<std::net::IpAddr>();
-    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_loopback() {
-        for host in ["localhost", "LocalHost:57374", "127.0.0.1:1", "127.8.0.1", "[::1]:80"] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in ["example.com", "127.0.0.1.example.com:80", "10.0.0.1:57374"] {
-            assert!(!is_loopback(host), "{host}");
-        }
-    }
 
     #[test]
     fn a_browser_shows_its_cookie_and_a_program_the_token() {

@@ -101,8 +101,9 @@ const SERVER_VARIABLES: [(&str, &str, &str, &str); 11] = [
     ("tls.client_ca", "OPENCLAW_TLS_CLIENT_CA", "ca.pem", "ca.pem"),
 ];
 
-const SERVER_KEYS: [(&str, &str, &str); 29] = [
+const SERVER_KEYS: [(&str, &str, &str); 30] = [
     ("listen", "127.0.0.1:9", "127.0.0.1:9"),
+    ("hosts", "[claw.lan]", "[claw.lan]"),
     ("data_dir", "store", "store"),
     ("log_level", "warn", "warn"),
     ("auth_enabled", "false", "false"),

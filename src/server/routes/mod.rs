@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, Request};
+use axum::http::header::HOST;
 use axum::http::{Method, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -38,8 +39,9 @@ const LIMIT_MAX: usize = 1_000;
 /// How long a request may wait for something to happen.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// Every route of the server.
-pub fn router(core: Arc<Core>, page: Arc<Dashboard>) -> Router {
+/// Every route of the server. On a loopback address, `is_local`, it answers to no foreign name.
+pub fn router(core: Arc<Core>, page: Arc<Dashboard>, is_local: bool) -> Router {
+    let hosts: Arc<[String]> = core.rules.hosts.as_slice().into();
     Router::new()
         .route("/tasks", post(tasks::create).get(tasks::list))
         .route("/tasks/{id}", get(tasks::show))
@@ -64,17 +66,25 @@ pub fn router(core: Arc<Core>, page: Arc<Dashboard>) -> Router {
         .merge(dashboard::router(page))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn(own_pages_only))
+        .layer(from_fn(move |request, next| guard(Arc::clone(&hosts), is_local, request, next)))
         .with_state(core)
 }
 
-/// A page of another address changes nothing, whatever the browser that shows it can reach.
-async fn own_pages_only(request: Request, next: Next) -> Response {
-    if browser::is_foreign(request.method(), request.headers()) {
-        let detail = "only the page of this address may change something from a browser";
-        return Failure::from(Refusal::new(ErrorCode::Forbidden, detail)).into_response();
-    }
-    next.run(request).await
+/// A page of another address changes nothing, whatever the browser that shows it can reach, nor
+/// does one whose name somebody made this address. On a loopback address it reads nothing either.
+async fn guard(hosts: Arc<[String]>, is_local: bool, request: Request, next: Next) -> Response {
+    let (method, headers) = (request.method(), request.headers());
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok());
+    let is_strange =
+        host.is_some_and(|host| !browser::is_loopback(host) && !browser::is_one_of(host, &hosts));
+    let detail = if browser::is_foreign(method, headers) {
+        "only the page of this address may change something from a browser"
+    } else if is_local && is_strange || browser::is_rebound(method, headers, &hosts) {
+        "call the server by its address, or add the name of it to the setting `hosts`"
+    } else {
+        return next.run(request).await;
+    };
+    Failure::from(Refusal::new(ErrorCode::Forbidden, detail)).into_response()
 }
 
 async fn unknown_route(uri: Uri) -> Failure {

@@ -269,3 +269,13 @@ async fn a_websocket_brings_offers_and_another_instance_closes_it() {
     assert_eq!(closed, 4_001);
     web.running.stop().await;
 }
+
+#[tokio::test]
+async fn on_a_loopback_address_a_foreign_name_gets_nothing() {
+    let web = Web::start().await;
+    for (host, status) in [("evil.example:80", 403), ("localhost:80", 200), ("[::1]", 200)] {
+        let request = web.client.get(format!("{}/tasks", web.running.url())).header("host", host);
+        assert_eq!(request.send().await.unwrap().status().as_u16(), status, "{host}");
+    }
+    web.running.stop().await;
+}
