@@ -75,6 +75,35 @@ struct Cell {
     updated_at: Millis,
 }
 
+impl Glance<TaskStatus> {
+    fn retires_at(&self, retention: Millis) -> Option<Millis> {
+        self.status.is_terminal().then(|| self.updated_at.saturating_add(retention))
+    }
+}
+
+impl Glance<Presence> {
+    fn retires_at(&self, retention: Millis) -> Option<Millis> {
+        (self.status != Presence::Online).then(|| self.updated_at.saturating_add(retention))
+    }
+}
+
+/// From when on an entity with this value is kept no longer, if that is to be.
+pub fn retires_at(kind: Kind, value: &[u8], retention: Millis) -> Option<Millis> {
+    match kind {
+        Kind::Task => decode::<Glance<TaskStatus>>(value)?.retires_at(retention),
+        Kind::Agent => decode::<Glance<Presence>>(value)?.retires_at(retention),
+        Kind::State => {
+            let cell = decode::<Cell>(value).filter(|cell| cell.deleted)?;
+            Some(cell.updated_at.saturating_add(retention))
+        }
+        Kind::Idempotency => {
+            let known = decode::<Remembered>(value)?;
+            Some(known.at.saturating_add(IDEMPOTENCY_MILLIS))
+        }
+        _ => None,
+    }
+}
+
 impl Census {
     /// An empty one; what has ended or gone is retired after `retention` milliseconds.
     pub fn new(retention: Millis) -> Self {
@@ -141,22 +170,15 @@ impl Inner {
             Kind::Task => {
                 let task = value.and_then(decode::<Glance<TaskStatus>>);
                 self.tasks.put(&key.name, task.as_ref().map(|task| task.status));
-                let ended = task.filter(|task| task.status.is_terminal());
-                ended.map(|task| task.updated_at.saturating_add(retention))
+                task.and_then(|task| task.retires_at(retention))
             }
             Kind::Agent => {
                 let agent = value.and_then(decode::<Glance<Presence>>);
                 self.agents.put(&key.name, agent.as_ref().map(|agent| agent.status));
-                let away = agent.filter(|agent| agent.status != Presence::Online);
-                away.map(|agent| agent.updated_at.saturating_add(retention))
+                agent.and_then(|agent| agent.retires_at(retention))
             }
-            Kind::State => {
-                let cell = value.and_then(decode::<Cell>).filter(|cell| cell.deleted);
-                cell.map(|cell| cell.updated_at.saturating_add(retention))
-            }
-            Kind::Idempotency => {
-                let known = value.and_then(decode::<Remembered>);
-                known.map(|known| known.at.saturating_add(IDEMPOTENCY_MILLIS))
+            Kind::State | Kind::Idempotency => {
+                value.and_then(|value| retires_at(key.kind, value, retention))
             }
             Kind::Waiting => {
                 if value.is_some() {

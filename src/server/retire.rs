@@ -8,12 +8,13 @@ use storage::event::Event;
 use storage::record::{EntityKey, Kind, Level};
 use storage::transaction::Act;
 
+use super::census::retires_at;
 use super::core::Core;
 use super::desk::{Desk, millis};
 use super::life::name;
 use super::mail;
 use super::mailboxes::Mailboxes;
-use super::model::{self, Presence};
+use super::model;
 use crate::clock::Millis;
 use crate::protocol::{Refusal, SERVER_AGENT_ID};
 
@@ -47,17 +48,30 @@ pub async fn step(core: &Arc<Core>) -> Result<bool, Refusal> {
     Ok(more)
 }
 
-/// Removes entities; gives back those that are still needed.
-fn retire(desk: &mut Desk<'_, '_>, mailboxes: &Mailboxes, keys: Vec<EntityKey>) -> Vec<EntityKey> {
+/// Removes entities; gives back those that are still needed. One that was written anew since it was
+/// looked up is left alone: the census has heard of it.
+pub fn retire(
+    desk: &mut Desk<'_, '_>,
+    mailboxes: &Mailboxes,
+    keys: Vec<EntityKey>,
+) -> Vec<EntityKey> {
+    let (now, retention) = (desk.now(), millis(desk.rules.retention));
     let mut kept = Vec::new();
     for key in keys {
+        let found = desk.tx.get(&key);
+        let due = found.and_then(|entity| retires_at(key.kind, &entity.value, retention));
+        if due.is_none_or(|due| due > now) {
+            // One that is looked at by the hour is not in the census for what it says itself.
+            if key.kind == Kind::Agent {
+                kept.push(key);
+            }
+            continue;
+        }
         let parts = model::parts(&key.name);
         let [namespace, id, ..] = parts[..] else { continue };
         if key.kind == Kind::Agent {
-            let is_online =
-                desk.agent(namespace, id).is_some_and(|agent| agent.status == Presence::Online);
             let has_mail = !mailboxes.is_empty(&mail::mailbox(namespace, id));
-            if is_online || has_mail || desk.running(namespace, id) > 0 {
+            if has_mail || desk.running(namespace, id) > 0 {
                 kept.push(key);
                 continue;
             }

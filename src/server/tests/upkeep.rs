@@ -7,6 +7,7 @@ use storage::record::Kind;
 use super::*;
 use crate::audit::heads;
 use crate::server::model::{Remembered, encode};
+use crate::server::retire;
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -208,4 +209,26 @@ async fn an_idempotency_key_is_forgotten_after_a_day() {
     assert_eq!(world.count(Kind::Idempotency), 1);
     world.advance(1).await;
     assert_eq!(world.count(Kind::Idempotency), 0);
+}
+
+#[tokio::test]
+async fn what_is_written_anew_while_its_tombstone_is_to_go_stays() {
+    let world = World::new();
+    let sync = |entry: Value| json!({"entries": [entry]});
+    for key in ["k", "l"] {
+        world.ok("a", "state_sync", sync(json!({"key": key, "value": 1}))).await;
+        world.ok("a", "state_sync", sync(json!({"key": key, "deleted": true}))).await;
+    }
+    world.core.clock.advance(std::time::Duration::from_secs(30 * DAY));
+    let keys = world.core.census.retiring(world.core.clock.now(), 9);
+    assert_eq!(keys.len(), 2);
+    world.ok("a", "state_sync", sync(json!({"key": "k", "value": 2}))).await;
+    let mailboxes = world.core.mailboxes.clone();
+    let retired = world.core.decided(move |desk| Ok(retire::retire(desk, &mailboxes, keys)));
+    assert!(retired.await.unwrap().is_empty());
+    assert_eq!(world.count(Kind::State), 1);
+    let key = crate::server::shared::cell_key("default", "k");
+    let cell: crate::server::shared::Cell =
+        decode(&world.core.store.ledger().get(&key).expect("it stays").value).unwrap();
+    assert_eq!((cell.version, cell.value()), (3, json!(2)));
 }
