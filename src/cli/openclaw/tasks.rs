@@ -60,7 +60,8 @@ async fn stopped(config: &BridgeConfig) -> Result<Vec<Value>, Failure> {
     if store::is_of_server(&state.ledger) {
         let entities = state.ledger.scan(Kind::Task, "");
         let tasks = entities.filter_map(|(_, entity)| decode::<Task>(&entity.value));
-        return Ok(tasks.map(|task| view::task(&task)).collect());
+        let shown = tasks.map(|task| view::task(&task));
+        return Ok(shown.filter_map(|one| serde_json::from_str(one.get()).ok()).collect());
     }
     let tasks = task::list(&state.ledger, &config.openclaw.namespace);
     Ok(tasks.iter().filter_map(|task| serde_json::to_value(task).ok()).collect())

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use storage::record::EntryId;
@@ -90,12 +90,20 @@ fn result(taken: &Taken) -> Value {
     result
 }
 
+/// Part of a mailbox. Each message has the bytes in which it lies there: a parsed value would write
+/// its numbers in another way.
+#[derive(Serialize)]
+pub(super) struct Mailbox {
+    messages: Vec<Box<RawValue>>,
+    next: Option<String>,
+}
+
 /// `GET /messages`: what is in an agent's mailbox. Reading acknowledges nothing.
 pub(super) async fn fetch(
     State(core): State<Arc<Core>>,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<Mailbox>, Failure> {
     let parameters = Parameters::of(&uri)?;
     let Some(agent_id) = parameters.identifier("agent_id")? else {
         return Err(Refusal::missing("agent_id").into());
@@ -128,7 +136,7 @@ pub(super) async fn fetch(
         .filter_map(|message| String::from_utf8(message.bytes).ok())
         .filter_map(|text| RawValue::from_string(text).ok())
         .collect();
-    Ok(Json(json!({"messages": messages, "next": next})))
+    Ok(Json(Mailbox { messages, next }))
 }
 
 fn cursor(text: Option<&str>) -> Result<Option<EntryId>, Refusal> {

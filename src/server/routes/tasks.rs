@@ -8,6 +8,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use storage::event::Event;
@@ -108,7 +110,7 @@ pub(super) async fn show(
     State(core): State<Arc<Core>>,
     Path(task_id): Path<String>,
     uri: Uri,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<Box<RawValue>>, Failure> {
     let parameters = Parameters::of(&uri)?;
     let (namespace, wait) = (parameters.namespace()?, parameters.wait()?);
     find(&core, &namespace, &task_id)?;
@@ -127,8 +129,15 @@ pub(super) fn find(core: &Core, namespace: &str, task_id: &str) -> Result<Task, 
     entity.and_then(|entity| decode(&entity.value)).ok_or_else(|| unknown_task(task_id))
 }
 
+/// One page of the tasks.
+#[derive(Serialize)]
+pub(super) struct Page {
+    tasks: Vec<Box<RawValue>>,
+    next: Option<String>,
+}
+
 /// `GET /tasks`.
-pub(super) async fn list(State(core): State<Arc<Core>>, uri: Uri) -> Result<Json<Value>, Failure> {
+pub(super) async fn list(State(core): State<Arc<Core>>, uri: Uri) -> Result<Json<Page>, Failure> {
     let parameters = Parameters::of(&uri)?;
     let (namespace, limit) = (parameters.namespace()?, parameters.limit()?);
     let status = match parameters.get("status") {
@@ -149,8 +158,8 @@ pub(super) async fn list(State(core): State<Arc<Core>>, uri: Uri) -> Result<Json
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|task| task.task_id.clone());
-    let tasks: Vec<Value> = found.iter().map(view::task).collect();
-    Ok(Json(json!({"tasks": tasks, "next": next})))
+    let tasks = found.iter().map(view::task).collect();
+    Ok(Json(Page { tasks, next }))
 }
 
 /// Tasks of a namespace behind an id, in the order of their ids.
@@ -208,7 +217,7 @@ pub(super) async fn cancel(
     Path(task_id): Path<String>,
     uri: Uri,
     body: Body,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<Box<RawValue>>, Failure> {
     let namespace = Parameters::of(&uri)?.namespace()?;
     let body = object(&read(body).await?)?;
     let reason = body.get("reason").and_then(Value::as_str).map(str::to_owned);
@@ -224,7 +233,7 @@ pub(super) async fn input(
     Path(task_id): Path<String>,
     uri: Uri,
     body: Body,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<Box<RawValue>>, Failure> {
     let namespace = Parameters::of(&uri)?.namespace()?;
     let body = object(&read(body).await?)?;
     let message = match body.get("message") {

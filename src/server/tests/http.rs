@@ -279,3 +279,30 @@ async fn on_a_loopback_address_a_foreign_name_gets_nothing() {
     }
     web.running.stop().await;
 }
+
+#[tokio::test]
+async fn what_agents_say_comes_out_with_the_bytes_in_which_it_came() {
+    let web = Web::start().await;
+    web.say("b", "register", json!({"capabilities": ["code_review"]})).await;
+    let (status, _) = web.post("/tasks", json!({"task_id": "t", "task_type": "code_review"})).await;
+    assert_eq!(status, StatusCode::CREATED);
+    web.get("/messages?agent_id=b&wait=5").await;
+    // A parser would sort the keys and write these numbers in another way.
+    let odd = r#"{"z": 1.50,"a":12345678901234567890123}"#;
+    let from_b = r#""agent_id":"b","payload":{"task_id":"t","attempt":1,"#;
+    let artifact = format!(r#"{{"artifact_id":"f","parts":[{odd}]}}"#);
+    let messages = [
+        format!(r#"{{"message_type":"note","agent_id":"a","to":"b","payload":{{"n":{odd}}}}}"#),
+        format!(r#"{{"message_type":"task_accept",{from_b}"x":0}}}}"#),
+        format!(r#"{{"message_type":"task_update",{from_b}"artifact":{artifact}}}}}"#),
+        format!(r#"{{"message_type":"task_complete",{from_b}"result":{odd}}}}}"#),
+    ];
+    let sent = web.call(Method::POST, "/messages", Some(format!("[{}]", messages.join(",")))).await;
+    let sent = sent.text().await.unwrap();
+    assert_eq!(sent.matches("accepted").count(), 4, "{sent}");
+    for (path, count) in [("/messages?agent_id=b", 1), ("/tasks/t", 2), ("/tasks", 2)] {
+        let text = web.call(Method::GET, path, None).await.text().await.unwrap();
+        assert_eq!(text.matches(odd).count(), count, "{path}: {text}");
+    }
+    web.running.stop().await;
+}
