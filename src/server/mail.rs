@@ -23,6 +23,13 @@ use crate::outbox::{self, GivenUp, Policy};
 use crate::protocol::payload::Nack;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
 
+/// Bytes of messages in one answer, unless the first has more: a thousand messages of the largest
+/// size would take a gigabyte of memory for every reader.
+const FETCHED_BYTES_MAX: u64 = 4 << 20;
+
+/// Entries of a mailbox that are looked at in one go, as nobody commits meanwhile.
+const LOOKED_AT_MAX: usize = 1_000;
+
 /// The key of an agent's mailbox.
 pub fn mailbox(namespace: &str, agent_id: &str) -> String {
     format!("{namespace}/{agent_id}")
@@ -196,35 +203,53 @@ pub struct Letter {
     pub bytes: Vec<u8>,
 }
 
-/// The unacknowledged messages of a mailbox after an entry, oldest first. What the recipient
-/// refused for now comes when it is due, and what follows it in its lane not before; what a person
-/// holds comes not at all. Takes nothing out.
+/// A message that may be fetched: its entry, and where its body lies.
+pub type Due = (EntryId, BodyPlace);
+
+/// The unacknowledged messages of a mailbox after an entry, oldest first, as many as one answer may
+/// hold. What the recipient refused for now comes when it is due, and what follows it in its lane
+/// not before; what a person holds comes not at all. Reads no body and takes nothing out.
 pub fn unacknowledged(
     core: &Core,
     mailbox: &str,
     after: Option<EntryId>,
     limit: usize,
-) -> Vec<Letter> {
+) -> Vec<Due> {
     if Pauses::of(&core.store.ledger(), mailbox).all.is_some() {
         return Vec::new();
     }
     let now = core.clock.now();
-    let mut found: Vec<(EntryId, BodyPlace)> = Vec::new();
-    let (mut waiting, mut after) = (HashSet::new(), after);
-    while found.len() < limit {
-        let entries = core.mailboxes.letters(mailbox, after, limit);
-        let Some(last) = entries.last() else { break };
-        after = Some(*last);
-        core.store.messages(|messages| {
+    let mut found: Vec<Due> = Vec::new();
+    // What was fetched before may hold up its lane behind the cursor.
+    let (mut waiting, mut seen, mut bytes) = (HashSet::new(), None, 0);
+    loop {
+        let entries = core.mailboxes.letters(mailbox, seen, LOOKED_AT_MAX);
+        let Some(last) = entries.last() else { return found };
+        seen = Some(*last);
+        let is_whole = core.store.messages(|messages| {
             let lives = entries.iter().filter_map(|entry| messages.live(*entry));
-            let due = lives.filter(|live| is_deliverable(live, now, &mut waiting));
-            found.extend(due.map(|live| (live.entry, live.body)));
+            for live in lives.filter(|live| is_deliverable(live, now, &mut waiting)) {
+                if after.is_some_and(|after| live.entry <= after) {
+                    continue;
+                }
+                bytes += u64::from(live.body.length);
+                if found.len() == limit || !found.is_empty() && bytes > FETCHED_BYTES_MAX {
+                    return true;
+                }
+                found.push((live.entry, live.body));
+            }
+            false
         });
+        if is_whole {
+            return found;
+        }
     }
-    found.truncate(limit);
-    found
-        .into_iter()
-        .filter_map(|(entry, place)| Some(Letter { entry, bytes: core.store.body(place).ok()? }))
+}
+
+/// Reads messages. This waits for the disk.
+pub fn read(store: &Store, due: Vec<Due>) -> Vec<Letter> {
+    due.into_iter()
+        .filter_map(|(entry, place)| Some(Letter { entry, bytes: store.body(place).ok()? }))
         .collect()
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use storage::record::EntryId;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::problem::Failure;
@@ -24,6 +25,7 @@ use crate::protocol::{
 };
 use crate::server::core::Core;
 use crate::server::intake::{self, Fate, Source, Taken};
+use crate::server::model::{agent_key, decode};
 use crate::server::{mail, registry};
 use crate::transport::body::read;
 
@@ -129,6 +131,15 @@ pub(super) async fn fetch(
             None => {}
         }
     };
+    // A session that began meanwhile has this mailbox for itself.
+    let ledger = core.store.ledger();
+    let agent = ledger.get(&agent_key(&namespace, agent_id));
+    let agent = agent.and_then(|entity| decode(&entity.value));
+    registry::check_session(agent.as_ref(), session(&headers).as_deref())?;
+    let store = core.store.clone();
+    let found = spawn_blocking(move || mail::read(&store, found)).await.map_err(|error| {
+        Refusal::new(ErrorCode::Unavailable, format!("the mailbox could not be read: {error}"))
+    })?;
     let next = found.last().map(|last| last.entry.to_string());
     let next = next.or_else(|| parameters.get("after").map(str::to_owned));
     let messages: Vec<Box<RawValue>> = found

@@ -118,7 +118,8 @@ impl World {
     /// What an agent that fetches over HTTP gets, oldest first.
     fn letters(&self, agent_id: &str) -> Vec<Value> {
         let mailbox = mail::mailbox("default", agent_id);
-        let letters = mail::unacknowledged(&self.core, &mailbox, None, 1_000);
+        let due = mail::unacknowledged(&self.core, &mailbox, None, 1_000);
+        let letters = mail::read(&self.core.store, due);
         letters.iter().map(|letter| serde_json::from_slice(&letter.bytes).unwrap()).collect()
     }
 

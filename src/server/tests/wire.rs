@@ -144,3 +144,18 @@ async fn until(web: &Web, path: &str, wanted: impl Fn(&Value) -> bool) -> Value 
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_reader_whose_session_is_replaced_while_it_waits_gets_nothing() {
+    let web = Web::start().await;
+    let old = register(&web, "b", "one").await;
+    let url = format!("{}/messages?agent_id=b&wait=20", web.running.url());
+    let waiting = web.client.get(url).header("openclaw-session", &old).send();
+    let replaced = async {
+        register(&web, "b", "two").await;
+        web.post("/messages", note("a", "m-1", "b")).await
+    };
+    let (answer, (status, _)) = tokio::join!(waiting, replaced);
+    assert_eq!((answer.unwrap().status().as_u16(), status.as_u16()), (409, 202));
+    web.running.stop().await;
+}
