@@ -79,7 +79,10 @@ pub fn refused(
     message_id: &str,
     refusal: &Refusal,
 ) {
-    let Some(mut live) = find(desk.tx, namespace, agent_id, message_id) else { return };
+    let found = find(desk.tx, namespace, agent_id, message_id);
+    // Of one that was given up its sender was told: nothing that comes late changes that.
+    let is_open = |live: &Live| matches!(live.status, Status::Pending | Status::Sending);
+    let Some(mut live) = found.filter(is_open) else { return };
     live.attempts = live.attempts.saturating_add(1);
     let policy = policy();
     let drawn = desk.clock.draw(millis(policy.bound(live.attempts)));

@@ -309,6 +309,22 @@ async fn a_clock_that_jumped_back_holds_up_no_delivery() {
 }
 
 #[tokio::test]
+async fn a_nack_for_what_was_given_back_already_changes_nothing() {
+    let world = World::new();
+    world.register("b").await;
+    world.send(note("a", "m-1", "b", "one")).await;
+    let refused = |retryable: bool| {
+        let error = json!({"code": "forbidden", "retryable": retryable});
+        json!({"message_id": "m-1", "error": error})
+    };
+    for retryable in [false, false, true] {
+        world.ok("b", "nack", refused(retryable)).await;
+        assert_eq!(returned(&world, "a"), [undeliverable("m-1")], "told once");
+        assert!(world.letters("b").is_empty(), "it does not come again");
+    }
+}
+
+#[tokio::test]
 async fn a_reader_with_a_cursor_gets_no_message_before_an_earlier_one_of_its_lane() {
     let world = World::new();
     world.register("b").await;
