@@ -58,6 +58,9 @@ impl Default for Rules {
     }
 }
 
+/// Bytes after which a decision of the server's own is full; a frame has 8 MiB.
+const DECISION_BYTES_MAX: usize = 1 << 20;
+
 /// Heartbeat intervals without a sign of life after which an agent is lost.
 const MISSED_MAX: u64 = 3;
 
@@ -94,6 +97,12 @@ impl Desk<'_, '_> {
     /// The time of the decision.
     pub fn now(&self) -> Millis {
         self.tx.now()
+    }
+
+    /// Whether the decision has as much in it as one that nobody asked for should: one more task,
+    /// however large, still fits into the frame.
+    pub fn is_laden(&self) -> bool {
+        self.tx.bytes() >= DECISION_BYTES_MAX
     }
 
     /// The task of this id.

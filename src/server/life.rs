@@ -64,6 +64,8 @@ struct Inner {
     connections: HashMap<Name, Connection>,
     offers: HashMap<Name, (u32, Millis)>,
     offers_due: BTreeSet<(Millis, Name)>,
+    /// Tasks that could not be ended, and until when they are left alone.
+    aside: HashMap<Name, Millis>,
 }
 
 impl Inner {
@@ -194,6 +196,18 @@ impl Life {
     /// When the next offer is overdue.
     pub fn next_offer_due(&self) -> Option<Millis> {
         self.0.lock().offers_due.first().map(|(until, _)| *until)
+    }
+
+    /// A task could not be ended: the others go first until this monotonic time.
+    pub fn put_aside(&self, task: Name, until: Millis) {
+        self.0.lock().aside.insert(task, until);
+    }
+
+    /// The tasks that are left alone at this monotonic time.
+    pub fn aside(&self, monotonic: Millis) -> BTreeSet<Name> {
+        let mut inner = self.0.lock();
+        inner.aside.retain(|_, until| *until > monotonic);
+        inner.aside.keys().cloned().collect()
     }
 
     /// A connection of an agent; an older one of the same session is told to end. One whose session

@@ -16,6 +16,10 @@ const ARTIFACTS_MAX: usize = 256;
 /// Parts of one artifact.
 const ARTIFACT_PARTS_MAX: usize = 4_096;
 
+/// Bytes of all artifacts of a task: with its description, its result and the message that brings
+/// it, 1 MiB each at the most, it still fits into one frame of the journal.
+const ARTIFACTS_BYTES_MAX: usize = 3 << 20;
+
 /// Plain updates of one task are kept at most once in this time, section 2 of the protocol.
 const UPDATE_INTERVAL_MILLIS: Millis = 1_000;
 
@@ -93,7 +97,17 @@ fn add_artifact(task: &mut Task, artifact: Artifact) -> Result<(), Refusal> {
         None if count >= ARTIFACTS_MAX => return Err(too_many()),
         None => task.artifacts.push(artifact),
     }
+    if task.artifacts.iter().map(bytes).sum::<usize>() > ARTIFACTS_BYTES_MAX {
+        let detail = format!("send at most {ARTIFACTS_BYTES_MAX} bytes of artifacts a task");
+        return Err(Refusal::new(ErrorCode::TooLarge, detail).at("payload.artifact"));
+    }
     Ok(())
+}
+
+fn bytes(artifact: &Artifact) -> usize {
+    let name = artifact.name.as_ref().map_or(0, String::len);
+    let parts = artifact.parts.iter().map(|part| part.get().len() + 1);
+    artifact.artifact_id.len() + name + parts.sum::<usize>()
 }
 
 #[cfg(test)]

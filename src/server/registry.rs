@@ -198,24 +198,28 @@ pub fn presence(desk: &mut Desk<'_, '_>, mut agent: Agent, status: Presence) {
 }
 
 /// An agent gave no sign of life for three heartbeat intervals: its tasks go back. One that had
-/// said that it drains is offline, any other is lost.
+/// said that it drains is offline, any other is lost. Says whether it has more than one decision
+/// takes back.
 ///
 /// # Errors
 /// When a message cannot be written.
-pub fn silent(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str) -> Result<(), Refusal> {
-    let Some(agent) = desk.agent(namespace, agent_id) else { return Ok(()) };
+pub fn silent(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str) -> Result<bool, Refusal> {
+    let Some(agent) = desk.agent(namespace, agent_id) else { return Ok(false) };
     let vital = desk.life.vital(&name(namespace, agent_id));
     if vital.seen.saturating_add(desk.rules.patience()) > desk.clock.monotonic() {
-        return Ok(());
+        return Ok(false);
     }
     if agent.status == Presence::Online {
         let is_drained = vital.status == Some(AgentStatus::Draining) || agent.is_leaving();
         presence(desk, agent, if is_drained { Presence::Offline } else { Presence::Lost });
     }
     for mut task in desk.slots(namespace, agent_id) {
+        if desk.is_laden() {
+            return Ok(true);
+        }
         tasks::take_back(desk, &mut task, SERVER_AGENT_ID, "its agent was lost")?;
     }
-    Ok(())
+    Ok(false)
 }
 
 /// An agent closed the connection of its session in order: it is offline, and the offers that it

@@ -28,15 +28,16 @@ const LOOKED_AT_MAX: usize = 1_000;
 /// The scheduler looks again after this time at the latest.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
 
+/// A task that could not be ended is tried again after this time.
+const ASIDE: Duration = Duration::from_mins(1);
+
 /// Runs until the server stops.
 pub async fn run(core: Arc<Core>) {
     grace(&core);
     let mut stopping = core.stopping.clone();
     loop {
-        match step(&core).await {
-            Ok(true) => continue,
-            Ok(false) => {}
-            Err(refusal) => tracing::warn!(%refusal, "the scheduler could not write"),
+        if step(&core).await {
+            continue;
         }
         let wait = wait(&core);
         tokio::select! {
@@ -70,70 +71,104 @@ pub fn grace(core: &Core) {
 fn wait(core: &Core) -> Duration {
     let offers = core.life.next_offer_due().map(|due| due.saturating_sub(core.clock.monotonic()));
     let ledger = core.store.ledger();
-    let deadline = tasks::deadlines(&ledger).next();
+    let aside = core.life.aside(core.clock.monotonic());
+    let deadline = tasks::deadlines(&ledger).find(|(_, task)| !aside.contains(task));
     let deadline = deadline.map(|(at, _)| at.saturating_sub(core.clock.now()));
     let soonest = offers.into_iter().chain(deadline).min();
     let soonest = soonest.map_or(LOOK_AGAIN_MAX, Duration::from_millis);
     soonest.clamp(Duration::from_millis(1), LOOK_AGAIN_MAX)
 }
 
-/// One round; says whether more is to be done at once.
-///
-/// # Errors
-/// When the store cannot write.
-pub async fn step(core: &Arc<Core>) -> Result<bool, Refusal> {
+/// One round; says whether more is to be done at once. A decision that cannot be written is tried
+/// again later, and keeps none of the others from being made.
+pub async fn step(core: &Arc<Core>) -> bool {
+    end_offers(core).await;
+    let mut more = end_silence(core).await;
+    let lain = core.mailboxes.overdue(core.clock.now(), EXPIRED_MAX);
+    let is_all = lain.len() < EXPIRED_MAX;
+    if !lain.is_empty() {
+        let ended = core.decided(move |desk| {
+            mail::give_up(desk, &lain);
+            Ok(())
+        });
+        more |= written("mail that lay too long", ended.await).is_some() && !is_all;
+    }
+    more |= end_tasks(core).await;
+    more |= written("the end of a retention", retire::step(core).await).unwrap_or(false);
+    written("why tasks wait", assign(core).await);
+    more
+}
+
+/// Says on stderr what could not be written.
+fn written<T>(what: &str, decided: Result<T, Refusal>) -> Option<T> {
+    decided
+        .inspect_err(|refusal| tracing::warn!(what, %refusal, "the scheduler could not write"))
+        .ok()
+}
+
+/// Takes back what was offered and not answered.
+async fn end_offers(core: &Arc<Core>) {
     let now = core.clock.monotonic();
-    let mut overdue = core.life.overdue_offers(now).into_iter();
-    while let Some((task, attempt)) = overdue.next() {
+    for (task, attempt) in core.life.overdue_offers(now) {
         let (namespace, task_id) = task.clone();
         let ended =
             core.decided(move |desk| tasks::offer_timed_out(desk, &namespace, &task_id, attempt));
-        if let Err(refusal) = ended.await {
-            for (task, attempt) in std::iter::once((task, attempt)).chain(overdue) {
-                core.life.offered(task, attempt, now);
-            }
-            return Err(refusal);
+        if written("an offer that was not answered", ended.await).is_none() {
+            core.life.offered(task, attempt, now.saturating_add(millis(LOOK_AGAIN_MAX)));
         }
     }
-    let patience = core.rules.patience();
-    let mut silent = core.life.silent(now, patience, usize::MAX).into_iter();
-    while let Some(agent) = silent.next() {
-        let (namespace, agent_id) = agent.clone();
-        let ended = core.decided(move |desk| registry::silent(desk, &namespace, &agent_id));
-        if let Err(refusal) = ended.await {
-            for agent in std::iter::once(agent).chain(silent) {
-                core.life.expect(&agent, now.saturating_sub(patience));
-            }
-            return Err(refusal);
-        }
-    }
-    let lain = core.mailboxes.overdue(core.clock.now(), EXPIRED_MAX);
-    let mut more = lain.len() == EXPIRED_MAX;
-    if !lain.is_empty() {
-        core.decided(move |desk| {
-            mail::give_up(desk, &lain);
-            Ok(())
-        })
-        .await?;
-    }
-    let overdue = tasks::overdue(&core.store.ledger(), core.clock.now(), EXPIRED_MAX);
-    more |= overdue.len() == EXPIRED_MAX;
-    if !overdue.is_empty() {
-        core.decided(move |desk| expire(desk, &overdue)).await?;
-    }
-    more |= retire::step(core).await?;
-    assign(core).await?;
-    Ok(more)
 }
 
-/// Ends tasks whose deadline has passed.
-fn expire(desk: &mut Desk<'_, '_>, overdue: &[Name]) -> Result<(), Refusal> {
+/// Takes back what those have who gave no sign of life.
+async fn end_silence(core: &Arc<Core>) -> bool {
+    let (now, patience) = (core.clock.monotonic(), core.rules.patience());
+    let mut more = false;
+    for agent in core.life.silent(now, patience, usize::MAX) {
+        let (namespace, agent_id) = agent.clone();
+        let ended = core.decided(move |desk| registry::silent(desk, &namespace, &agent_id));
+        let rest = written("a lost agent", ended.await);
+        if rest != Some(false) {
+            core.life.expect(&agent, now.saturating_sub(patience));
+        }
+        more |= rest == Some(true);
+    }
+    more
+}
+
+/// Ends tasks whose deadline has passed: many at once, and each by itself when that fails.
+async fn end_tasks(core: &Arc<Core>) -> bool {
+    let monotonic = core.clock.monotonic();
+    let aside = core.life.aside(monotonic);
+    let overdue = tasks::overdue(&core.store.ledger(), core.clock.now(), EXPIRED_MAX, &aside);
+    let (all, is_all) = (overdue.clone(), overdue.len() < EXPIRED_MAX);
+    if overdue.is_empty() {
+        return false;
+    }
+    let ended = core.decided(move |desk| expire(desk, &overdue)).await;
+    if let Some(rest) = written("tasks whose deadline passed", ended) {
+        return rest || !is_all;
+    }
+    for task in all {
+        let one = [task.clone()];
+        let ended = core.decided(move |desk| expire(desk, &one)).await;
+        if written("a task whose deadline passed", ended).is_none() {
+            core.life.put_aside(task, monotonic.saturating_add(millis(ASIDE)));
+        }
+    }
+    !is_all
+}
+
+/// Ends tasks whose deadline has passed; says whether some are left.
+fn expire(desk: &mut Desk<'_, '_>, overdue: &[Name]) -> Result<bool, Refusal> {
     for (namespace, task_id) in overdue {
+        if desk.is_laden() {
+            return Ok(true);
+        }
         if let Some(mut task) = desk.find_task(namespace, task_id) {
             tasks::expire(desk, &mut task)?;
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Offers what waits to the agents that fit. Each decision looks at a bounded number of tasks, and
@@ -144,7 +179,9 @@ async fn assign(core: &Arc<Core>) -> Result<(), Refusal> {
         let mut from = Some(String::new());
         while let Some(after) = from {
             let place = here.clone();
-            let round = core.decided(move |desk| match_waiting(desk, &place, &after)).await?;
+            let round = core.decided(move |desk| match_waiting(desk, &place, &after)).await;
+            // The other namespaces must not wait for this one.
+            let Some(round) = written("an offer", round) else { break };
             let now = core.clock.monotonic();
             let until = now.saturating_add(millis(core.rules.offer_timeout));
             for (task, attempt) in round.offers {
@@ -155,13 +192,11 @@ async fn assign(core: &Arc<Core>) -> Result<(), Refusal> {
         // No identifier has a character as low as this one.
         namespace = waiting_namespace(core, &format!("{here}\u{1}"));
     }
-    for places in core.census.unseen().chunks(LOOKED_AT_MAX) {
-        let places = places.to_vec();
-        core.decided(move |desk| {
-            explain(desk, &places);
-            Ok(())
-        })
-        .await?;
+    let mut unseen = core.census.unseen();
+    while !unseen.is_empty() {
+        let places = unseen[..unseen.len().min(LOOKED_AT_MAX)].to_vec();
+        let seen = core.decided(move |desk| Ok(explain(desk, &places))).await?;
+        unseen.drain(..seen);
     }
     Ok(())
 }
@@ -222,7 +257,7 @@ pub fn match_waiting(
             }
             Err(reason) => keep_waiting(desk, task, reason),
         }
-        if round.offers.len() == OFFERS_MAX {
+        if round.offers.len() == OFFERS_MAX || desk.is_laden() {
             return Ok(round);
         }
     }
@@ -246,10 +281,14 @@ fn keep_waiting(desk: &mut Desk<'_, '_>, mut task: Task, reason: &str) {
     }
 }
 
-/// Says why each of these tasks waits, unless somebody is free for it after all.
-fn explain(desk: &mut Desk<'_, '_>, places: &[Arc<str>]) {
+/// Says why each of these tasks waits, unless somebody is free for it after all. How many of them
+/// it came to: at least one.
+fn explain(desk: &mut Desk<'_, '_>, places: &[Arc<str>]) -> usize {
     let mut candidates: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
-    for place in places {
+    for (seen, place) in places.iter().enumerate() {
+        if desk.is_laden() {
+            return seen;
+        }
         let Some(task) = waiting(desk, place) else { continue };
         let staff = candidates
             .entry(task.namespace.clone())
@@ -258,6 +297,7 @@ fn explain(desk: &mut Desk<'_, '_>, places: &[Arc<str>]) {
             keep_waiting(desk, task, reason);
         }
     }
+    places.len()
 }
 
 fn staff(desk: &Desk<'_, '_>, namespace: &str) -> Vec<Candidate> {

@@ -1,10 +1,12 @@
 //! The life of a task: decisions over the ledger, from its creation to its end. Who gets it is in
 //! [`super::matching`]; when to look is the scheduler's.
 
+use std::collections::BTreeSet;
+
 use storage::event::Event;
 
 use super::desk::Desk;
-use super::life::name;
+use super::life::{Name, name};
 use super::model::{Rejection, Task, TaskStatus};
 use super::{mail, registry};
 use crate::clock::Millis;
@@ -418,13 +420,15 @@ fn not_owner(task: &Task) -> Refusal {
     Refusal::new(ErrorCode::NotOwner, detail)
 }
 
-/// Tasks whose deadline has passed at `now`, at most `limit`, from a snapshot or a transaction.
+/// Tasks whose deadline has passed at `now`, at most `limit`, but for those that are left alone.
 pub fn overdue(
     ledger: &storage::ledger::Ledger,
     now: Millis,
     limit: usize,
-) -> Vec<(String, String)> {
-    deadlines(ledger).take_while(|(at, _)| *at <= now).take(limit).map(|(_, task)| task).collect()
+    aside: &BTreeSet<Name>,
+) -> Vec<Name> {
+    let due = deadlines(ledger).take_while(|(at, _)| *at <= now).map(|(_, task)| task);
+    due.filter(|task| !aside.contains(task)).take(limit).collect()
 }
 
 /// The deadlines of all tasks that did not end, the earliest first.

@@ -243,6 +243,11 @@ impl<'a> Transaction<'a> {
         }
     }
 
+    /// Bytes that this decision adds to its frame so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The wall clock, by which is judged what is late, due or too old. It may lie before the time
     /// of the records, which never goes back.
     pub fn now(&self) -> Millis {
@@ -385,8 +390,7 @@ impl<'a> Transaction<'a> {
         self.stage(act, Fact::Forget(before));
     }
 
-    /// Drops finished message ids that were accepted up to `through` from memory; the journal has
-    /// them.
+    /// Drops finished message ids accepted up to `through` from memory; the journal has them.
     pub fn evict(&mut self, act: Act, through: EntryId) {
         self.stage(act, Fact::Evict(through));
     }
@@ -401,8 +405,7 @@ impl<'a> Transaction<'a> {
             Some(error) => Some(error.to_string()),
             None => too_large.then(|| "it does not fit into one frame of the journal".to_owned()),
         };
-        let refusal = refusal.or_else(|| self.unreadable.take());
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = refusal.or_else(|| self.unreadable.take()) {
             self.discard();
             return Err(refusal);
         }

@@ -97,7 +97,7 @@ impl World {
     }
 
     async fn step(&self) {
-        while scheduler::step(&self.core).await.unwrap() {}
+        while scheduler::step(&self.core).await {}
     }
 
     async fn advance(&self, seconds: u64) {

@@ -232,3 +232,50 @@ async fn what_is_written_anew_while_its_tombstone_is_to_go_stays() {
         decode(&world.core.store.ledger().get(&key).expect("it stays").value).unwrap();
     assert_eq!((cell.version, cell.value()), (3, json!(2)));
 }
+
+#[tokio::test]
+async fn large_tasks_are_offered_taken_back_and_ended_over_several_decisions() {
+    let world = World::new();
+    world.ok("b", "register", json!({"max_concurrent_tasks": 12})).await;
+    let ids: Vec<String> = (0..12).map(|number| format!("t-{number}")).collect();
+    let large = "x".repeat(900_000);
+    for id in &ids {
+        // All of them together, and their offers, are more than one frame of the journal holds.
+        let task = json!({"task_id": id, "task_type": "code_review", "description": large,
+            "deadline": "2026-02-15T14:40:00Z"});
+        world.ok("a", "task_offer", task).await;
+    }
+    let all = |status: TaskStatus| ids.iter().all(|id| world.task(id).status == status);
+    world.step().await;
+    assert!(all(TaskStatus::Offered));
+    for id in &ids {
+        world.ok("b", "task_accept", json!({"task_id": id})).await;
+    }
+    world.advance(90).await;
+    assert!(all(TaskStatus::Pending), "their agent was lost");
+    world.advance(600).await;
+    assert!(all(TaskStatus::Expired));
+}
+
+#[tokio::test]
+async fn the_artifacts_of_a_task_have_a_limit_below_that_of_a_frame() {
+    let world = World::new();
+    world.register("b").await;
+    world.share("a", "t").await;
+    world.step().await;
+    world.ok("b", "task_accept", json!({"task_id": "t"})).await;
+    let part = "x".repeat(900_000);
+    let update = |id: &str, append: bool| {
+        json!({"task_id": "t",
+            "artifact": {"artifact_id": id, "parts": [part], "append": append}})
+    };
+    world.ok("b", "task_update", update("one", false)).await;
+    world.ok("b", "task_update", update("one", true)).await;
+    world.ok("b", "task_update", update("two", false)).await;
+    for more in [update("one", true), update("three", false)] {
+        assert_eq!(world.refused("b", "task_update", more).await, ErrorCode::TooLarge);
+    }
+    world.ok("b", "task_update", update("two", false)).await;
+    world.ok("b", "task_complete", json!({"task_id": "t", "result": part})).await;
+    assert_eq!(world.task("t").artifacts.len(), 2);
+}
