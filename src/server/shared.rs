@@ -9,7 +9,7 @@ use storage::event::Event;
 use storage::record::{EntityKey, Kind, Level};
 use storage::transaction::Act;
 
-use super::desk::{Desk, Rules};
+use super::desk::{Desk, Rules, millis};
 use super::model::{Presence, decode, encode};
 use crate::clock::{Millis, rfc3339};
 use crate::protocol::payload::StateSync;
@@ -58,6 +58,7 @@ pub struct Cell {
     value: Value,
     /// Hybrid time of the last write.
     stamp: Millis,
+    /// With those that were removed, for as long as the retention is.
     items: BTreeMap<String, Item>,
     is_merged: bool,
 }
@@ -171,7 +172,12 @@ pub fn write(
         stamp = stamp.max(cell.stamp.saturating_add(1));
     }
     let changed = match strategy {
-        Strategy::Merge => merge(&mut cell, write, stamp)?,
+        Strategy::Merge => {
+            let changed = merge(&mut cell, write, stamp)?;
+            let forgotten = desk.now().saturating_sub(millis(desk.rules.retention));
+            cell.items.retain(|_, item| !item.deleted || item.stamp > forgotten);
+            changed
+        }
         Strategy::Reject | Strategy::LastWrite => replace(&mut cell, write, stamp),
     };
     let act = |event| Act::new(event, &write.by, namespace, &write.key);

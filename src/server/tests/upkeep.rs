@@ -98,6 +98,28 @@ async fn tombstones_of_the_shared_state_go_after_the_retention() {
 }
 
 #[tokio::test]
+async fn what_was_removed_from_a_queue_is_forgotten_after_the_retention() {
+    let world = World::new();
+    let sync = |value: Value| json!({"entries": [{"key": "queue/q", "value": value}]});
+    let bytes = || {
+        let key = crate::server::shared::cell_key("default", "queue/q");
+        world.core.store.ledger().get(&key).unwrap().value.len()
+    };
+    world.ok("a", "state_sync", sync(json!([{"id": "kept"}]))).await;
+    let small = bytes();
+    for number in 0..50 {
+        let removed = json!([{"id": format!("gone-{number}"), "deleted": true}]);
+        world.ok("a", "state_sync", sync(removed)).await;
+    }
+    world.advance(30 * DAY - 1).await;
+    world.ok("a", "state_sync", sync(json!([{"id": "kept"}]))).await;
+    assert!(bytes() > 50 * 20, "an earlier write must not bring it back");
+    world.advance(1).await;
+    world.ok("a", "state_sync", sync(json!([{"id": "kept"}]))).await;
+    assert!(bytes() < small + 20, "{} of {small}", bytes());
+}
+
+#[tokio::test]
 async fn message_ids_are_remembered_for_the_window_and_not_lost_by_a_jump() {
     let world = World::new();
     let query = |id: &str, kind: &str| {
