@@ -138,9 +138,12 @@ pub fn gauges(core: &Core) {
         }
         oldest.and_then(|entry| all.live(entry)).map(|live| live.accepted_at)
     });
-    for ((direction, status), count) in messages {
-        let labels = [("direction", direction.as_str()), ("status", status.as_str())];
-        gauge!("openclaw_messages", &labels).set(number(usize::try_from(count).unwrap_or(0)));
+    for direction in [Direction::Outbound, Direction::Inbound] {
+        for status in Status::ALL {
+            let labels = [("direction", direction.as_str()), ("status", status.as_str())];
+            let count = messages.get(&(direction, status)).copied().unwrap_or(0);
+            gauge!("openclaw_messages", &labels).set(number(usize::try_from(count).unwrap_or(0)));
+        }
     }
     let waited = oldest.map_or(0, |at| core.clock.now().saturating_sub(at) / 1_000);
     set("openclaw_oldest_pending_seconds", usize::try_from(waited).unwrap_or(0));

@@ -92,6 +92,7 @@ async fn the_metrics_have_the_names_of_the_protocol() {
         "openclaw_latency_seconds_bucket{operation=\"messages\",le=\"+Inf\"}",
         "openclaw_messages{direction=\"outbound\",status=\"pending\"} 2",
         "openclaw_messages{direction=\"outbound\",status=\"delivered\"} 1",
+        "openclaw_messages{direction=\"outbound\",status=\"failed\"} 0",
         "openclaw_oldest_pending_seconds 0",
         "openclaw_circuit_open 0",
         "openclaw_journal_commit_seconds_bucket{le=",
