@@ -3,6 +3,7 @@
 //! `FORMAT.md`.
 
 pub mod backup;
+mod batch;
 pub mod checkpoint;
 pub mod codec;
 pub mod commit;

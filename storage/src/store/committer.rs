@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 
 use super::publisher::{Publisher, Written};
 use super::{CommitError, Done, Fatal, Inner, Job, Now, Run, Time, place, record_keys};
+use crate::batch::{Ahead, Batch, Staged};
 use crate::journal::{AppendError, Entry, Log};
 use crate::messages::fingerprint;
 use crate::record::{EntryId, Millis};
-use crate::transaction::{Ahead, Batch, Transaction};
+use crate::transaction::Transaction;
 
 /// Decisions that go into one frame at the most: a later one waits for the next sync.
 const BATCH_DECISIONS_MAX: usize = 4_096;
@@ -202,9 +203,8 @@ impl Committer {
         }
         let appended = {
             let key_of_hash = self.shared.reader.identity().key;
-            let entry = |one: &'_ crate::transaction::Staged| {
-                record_keys(&one.record, |key| fingerprint(&key_of_hash, key))
-            };
+            let entry =
+                |one: &'_ Staged| record_keys(&one.record, |key| fingerprint(&key_of_hash, key));
             let entries: Vec<Entry<'_>> = batch
                 .staged
                 .iter()
