@@ -1,6 +1,8 @@
 //! Feeds one link with the messages of one destination, and records what became of each. It knows
 //! no socket: a transport takes from it and tells it the answers.
 
+mod settle;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +10,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use storage::commit::Commit;
 use storage::messages::Live;
-use storage::record::{EntryId, MessageHead, Status};
+use storage::record::{EntryId, MessageHead};
 use storage::store::{CommitError, Store};
-use storage::transaction::{Change, Transaction};
+use storage::transaction::Transaction;
 use tokio::time::Instant;
 
-use super::circuit::{Admission, Sign};
+use super::circuit::Admission;
 use super::content::{self, Content};
 use super::gate::Gate;
-use super::observe::{Attempt, Observer};
+use super::observe::Observer;
 use super::pause::Pauses;
-use super::steps::{fail, settle_one, start, tell};
-use super::verdict::{Outcome, judge};
+use super::steps::{fail, start, tell};
+use super::verdict::Outcome;
 use super::wakes::Wakes;
 use crate::clock::{Clock, Millis};
 use crate::protocol::Refusal;
@@ -48,8 +50,11 @@ const JUMP_MIN: Millis = 1_000;
 /// How long an attempt waits for its answer unless the owner says otherwise.
 const TIMEOUT_DEFAULT: Duration = Duration::from_mins(2);
 
-/// The types that nobody acknowledges.
+/// The types that nobody has to acknowledge.
 const RECEIPTS: [&str; 2] = ["ack", "nack"];
+
+/// Receipts that are out and not known to have arrived, beside the window of the messages.
+const RECEIPTS_OUT_MAX: usize = 256;
 
 /// What is done, in the same decision, with a message that fails or expires; with the reason.
 pub type GivenUp = Arc<dyn Fn(&mut Transaction<'_>, &Live, &str) + Send + Sync>;
@@ -155,21 +160,6 @@ impl Pump {
         wakings
     }
 
-    /// Settles the receipts of earlier batches: this one is asked for because those have left.
-    fn left(&self) {
-        let receipts: Vec<EntryId> = {
-            let mut out = self.out.lock();
-            out.extract_if(|_, sent| sent.is_receipt()).map(|(_, sent)| sent.entry).collect()
-        };
-        if !receipts.is_empty() {
-            self.record(receipts, |transaction, live| {
-                let change =
-                    Change { status: Status::Delivered, next_attempt_at: 0, ..Change::of(live) };
-                settle_one(transaction, live, change);
-            });
-        }
-    }
-
     fn pull_in(&self) {
         let now = self.clock.now();
         self.store.queues(|queues| {
@@ -207,7 +197,7 @@ impl Pump {
         for live in lives {
             if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {
                 let given_up = self.given_up.clone();
-                self.record(vec![live.entry], move |transaction, live| {
+                self.give_up(live.entry, move |transaction, live| {
                     super::expire(transaction, live);
                     tell(given_up.as_ref(), transaction, live, "its expires_at passed");
                 });
@@ -221,14 +211,10 @@ impl Pump {
                     let sent = Sent { entry: live.entry, head: live.head, at };
                     to.push((sent, Outgoing { message_id, bytes }));
                 }
-                Content::Later => {
-                    let until = now + content::AGAIN_MILLIS;
-                    let this = [live.entry];
-                    self.store.queues(|queues| queues.postpone(&self.destination, &this, until));
-                }
+                Content::Later => self.put_back(&[live.entry]),
                 Content::Never(reason) => {
                     let given_up = self.given_up.clone();
-                    self.record(vec![live.entry], move |transaction, live| {
+                    self.give_up(live.entry, move |transaction, live| {
                         fail(transaction, live, &reason);
                         tell(given_up.as_ref(), transaction, live, &reason);
                     });
@@ -238,7 +224,8 @@ impl Pump {
         let entries =
             |batch: &[(Sent, Outgoing)]| batch.iter().map(|(sent, _)| sent.entry).collect();
         if !usual.is_empty() {
-            self.record(entries(&usual), start);
+            // Nobody waits for it: the commit runs in order before that of any answer.
+            drop(self.commit(entries(&usual), start));
         }
         let guarded = (!suspect.is_empty())
             .then(|| Guarded { started: self.commit(entries(&suspect), start), batch: suspect });
@@ -247,6 +234,9 @@ impl Pump {
 
     /// How many more may be out.
     fn room(&self) -> usize {
+        if self.out.lock().values().filter(|sent| sent.is_receipt()).count() >= RECEIPTS_OUT_MAX {
+            return 0;
+        }
         self.ramp.lock().saturating_sub(self.in_flight())
     }
 
@@ -294,92 +284,18 @@ impl Pump {
     async fn release(&self) -> Vec<Outgoing> {
         let mut guarded = self.guarded.lock().await;
         let Some(waiting) = guarded.as_mut() else { return Vec::new() };
-        let is_durable = (&mut waiting.started).await.is_ok();
+        let started = (&mut waiting.started).await;
         let batch = guarded.take().map(|waiting| waiting.batch).unwrap_or_default();
-        // A store that stopped sends nothing more; the link's end tells.
-        if is_durable { self.leave(batch) } else { Vec::new() }
-    }
-
-    /// Records a change without waiting for it: the commit runs in order before any later one.
-    fn record(
-        &self,
-        entries: Vec<EntryId>,
-        change: impl Fn(&mut Transaction<'_>, &Live) + Send + 'static,
-    ) {
-        drop(self.commit(entries, change));
-    }
-
-    fn commit(
-        &self,
-        entries: Vec<EntryId>,
-        change: impl Fn(&mut Transaction<'_>, &Live) + Send + 'static,
-    ) -> Commit<Result<(), ()>> {
-        self.store.commit(move |transaction| {
-            for entry in entries {
-                if let Some(live) = transaction.live(entry) {
-                    change(transaction, &live);
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Records how attempts ended, and takes over what that says of the destination.
-    async fn settle(&self, sent: Vec<Sent>, outcome: Outcome) -> Result<(), StoreStopped> {
-        if sent.is_empty() {
-            return Ok(());
-        }
-        let entries = sent.iter().map(|sent| sent.entry).collect();
-        let (policy, clock, verdict) = (self.policy.clone(), self.clock.clone(), outcome.clone());
-        let given_up = self.given_up.clone();
-        let commit = self.commit(entries, move |transaction, live| {
-            let now = transaction.now();
-            // Nothing is drawn for what is not tried again: that takes a call of the system, for
-            // which every other decision waits.
-            let drawn = match &verdict {
-                Outcome::Acknowledged => 0,
-                _ => clock.draw(millis(policy.bound(live.attempts))),
-            };
-            let change = judge(live, &verdict, &policy, now, drawn);
-            let failed = (change.status == Status::Failed).then(|| change.error.clone());
-            settle_one(transaction, live, change);
-            if let Some(why) = failed {
-                tell(given_up.as_ref(), transaction, live, &why);
-            }
-        });
-        if let Some(sign) = outcome.sign() {
-            if sign == Sign::Answered {
-                let mut ramp = self.ramp.lock();
-                *ramp = ramp.saturating_add(sent.len());
-            }
-            if self.gate.sign(sign, &outcome.reason()) {
-                *self.ramp.lock() = RAMP_START;
-                self.pull_in();
-            }
-        }
-        match commit.await {
-            Ok(done) => done.map_err(|()| StoreStopped)?,
-            Err(CommitError::Stopped) => return Err(StoreStopped),
+        match started {
+            Ok(_) => self.leave(batch),
+            // A store that stopped sends nothing more; the link's end tells.
+            Err(CommitError::Stopped) => Vec::new(),
             Err(_) => {
-                // It could not be written, for want of room perhaps: they go out once more, and
-                // whoever has them already says so.
-                let entries: Vec<EntryId> = sent.iter().map(|one| one.entry).collect();
-                self.store.queues(|queues| queues.release(&self.destination, &entries));
-                return Ok(());
+                let entries: Vec<EntryId> = batch.iter().map(|(sent, _)| sent.entry).collect();
+                self.put_back(&entries);
+                Vec::new()
             }
         }
-        if let Some(observer) = &self.observer {
-            for one in &sent {
-                observer(Attempt { head: &one.head, outcome: &outcome, took: one.at.elapsed() });
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes these out of what is out.
-    fn answered(&self, message_ids: &[String]) -> Vec<Sent> {
-        let mut out = self.out.lock();
-        message_ids.iter().filter_map(|id| out.remove(id)).collect()
     }
 
     fn wait(&self) -> Duration {
@@ -410,7 +326,6 @@ impl Feed for Pump {
     }
 
     async fn next(&self, limit: usize) -> Vec<Outgoing> {
-        self.left();
         let mut published = self.wakes.receiver();
         loop {
             let released = self.release().await;
@@ -456,6 +371,16 @@ impl Feed for Pump {
         self.settle(self.answered(message_ids), outcome).await
     }
 
+    async fn arrived(&self, before: Instant) -> Result<(), StoreStopped> {
+        let receipts = {
+            let mut out = self.out.lock();
+            out.extract_if(|_, sent| sent.is_receipt() && sent.at < before)
+                .map(|(_, sent)| sent)
+                .collect()
+        };
+        self.conclude(receipts, &Outcome::Acknowledged).await
+    }
+
     async fn overdue(&self) -> Result<(), StoreStopped> {
         let oldest = {
             let out = self.out.lock();
@@ -466,7 +391,8 @@ impl Feed for Pump {
         let now = Instant::now();
         let late: Vec<String> = {
             let out = self.out.lock();
-            let late = out.iter().filter(|(_, sent)| sent.at + self.timeout <= now);
+            let late = |sent: &Sent| !sent.is_receipt() && sent.at + self.timeout <= now;
+            let late = out.iter().filter(|(_, sent)| late(sent));
             late.map(|(id, _)| id.clone()).collect()
         };
         self.settle(self.answered(&late), Outcome::TimedOut).await
@@ -475,8 +401,8 @@ impl Feed for Pump {
     async fn broken(&self) -> Result<(), StoreStopped> {
         let held = self.guarded.lock().await.take().map(|waiting| waiting.batch);
         let held = held.unwrap_or_default().into_iter().map(|(sent, _)| sent).collect();
-        let sent: Vec<Sent> = self.out.lock().drain().map(|(_, sent)| sent).collect();
         self.settle(held, Outcome::NotSent).await?;
+        let sent: Vec<Sent> = self.out.lock().drain().map(|(_, sent)| sent).collect();
         self.settle(sent, Outcome::Unanswered).await
     }
 }

@@ -1,5 +1,7 @@
 //! A pump over a real store on simulated time: what leaves when, and what is recorded of it.
 
+mod ends;
+
 use std::path::Path;
 use std::time::Duration;
 

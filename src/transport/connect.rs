@@ -296,7 +296,7 @@ async fn greet(
                     return Ok(Connection { carrier: Carrier::WebSocket(Box::new(socket)), ack });
                 }
             }
-            Some(Ok(Wire::Ping | Wire::Pong | Wire::Binary)) => {}
+            Some(Ok(Wire::Ping(_) | Wire::Pong(_) | Wire::Binary)) => {}
             Some(Ok(Wire::Close(_, reason))) => {
                 return Err(lost(format!("it closed the connection: {reason}")));
             }

@@ -121,6 +121,8 @@ async fn drive(
 ) -> Ended {
     let mut ping = interval(settings.ping_interval);
     ping.reset_at(Instant::now() + settings.ping_interval);
+    // The number of the last ping, and when it was sent.
+    let (mut number, mut sent_at) = (0, Instant::now());
     let mut silent = 0;
     let limit = 2 * settings.ping_interval;
     loop {
@@ -128,6 +130,10 @@ async fn drive(
         let outcome = tokio::select! {
             received = socket.receive() => {
                 silent = 0;
+                let is_answer = received == Some(Ok(Wire::Pong(number)));
+                if is_answer && pump.arrived(sent_at).await.is_err() {
+                    return Ended::StoreStopped;
+                }
                 take(socket, received, pump, handler, settings).await
             }
             batch = pump.next(room), if room > 0 => send_batch(socket, batch, limit).await,
@@ -138,7 +144,8 @@ async fn drive(
                 if silent > PINGS_MISSED_MAX {
                     Err(Ended::Lost("the peer did not answer two pings".into()))
                 } else {
-                    send(socket, Wire::Ping, limit).await
+                    (number, sent_at) = (number + 1, Instant::now());
+                    send(socket, Wire::Ping(number), limit).await
                 }
             }
             () = asked_to_stop(stop) => {
@@ -216,7 +223,7 @@ async fn take(
         None => Err(Ended::Lost("the connection ended".into())),
         Some(Err(error)) => Err(Ended::Lost(error)),
         Some(Ok(Wire::Close(code, reason))) => Err(Ended::Closed(code, reason)),
-        Some(Ok(Wire::Ping | Wire::Pong)) => Ok(()),
+        Some(Ok(Wire::Ping(_) | Wire::Pong(_))) => Ok(()),
         Some(Ok(Wire::Binary)) => {
             let reason = "send text frames; binary ones are not part of the protocol".to_owned();
             send(socket, Wire::Close(CLOSE_UNSUPPORTED, reason.clone()), CLOSE_TIMEOUT).await?;

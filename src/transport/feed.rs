@@ -3,6 +3,8 @@
 
 use std::future::Future;
 
+use tokio::time::Instant;
+
 use crate::protocol::Refusal;
 
 /// A message on its way out.
@@ -58,6 +60,10 @@ pub trait Feed: Send + Sync {
         message_ids: &[String],
         failure: Failure,
     ) -> impl Future<Output = Result<(), StoreStopped>> + Send;
+
+    /// The peer has read what was given before this time, as it answered a ping that was sent then.
+    /// Receipts, which nobody has to acknowledge, are thereby settled.
+    fn arrived(&self, before: Instant) -> impl Future<Output = Result<(), StoreStopped>> + Send;
 
     /// Waits until a message is out for longer than an attempt may take, and gives up waiting for
     /// its answer. Dropping the future loses nothing.

@@ -1,6 +1,7 @@
 //! One face for the WebSockets of the client and of the server library. It reads no message.
 
 use axum::extract::ws;
+use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -16,10 +17,10 @@ pub const READ_BUFFER_BYTES: usize = 16 << 10;
 pub enum Wire {
     /// One text frame.
     Text(String),
-    /// A ping; the library answers it.
-    Ping,
-    /// The answer to a ping of ours.
-    Pong,
+    /// A ping with its number; the library answers it.
+    Ping(u64),
+    /// The answer to a ping, with the same number.
+    Pong(u64),
     /// The end, with its code and reason.
     Close(u16, String),
     /// A binary frame, which the protocol does not know.
@@ -71,11 +72,21 @@ impl Socket {
     }
 }
 
+/// What a ping carries, so that its answer is told from that of another.
+fn content(number: u64) -> Bytes {
+    Bytes::copy_from_slice(&number.to_be_bytes())
+}
+
+/// The number of a ping or its answer; 0, which none of ours has, when it is another's.
+fn number(content: &[u8]) -> u64 {
+    content.try_into().map_or(0, u64::from_be_bytes)
+}
+
 fn server_wire(message: ws::Message) -> Wire {
     match message {
         ws::Message::Text(text) => Wire::Text(text.as_str().to_owned()),
-        ws::Message::Ping(_) => Wire::Ping,
-        ws::Message::Pong(_) => Wire::Pong,
+        ws::Message::Ping(bytes) => Wire::Ping(number(&bytes)),
+        ws::Message::Pong(bytes) => Wire::Pong(number(&bytes)),
         ws::Message::Binary(_) => Wire::Binary,
         ws::Message::Close(frame) => frame.map_or_else(
             || Wire::Close(1_005, String::new()),
@@ -87,8 +98,9 @@ fn server_wire(message: ws::Message) -> Wire {
 fn server_message(wire: Wire) -> ws::Message {
     match wire {
         Wire::Text(text) => ws::Message::Text(text.into()),
-        Wire::Ping | Wire::Binary => ws::Message::Ping(bytes::Bytes::new()),
-        Wire::Pong => ws::Message::Pong(bytes::Bytes::new()),
+        Wire::Ping(number) => ws::Message::Ping(content(number)),
+        Wire::Pong(number) => ws::Message::Pong(content(number)),
+        Wire::Binary => ws::Message::Ping(content(0)),
         Wire::Close(code, reason) => {
             ws::Message::Close(Some(ws::CloseFrame { code, reason: reason.into() }))
         }
@@ -98,8 +110,9 @@ fn server_message(wire: Wire) -> ws::Message {
 fn client_wire(message: Message) -> Wire {
     match message {
         Message::Text(text) => Wire::Text(text.as_str().to_owned()),
-        Message::Ping(_) | Message::Frame(_) => Wire::Ping,
-        Message::Pong(_) => Wire::Pong,
+        Message::Ping(bytes) => Wire::Ping(number(&bytes)),
+        Message::Frame(_) => Wire::Ping(0),
+        Message::Pong(bytes) => Wire::Pong(number(&bytes)),
         Message::Binary(_) => Wire::Binary,
         Message::Close(frame) => frame.map_or_else(
             || Wire::Close(1_005, String::new()),
@@ -111,8 +124,9 @@ fn client_wire(message: Message) -> Wire {
 fn client_message(wire: Wire) -> Message {
     match wire {
         Wire::Text(text) => Message::Text(text.into()),
-        Wire::Ping | Wire::Binary => Message::Ping(bytes::Bytes::new()),
-        Wire::Pong => Message::Pong(bytes::Bytes::new()),
+        Wire::Ping(number) => Message::Ping(content(number)),
+        Wire::Pong(number) => Message::Pong(content(number)),
+        Wire::Binary => Message::Ping(content(0)),
         Wire::Close(code, reason) => {
             Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))
         }

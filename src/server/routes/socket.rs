@@ -153,7 +153,7 @@ async fn register(core: &Arc<Core>, socket: &mut Socket) -> Option<Registered> {
     loop {
         let text = match socket.receive().await? {
             Ok(Wire::Text(text)) => text,
-            Ok(Wire::Ping | Wire::Pong) => continue,
+            Ok(Wire::Ping(_) | Wire::Pong(_)) => continue,
             Ok(Wire::Close(..) | Wire::Binary) | Err(_) => return None,
         };
         let mut messages = match parse_frame(text) {

@@ -37,7 +37,7 @@ async fn take(socket: &mut Socket, count: usize) {
     while taken < count {
         let text = match receive(socket).await {
             Some(Ok(Wire::Text(text))) => text,
-            Some(Ok(Wire::Ping | Wire::Pong)) => continue,
+            Some(Ok(Wire::Ping(_) | Wire::Pong(_))) => continue,
             other => panic!("{other:?}"),
         };
         let frame = crate::protocol::parse_frame_within(text, 2 << 20).expect("a frame");

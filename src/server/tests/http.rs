@@ -94,7 +94,7 @@ pub(super) async fn hear(socket: &mut Socket, message_type: &str) -> Envelope {
                         return it;
                     }
                 }
-                Some(Ok(Wire::Ping | Wire::Pong)) => {}
+                Some(Ok(Wire::Ping(_) | Wire::Pong(_))) => {}
                 other => panic!("{message_type}: {other:?}"),
             }
         }

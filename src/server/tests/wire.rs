@@ -11,7 +11,7 @@ fn note(from: &str, id: &str, to: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_refusal_over_a_websocket_comes_back_as_a_nack_that_nobody_acknowledges() {
+async fn a_refusal_over_a_websocket_comes_back_as_a_nack_that_is_kept_until_it_arrived() {
     let web = Web::start().await;
     let mut b = web.ws("b", "one").await;
     let mut a = web.ws("a", "two").await;
@@ -29,11 +29,19 @@ async fn a_refusal_over_a_websocket_comes_back_as_a_nack_that_nobody_acknowledge
             (&payload["message_id"], &payload["error"]["code"]),
             (&json!(id), &json!("undeliverable"))
         );
+        if id == "m-1" {
+            let payload = json!({"message_id": nack.message_id()});
+            let ack = json!({"message_type": "ack", "payload": payload});
+            a.send(Wire::Text(ack.to_string())).await.unwrap();
+        }
     }
-    // The second one left after the first, so the first one is settled.
     let waiting = web.get("/messages?agent_id=a").await;
     let waiting = waiting["messages"].as_array().unwrap();
     assert!(waiting.iter().all(|nack| nack["correlation_id"] == "m-2"), "{waiting:?}");
+    // Of the other one the server knows only that its bytes have left.
+    drop(a);
+    let mut a = web.ws("a", "two").await;
+    assert_eq!(hear(&mut a, "nack").await.correlation_id(), Some("m-2"));
     web.running.stop().await;
 }
 
