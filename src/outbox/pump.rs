@@ -3,7 +3,7 @@
 
 mod settle;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -194,6 +194,7 @@ impl Pump {
         let lives = self.due(now, limit);
         self.wakes.looked(&self.store);
         let (mut usual, mut suspect) = (Vec::new(), Vec::new());
+        let mut ids: HashSet<String> = self.out.lock().keys().cloned().collect();
         for live in lives {
             if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {
                 let given_up = self.given_up.clone();
@@ -204,6 +205,10 @@ impl Pump {
                 continue;
             }
             match content::read(&self.store, &live) {
+                // An answer names an id only: of two messages of one id, one at a time.
+                Content::Bytes(_) if !ids.insert(live.head.message_id.clone()) => {
+                    self.put_back(&[live.entry]);
+                }
                 Content::Bytes(bytes) => {
                     let message_id = live.head.message_id.clone();
                     let at = Instant::now();

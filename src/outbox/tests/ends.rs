@@ -23,6 +23,31 @@ async fn published(place: &Place) {
     place.send(&[], None).await;
 }
 
+fn statuses(place: &Place, id: &str) -> [Status; 2] {
+    ["bob", "eve"].map(|peer| {
+        let direction = Direction::Outbound;
+        let key = MessageKey { direction, namespace: "default", peer, message_id: id };
+        place.database.store().messages(|all| all.find(&key).expect("known").status)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_messages_of_one_id_each_gets_its_own_answer() {
+    let place = Place::new();
+    let one = ["m-1".to_owned()];
+    place.send_to("bob", &one, None).await;
+    place.send_to("eve", &one, None).await;
+    let pump = place.pump();
+    assert_eq!(left(&pump, 8).await, one, "an answer would not say which");
+    pump.delivered(&one).await.expect("recorded");
+    assert_eq!(statuses(&place, "m-1"), [Status::Delivered, Status::Pending]);
+    place.clock.advance(Duration::from_secs(1));
+    assert_eq!(left(&pump, 8).await, one);
+    let conflict = Refusal::new(ErrorCode::IdConflict, "it is another's");
+    pump.refused("m-1", conflict).await.expect("recorded");
+    assert_eq!(statuses(&place, "m-1"), [Status::Delivered, Status::Failed]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_recorded_is_tried_again_and_not_at_once() {
     let place = Place::new();
