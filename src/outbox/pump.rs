@@ -163,8 +163,7 @@ impl Pump {
     fn pull_in(&self) {
         let now = self.clock.now();
         self.store.queues(|queues| {
-            let waiting = storage::queue::waiting(queues);
-            let count = waiting.get(&self.destination).copied().unwrap_or(0) as u64;
+            let count = queues.len(&self.destination) as u64;
             queues.pull_in(&self.destination, now, count / 1_000 * millis(RAMP_PER_THOUSAND));
         });
     }
