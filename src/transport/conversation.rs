@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::feed::{Feed, Outgoing};
 use super::socket::{Socket, Wire};
@@ -120,6 +120,8 @@ async fn drive(
     stop: &mut watch::Receiver<bool>,
 ) -> Ended {
     let mut ping = interval(settings.ping_interval);
+    // Pings that were missed here, as the store was waited for, say nothing of the peer.
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ping.reset_at(Instant::now() + settings.ping_interval);
     // The number of the last ping, and when it was sent.
     let (mut number, mut sent_at) = (0, Instant::now());
