@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Done, look, output, output_of, store};
+use crate::clock::Clock;
 
 /// The message.
 #[derive(Args, Debug)]
@@ -35,14 +36,7 @@ pub struct Arguments {
 /// Runs the command.
 pub async fn run(global: &Global, arguments: Arguments) -> Done {
     let payload = read(&arguments.payload)?;
-    let body = json!({
-        "message_type": arguments.message_type,
-        "payload": payload,
-        "to": arguments.to,
-        "expires_at": arguments.expires_at,
-        "ordering_key": arguments.ordering_key,
-        "message_id": arguments.message_id,
-    });
+    let body = body(arguments, &payload, &Clock::system());
     let (answer, running) = store::post(&look(global)?, "/api/openclaw/send", &body).await?;
     if global.json {
         output_of(global).object(&answer, &[]);
@@ -53,6 +47,19 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         output::say(&format!("the message is on disk{when}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The message, with an id in any case: whoever asks again because no answer came asks for the
+/// same message.
+fn body(arguments: Arguments, payload: &Value, clock: &Clock) -> Value {
+    json!({
+        "message_type": arguments.message_type,
+        "payload": payload,
+        "to": arguments.to,
+        "expires_at": arguments.expires_at,
+        "ordering_key": arguments.ordering_key,
+        "message_id": arguments.message_id.unwrap_or_else(|| clock.message_id()),
+    })
 }
 
 fn read(given: &str) -> Result<Value, Failure> {
@@ -71,4 +78,26 @@ fn read(given: &str) -> Result<Value, Failure> {
     let value: Value = serde_json::from_str(&text)
         .map_err(|error| usage(format!("the payload is not valid JSON: {error}")))?;
     value.is_object().then_some(value).ok_or_else(|| usage("the payload is not an object".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_may_be_asked_for_twice_has_an_id() {
+        let given = |message_id: Option<&str>| {
+            let arguments = Arguments {
+                message_type: "note".into(),
+                payload: String::new(),
+                to: None,
+                expires_at: None,
+                ordering_key: None,
+                message_id: message_id.map(Into::into),
+            };
+            body(arguments, &json!({}), &Clock::simulated(0, 7))["message_id"].clone()
+        };
+        assert_eq!(given(Some("m-1")), "m-1");
+        assert!(given(None).as_str().is_some_and(crate::protocol::is_identifier));
+    }
 }
