@@ -122,15 +122,20 @@ impl Circuit {
         self
     }
 
-    /// How much may leave at `now`, with `in_flight` messages out. A time that lies further away
-    /// than the policy ever waits comes from a clock that jumped, and is not waited for.
-    pub fn admits(&self, now: Millis, in_flight: usize, policy: &Policy) -> Admission {
+    /// A time that lies further away than the policy ever waits comes from a clock that jumped: it
+    /// counts as reached. To be called before anything else is asked at `now`.
+    pub fn follow(&mut self, now: Millis, policy: &Policy) {
         let furthest = u64::try_from(policy.max_interval.as_millis()).unwrap_or(u64::MAX);
+        if self.until.is_some_and(|until| until.saturating_sub(now) > furthest) {
+            self.until = Some(now);
+        }
+    }
+
+    /// How much may leave at `now`, with `in_flight` messages out.
+    pub fn admits(&self, now: Millis, in_flight: usize) -> Admission {
         match self.until {
             None => Admission::All,
-            Some(until) if now < until => {
-                Admission::NothingUntil(until.min(now.saturating_add(furthest)))
-            }
+            Some(until) if now < until => Admission::NothingUntil(until),
             Some(_) if in_flight == 0 => Admission::Probe,
             Some(_) => Admission::Nothing,
         }
@@ -201,7 +206,7 @@ mod tests {
             (&[(Unwelcome, 1, 0), (Unwelcome, 1, 120), (Unwelcome, 1, 220)], 220, 0, later),
         ];
         for (signs, now, in_flight, expected) in cases {
-            let admitted = after(signs).admits(*now, *in_flight, &Policy::default());
+            let admitted = after(signs).admits(*now, *in_flight);
             assert_eq!(admitted, *expected, "{signs:?} at {now}");
         }
     }
@@ -232,11 +237,20 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumped_back_keeps_it_open_no_longer_than_the_policy_waits() {
-        let circuit = Circuit::default().after(Barred, 10_000_000, 100);
-        let admitted = circuit.admits(1_000, 0, &Policy::default());
-        assert_eq!(admitted, Admission::NothingUntil(301_000));
+    fn a_clock_that_jumped_back_does_not_keep_it_open() {
+        let policy = Policy::default();
+        let mut circuit = after(&[(Barred, 1, 10_000_000)]);
         let names = [0, 10_000_100].map(|now| circuit.as_str(now));
         assert_eq!(names, ["open", "probing"]);
+        // As long as the policy waits at the most is not far.
+        circuit.follow(9_700_100, &policy);
+        assert_eq!(circuit.admits(9_700_100, 0), Admission::NothingUntil(10_000_100));
+        for now in [9_700_099, 1_000] {
+            circuit.follow(now, &policy);
+            assert_eq!(circuit.admits(now, 0), Admission::Probe, "{now}");
+        }
+        // And the probe that fails opens it as any other does.
+        let again = (0..FAILURES_MAX).fold(circuit, |it, _| it.after(Failed, 1_100, 100));
+        assert_eq!(again.admits(1_100, 0), Admission::NothingUntil(1_200));
     }
 }

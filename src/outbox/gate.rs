@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tracing::{info, warn};
 
 use super::circuit::{Admission, Circuit, Sign};
@@ -47,6 +47,7 @@ impl Gate {
     pub fn sign(&self, sign: Sign, reason: &str) -> bool {
         let Shared { clock, policy, inner } = &*self.0;
         let mut inner = inner.lock();
+        inner.circuit.follow(clock.now(), policy);
         let was_open = inner.circuit.until().is_some();
         let delay = clock.draw(inner.circuit.bound(sign, policy));
         inner.circuit = std::mem::take(&mut inner.circuit).after(sign, clock.now(), delay);
@@ -67,16 +68,15 @@ impl Gate {
 
     /// How much may leave now.
     pub fn admits(&self, in_flight: usize) -> Admission {
-        let now = self.0.clock.now();
-        self.0.inner.lock().circuit.admits(now, in_flight, &self.0.policy)
+        self.followed().circuit.admits(self.0.clock.now(), in_flight)
     }
 
     /// How long to wait before a link is tried again: until the circuit lets a probe out, or a
     /// time drawn from the policy's bound.
     pub fn pause(&self) -> Millis {
-        let Shared { clock, policy, inner } = &*self.0;
-        let circuit = inner.lock().circuit.clone();
-        match circuit.admits(clock.now(), 0, policy) {
+        let Shared { clock, policy, .. } = &*self.0;
+        let circuit = self.followed().circuit.clone();
+        match circuit.admits(clock.now(), 0) {
             Admission::NothingUntil(until) => until.saturating_sub(clock.now()),
             Admission::All => clock.draw(circuit.link_bound(policy)),
             Admission::Probe | Admission::Nothing => 0,
@@ -88,9 +88,15 @@ impl Gate {
         *self.0.inner.lock() = Inner::default();
     }
 
+    fn followed(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.0.inner.lock();
+        inner.circuit.follow(self.0.clock.now(), &self.0.policy);
+        inner
+    }
+
     /// What people are shown.
     pub fn state(&self) -> GateState {
-        let inner = self.0.inner.lock();
+        let inner = self.followed();
         GateState {
             circuit: inner.circuit.as_str(self.0.clock.now()),
             until: inner.circuit.until(),
