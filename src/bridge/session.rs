@@ -270,7 +270,7 @@ fn heartbeat(shared: &Shared, status: AgentStatus) -> Result<Envelope, Refusal> 
     shared.author.write(&shared.clock.message_id(), None, None, &payload)
 }
 
-fn connected(shared: &Shared, ack: &RegisterAck, transport: &'static str) {
+pub(super) fn connected(shared: &Shared, ack: &RegisterAck, transport: &'static str) {
     {
         let mut link = shared.link.write();
         *link = LinkState {
@@ -280,6 +280,8 @@ fn connected(shared: &Shared, ack: &RegisterAck, transport: &'static str) {
             since: Some(shared.clock.now()),
             latency_ms: link.latency_ms,
             upgrades_failed: if transport == "http" { link.upgrades_failed } else { 0 },
+            // A person may have disconnected the bridge while it connected.
+            parked: link.parked,
             dedup_window: ack.dedup_window_seconds.map(Duration::from_secs).or(link.dedup_window),
             ..LinkState::default()
         };

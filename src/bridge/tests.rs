@@ -21,6 +21,7 @@ use crate::config::{AuditLevel, BridgeConfig};
 use crate::executor::Executor;
 use crate::outbox::verdict::{Outcome, judge};
 use crate::outbox::{Policy, again, verdict};
+use crate::protocol::payload::RegisterAck;
 use crate::protocol::{
     Envelope, EnvelopeBuilder, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID,
 };
@@ -325,4 +326,12 @@ async fn the_configuration_says_what_is_written_beside_what_the_queue_needs() {
     let without = Place::new(|config| config.audit.exclude_events = vec!["message.rej*".into()]);
     assert_eq!(usual_day(&without).await, [&needed[..], &["message.duplicate"]].concat());
     without.end().await;
+}
+
+#[tokio::test]
+async fn a_person_who_disconnects_while_it_connects_is_heard() {
+    let place = Place::new(|_| {});
+    place.bridge().disconnect();
+    super::session::connected(&place.bridge().0, &RegisterAck::default(), "websocket");
+    assert_eq!(place.bridge().way().0, super::explain::Link::Parked);
 }
