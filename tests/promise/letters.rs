@@ -267,3 +267,29 @@ fn a_stopped_bridge_is_paused_as_well_and_a_link_that_is_down_is_told() {
     assert!(told.1.contains("the link to the server is down"), "{}", told.1);
     assert_eq!(bridge.stop(), Some(0));
 }
+
+#[test]
+fn what_was_shredded_does_not_come_out_of_an_export_again() {
+    let (place, server) = Place::new();
+    let bridge = place.bridge();
+    place.linked();
+    let payload = json!({"entries": [{"key": "k", "value": 1}]});
+    let ids = [(); 2].map(|()| place.send("state_sync", &payload, &[]));
+    for id in &ids {
+        let shown = || place.done(&format!("show {id}")).remove(0);
+        place.world.wait("a delivery", || (shown()["status"] == "delivered").then_some(()));
+    }
+    place.done(&format!("prune {} --shred", ids[1]));
+    let mut export = place.world.loki("one", &place.endpoint);
+    let (code, lines, talk) = output(export.args(["store", "export"]));
+    assert_eq!(code, Some(0), "{talk}");
+    let line = |text: &str| serde_json::from_str::<Value>(text).expect("a line of json");
+    let lines: Vec<Value> = lines.lines().map(line).collect();
+    let has_body = |id: String| {
+        let one = lines.iter().find(|one| one["line"] == "message" && one["message_id"] == *id);
+        !one.expect("exported")["body"].is_null()
+    };
+    assert_eq!(ids.map(has_body), [true, false]);
+    assert_eq!(bridge.stop(), Some(0));
+    assert_eq!(server.stop(), Some(0));
+}

@@ -9,6 +9,7 @@ use storage::codec;
 use storage::inspect::Inspect;
 use storage::journal::BodyRef;
 use storage::record::{Fact, Record};
+use storage::shred::Shredded;
 use storage::transaction::SALT_BYTES;
 use storage::view::{Filter, Row};
 
@@ -39,8 +40,9 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn export(dir: &Path, since: Millis) -> Result<(), storage::journal::OpenError> {
-    let look = Inspect::open(dir)?;
+fn export(dir: &Path, since: Millis) -> Result<(), String> {
+    let look = Inspect::open(dir).map_err(|error| error.to_string())?;
+    let shredded = Shredded::read(look.reader()).map_err(|error| error.to_string())?;
     for (key, entity) in look.state().ledger.iter() {
         let Some(kind) = kind_word(key.kind) else { continue };
         let name = key.name.split('\0').map(str::to_owned).collect();
@@ -50,7 +52,7 @@ fn export(dir: &Path, since: Millis) -> Result<(), storage::journal::OpenError> 
         }
     }
     for row in rows(&look, since).iter().rev() {
-        let Some(message) = message(&look, row) else {
+        let Some(message) = message(&look, row, &shredded) else {
             output::say(&format!("warning: message {} cannot be read", row.message_id));
             continue;
         };
@@ -93,14 +95,16 @@ fn rows(look: &Inspect, since: Millis) -> Vec<Row> {
     }
 }
 
-fn message(look: &Inspect, row: &Row) -> Option<Message> {
+fn message(look: &Inspect, row: &Row, shredded: &Shredded) -> Option<Message> {
     let frame = look.reader().frame(row.entry.sequence).ok()?;
     let entry = frame.entries.get(row.entry.index as usize)?;
     let record: Record = codec::decode(&entry.head).ok()?;
     let Fact::Accept(head) = &record.fact else { return None };
     let place =
         BodyRef { sequence: row.body.sequence, offset: row.body.offset, len: row.body.length };
-    let body = look.reader().body(&place).ok();
+    // Until its segment is compacted, what a person wants gone is still there.
+    let is_dead = shredded.is_dead(row.entry);
+    let body = if is_dead { None } else { look.reader().body(&place).ok() };
     let body = body.and_then(|salted| salted.get(SALT_BYTES..).map(Content::of));
     let due = Some(row.next_attempt_at).filter(|at| *at > 0);
     Some(Message {
