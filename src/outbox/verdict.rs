@@ -1,5 +1,7 @@
 //! What follows from an attempt: a pure function of the outcome, the message and the policy.
 
+use std::time::Duration;
+
 use storage::event::Event;
 use storage::messages::Live;
 use storage::record::{Level, Reason, Status};
@@ -111,6 +113,7 @@ pub fn judge(
             change.error = refusal.to_string();
             if refusal.retryable {
                 let asked = refusal.retry_after_seconds.unwrap_or(0).saturating_mul(1_000);
+                let asked = asked.min(millis(policy.max_interval));
                 try_again(&mut change, live, policy, now, drawn.max(asked));
             } else {
                 change.status = Status::Failed;
@@ -163,6 +166,10 @@ pub fn act_of(live: &Live, change: &Change) -> Act {
     act.level(level).details(details.to_string())
 }
 
+fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn try_again(change: &mut Change, live: &Live, policy: &Policy, now: Millis, delay: Millis) {
     let age = now.saturating_sub(live.head.created_at);
     let failed = if u128::from(age) > policy.max_age.as_millis() {
@@ -184,7 +191,6 @@ fn try_again(change: &mut Change, live: &Live, policy: &Policy, now: Millis, del
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use storage::messages::BodyPlace;
     use storage::record::EntryId;
@@ -219,7 +225,8 @@ mod tests {
         let cases = [
             (Outcome::Acknowledged, Status::Delivered, Reason::None, 0),
             (Outcome::Refused(busy.clone()), Status::Pending, Reason::None, 2_100),
-            (Outcome::Refused(busy.retry_after(7)), Status::Pending, Reason::None, 9_000),
+            (Outcome::Refused(busy.clone().retry_after(7)), Status::Pending, Reason::None, 9_000),
+            (Outcome::Refused(busy.retry_after(3_600)), Status::Pending, Reason::None, 302_000),
             (
                 Outcome::Refused(Refusal::new(ErrorCode::Forbidden, "no")),
                 Status::Failed,
