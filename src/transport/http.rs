@@ -78,7 +78,6 @@ struct Accepted {
 
 #[derive(Deserialize)]
 struct Result202 {
-    message_id: Option<String>,
     status: String,
     error: Option<NackError>,
     payload: Option<RegisterAck>,
@@ -295,11 +294,15 @@ async fn settle(
     group: &[Outgoing],
     accepted: Accepted,
 ) -> Result<(), Ended> {
-    for (message, result) in group.iter().zip(accepted.results) {
-        let id = result.message_id.unwrap_or_else(|| message.message_id.clone());
-        let recorded = match result.error {
-            Some(error) if result.status == "refused" => {
-                let refusal = Refusal::from(error);
+    let mut results = accepted.results.into_iter();
+    for message in group {
+        let id = message.message_id.clone();
+        let Some(outcome) = results.next().and_then(outcome) else {
+            // The end of the session says of what is left that it may have arrived.
+            return Err(Ended::Lost(format!("the answer does not say what became of {id}")));
+        };
+        let recorded = match outcome {
+            Err(refusal) => {
                 if refusal.code == ErrorCode::SessionReplaced {
                     // Not the messages are refused but whoever sends them.
                     let ids: Vec<String> =
@@ -310,12 +313,21 @@ async fn settle(
                 }
                 pump.refused(&id, refusal).await
             }
-            _ => pump.delivered(std::slice::from_ref(&id)).await,
+            Ok(()) => pump.delivered(std::slice::from_ref(&id)).await,
         };
         recorded.map_err(|_| Ended::StoreStopped)?;
         handler.settled(std::slice::from_ref(&id));
     }
     Ok(())
+}
+
+/// What a result says of its message; `None` when that is nothing that the protocol knows.
+fn outcome(result: Result202) -> Option<Result<(), Refusal>> {
+    match (result.status.as_str(), result.error) {
+        ("accepted" | "duplicate", _) => Some(Ok(())),
+        ("refused", Some(error)) => Some(Err(Refusal::from(error))),
+        _ => None,
+    }
 }
 
 /// Splits a batch so that no body is above the protocol's limit.
@@ -398,6 +410,32 @@ async fn speak(session: &Session, control: &mut mpsc::Receiver<Wire>) -> Ended {
             Some(Wire::Close(code, reason)) => return Ended::Closed(code, reason),
             Some(_) => {}
             None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_says_so_is_a_delivery() {
+        let word = |result: &str| {
+            let result: Result202 = serde_json::from_str(result).unwrap();
+            match outcome(result) {
+                Some(Ok(())) => "delivered",
+                Some(Err(_)) => "refused",
+                None => "unknown",
+            }
+        };
+        for (result, expected) in [
+            (r#"{"status":"accepted"}"#, "delivered"),
+            (r#"{"status":"duplicate","message_id":"m"}"#, "delivered"),
+            (r#"{"status":"refused","error":{"code":"malformed"}}"#, "refused"),
+            (r#"{"status":"refused"}"#, "unknown"),
+            (r#"{"status":"queued"}"#, "unknown"),
+        ] {
+            assert_eq!(word(result), expected, "{result}");
         }
     }
 }
