@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use storage::event::Event;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::Shared;
 use super::mail::DESTINATION;
 use super::task::{self, LocalTask, Origin, TaskStatus};
-use super::work::change;
+use super::work::{LOOK_AGAIN, change, written};
 use crate::clock::Millis;
 use crate::executor::agents::{AgentTask, run_spec};
 use crate::executor::{Outcome, Run, RunSpec, Status, Update};
@@ -48,9 +49,17 @@ pub(super) async fn start(shared: &Arc<Shared>, runs: &mut JoinSet<()>, task: Lo
                 duration_seconds: 0.0,
                 finished_at: now,
             };
-            finish(shared, &task, end).await;
+            if !finish(shared, &task, &end).await {
+                runs.spawn(ended(Arc::clone(shared), task, end));
+            }
         }
     }
+}
+
+/// Records how a task ended, and again until that is durable. A program that stops leaves it to
+/// the next start.
+async fn ended(shared: Arc<Shared>, task: LocalTask, end: End) {
+    while !finish(&shared, &task, &end).await && again(&shared).await {}
 }
 
 fn spec(shared: &Shared, task: &LocalTask) -> Result<RunSpec, String> {
@@ -74,14 +83,15 @@ fn spec(shared: &Shared, task: &LocalTask) -> Result<RunSpec, String> {
 
 /// Follows a run to its end, and forgets it when that is durable.
 async fn follow(shared: Arc<Shared>, task: LocalTask, mut run: Run) {
-    let ended = tokio::select! {
-        ended = watch(&shared, &task, &mut run) => ended,
+    let outcome = tokio::select! {
+        outcome = watch(&shared, &task, &mut run) => outcome,
         // The run goes on under its supervisor: the next start follows it.
         () = shared.shutdown.stopping() => return,
     };
-    match ended {
+    match outcome {
         Ok(outcome) => {
-            if finish(&shared, &task, End::from(outcome)).await
+            ended(Arc::clone(&shared), task.clone(), End::from(outcome)).await;
+            if is_recorded(&shared, &task)
                 && let Err(error) = run.forget().await
             {
                 warn!(%error, task = task.task_id, "cannot remove a finished run");
@@ -98,12 +108,38 @@ async fn watch(shared: &Arc<Shared>, task: &LocalTask, run: &mut Run) -> io::Res
         let now = shared.clock.monotonic().max(1);
         let artifact = artifact(&update);
         // A part of the result must not be lost for coming early.
-        if stored_at == 0 || now >= stored_at + UPDATE_INTERVAL || artifact.is_some() {
-            stored_at = now;
-            report(shared, task, update, artifact).await;
+        let is_due = stored_at == 0 || now >= stored_at + UPDATE_INTERVAL;
+        if artifact.is_some() {
+            room(shared, task).await;
+        } else if !is_due || shared.store.is_full() {
+            // What only says how far it is takes no room from what must be written.
+            continue;
+        }
+        stored_at = now;
+        while !report(shared, task, update.clone(), artifact.clone()).await && artifact.is_some() {
+            if !again(shared).await {
+                return Err(io::Error::other("a part of its result cannot be recorded"));
+            }
         }
     }
     run.wait().await
+}
+
+/// Waits until the disk has room. What the run says meanwhile is kept in its folder. A program that
+/// is about to stop takes what is kept for what must be written.
+async fn room(shared: &Shared, task: &LocalTask) {
+    if shared.store.is_full() {
+        warn!(task = task.task_id, "a part of a result waits until the disk has room");
+    }
+    while shared.store.is_full() && again(shared).await {}
+}
+
+/// Waits until something may be tried again; `false` when the program is about to stop.
+async fn again(shared: &Shared) -> bool {
+    tokio::select! {
+        () = sleep(LOOK_AGAIN) => true,
+        () = shared.shutdown.draining() => false,
+    }
 }
 
 /// The part of the result that a command's report carries.
@@ -115,14 +151,15 @@ fn artifact(update: &Update) -> Option<Artifact> {
     serde_json::from_str::<Report>(update.object.get()).ok()?.artifact
 }
 
+/// Records a report. Whether that is durable.
 async fn report(
     shared: &Arc<Shared>,
     task: &LocalTask,
     update: Update,
     artifact: Option<Artifact>,
-) {
+) -> bool {
     let attempt = task.attempt;
-    change(shared, &task.task_id, Event::TaskUpdate, move |inner, tx, task| {
+    written(shared, &task.task_id, Event::TaskUpdate, move |inner, tx, task| {
         if task.status != TaskStatus::InProgress || task.attempt != attempt {
             return false;
         }
@@ -144,10 +181,12 @@ async fn report(
         }
         true
     })
-    .await;
+    .await
+    .is_ok()
 }
 
 /// How a task ended, as its record needs it.
+#[derive(Clone)]
 struct End {
     /// It was ended so that somebody else, or a later start, does it.
     goes_back: bool,
@@ -178,10 +217,10 @@ impl From<Outcome> for End {
 
 /// Records the end of a task and, of an offered one, tells the server, in one commit. Whether
 /// that is durable, so that the run can be forgotten.
-async fn finish(shared: &Arc<Shared>, task: &LocalTask, end: End) -> bool {
-    let attempt = task.attempt;
+async fn finish(shared: &Arc<Shared>, task: &LocalTask, end: &End) -> bool {
+    let (attempt, end) = (task.attempt, end.clone());
     let event = if end.goes_back { Event::TaskReject } else { Event::TaskComplete };
-    change(shared, &task.task_id, event, move |inner, tx, task| {
+    let finished = change(shared, &task.task_id, event, move |inner, tx, task| {
         if task.status != TaskStatus::InProgress || task.attempt != attempt {
             return false;
         }
@@ -192,7 +231,6 @@ async fn finish(shared: &Arc<Shared>, task: &LocalTask, end: End) -> bool {
         task.finish(end.status, end.finished_at);
         if end.status == TaskStatus::Completed {
             task.progress = 1.0;
-            metrics::counter!("loki_openclaw_tasks_completed_total").increment(1);
         }
         task.result = end.result;
         task.error = end.error;
@@ -200,8 +238,16 @@ async fn finish(shared: &Arc<Shared>, task: &LocalTask, end: End) -> bool {
             complete(inner, tx, task, end.duration_seconds);
         }
         true
-    })
-    .await;
+    });
+    if finished.await.is_some_and(|task| task.status == TaskStatus::Completed) {
+        metrics::counter!("loki_openclaw_tasks_completed_total").increment(1);
+    }
+    is_recorded(shared, task)
+}
+
+/// Whether the end of a task is durable.
+fn is_recorded(shared: &Shared, task: &LocalTask) -> bool {
+    let attempt = task.attempt;
     let ledger = shared.store.ledger();
     task::get(&ledger, &shared.settings.namespace, &task.task_id)
         .is_none_or(|task| task.status != TaskStatus::InProgress || task.attempt != attempt)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use storage::event::Event;
 use storage::record::{Direction, Status as Sent};
+use storage::store::CommitError;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, warn};
@@ -22,7 +23,7 @@ use crate::protocol::SERVER_AGENT_ID;
 use crate::shutdown::Phase;
 
 /// What is due is looked for again after this time, whatever was announced.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a stopping bridge waits for the server to take what is due.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -222,7 +223,8 @@ fn choose(shared: &Shared, task: &LocalTask) -> Option<String> {
     agent.filter(|_| !elsewhere).map(|agent| agent.agent_type.clone())
 }
 
-/// Changes a task in the store; `None` when `change` left it alone.
+/// Changes a task in the store; `None` when `change` left it alone, or it was not written: the next
+/// look tries again.
 pub(super) async fn change(
     shared: &Arc<Shared>,
     task_id: &str,
@@ -231,6 +233,19 @@ pub(super) async fn change(
     + Send
     + 'static,
 ) -> Option<LocalTask> {
+    written(shared, task_id, event, change).await.unwrap_or_default()
+}
+
+/// Changes a task in the store; `None` when `change` left it alone. Only a store that stopped
+/// stops the program: one that has no room will have some.
+pub(super) async fn written(
+    shared: &Arc<Shared>,
+    task_id: &str,
+    event: Event,
+    change: impl FnOnce(&Shared, &mut storage::transaction::Transaction<'_>, &mut LocalTask) -> bool
+    + Send
+    + 'static,
+) -> Result<Option<LocalTask>, CommitError> {
     let (inner, task_id) = (Arc::clone(shared), task_id.to_owned());
     let commit = shared.store.commit(move |tx| -> Result<Option<LocalTask>, Infallible> {
         let settings = &inner.settings;
@@ -248,11 +263,15 @@ pub(super) async fn change(
         Ok(Some(task))
     });
     match meter::durable(commit).await {
-        Ok(Ok(changed)) => changed,
-        Err(error) => {
-            error!(%error, "a change of a task is not durable, stopping");
+        Ok(Ok(changed)) => Ok(changed),
+        Err(CommitError::Stopped) => {
+            error!("a change of a task is not durable, stopping: the store has stopped");
             shared.shutdown.stop();
-            None
+            Err(CommitError::Stopped)
+        }
+        Err(error) => {
+            warn!(%error, "a change of a task is not durable, trying again");
+            Err(error)
         }
     }
 }

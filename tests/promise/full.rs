@@ -2,6 +2,8 @@
 //! new is refused with a clear text, looking goes on, and when there is room so is service, without
 //! a restart. It mounts a small file system, and says so when it may not.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -15,11 +17,11 @@ const SIZE: &str = "size=24m";
 
 const STORE: &str = "store:\n  segment_size: 1MiB\n  reserve: 2MiB\n";
 
-/// A bridge that runs nothing, with small files.
-fn config() -> String {
+/// A bridge that runs one command, with small files.
+fn config(command: &str) -> String {
     let store = STORE.replace('\n', "\n  ");
     format!(
-        "openclaw:\n  {}\nagents:\n  - type: eng-qa\n    command: [\"true\"]\n    \
+        "openclaw:\n  {}\nagents:\n  - type: eng-qa\n    command: [sh, -c, '{command}']\n    \
          task_types: [testing]\n",
         store.trim_end()
     )
@@ -76,7 +78,7 @@ fn has_keys(world: &World, server: &Program, count: usize) {
 fn a_bridge_on_a_full_disk_delivers_what_it_took_and_takes_more_when_there_is_room() {
     let world = World::new();
     let Some(disk) = Disk::of_size(&world.path("small"), SIZE) else { return };
-    world.write("small/one/.loki/config.yaml", &config());
+    world.write("small/one/.loki/config.yaml", &config("true"));
     let server = world.server("server", 0);
     let port = server.port();
     assert_eq!(server.stop(), Some(0));
@@ -123,6 +125,48 @@ fn a_bridge_on_a_full_disk_delivers_what_it_took_and_takes_more_when_there_is_ro
     assert_eq!((bridge.stop(), server.stop()), (Some(0), Some(0)));
     assert!(audited(&world, &data, "store.room") >= 1);
     assert!(!world.logs().contains("panicked"));
+}
+
+#[test]
+fn a_part_of_a_result_waits_for_room_and_leaves_what_is_kept_to_the_rest() {
+    let world = World::new();
+    let Some(disk) = Disk::of_size(&world.path("small"), SIZE) else { return };
+    let (begun, go) = (world.path("begun"), world.path("go"));
+    let report = r#"{"progress": 0.5, "artifact": {"artifact_id": "list", "parts": ["a"]}}"#;
+    let report = report.replace('"', "\\\"");
+    let wait =
+        format!("touch {}; until [ -e {} ]; do sleep 0.05; done", begun.display(), go.display());
+    world.write("small/one/.loki/config.yaml", &config(&format!("{wait}; echo \"{report}\"")));
+    // What the command says has room.
+    let data = world.path("small/one/.loki/openclaw");
+    fs::create_dir_all(&data).expect("a folder");
+    fs::create_dir_all(world.path("runs")).expect("a folder");
+    symlink(world.path("runs"), data.join("runs")).expect("a link");
+    let server = world.server("server", 0);
+    let (port, endpoint) = (server.port(), server.address.clone());
+    let bridge = world.bridge("small/one", &endpoint, "loki-one");
+    let (status, _) = world
+        .post(
+            &format!("{endpoint}/tasks"),
+            &json!({"task_id": "t", "task_type": "testing", "description": "d"}),
+        )
+        .expect("an answer");
+    assert_eq!(status, 201);
+    world.wait("the run", || begun.exists().then_some(()));
+    assert_eq!(server.stop(), Some(0));
+    disk.fill();
+    until_full(&world, &format!("{}/api/openclaw/send", bridge.address), 1, |_| {});
+    fs::write(&go, "").expect("written");
+    let waits = "a part of a result waits until the disk has room";
+    world.wait("the part", || world.logs().contains(waits).then_some(()));
+    let list = format!("{}/api/openclaw/messages?type=task_update", bridge.address);
+    assert_eq!(world.get(&list).expect("a list")["messages"], json!([]));
+    disk.free();
+    let server = world.server("server", port);
+    let task = format!("{endpoint}/tasks/t");
+    let task = world.wait("the end", || world.get(&task).filter(|it| it["status"] == "completed"));
+    assert_eq!(task["artifacts"][0]["parts"], json!(["a"]), "{task}");
+    assert_eq!((bridge.stop(), server.stop()), (Some(0), Some(0)));
 }
 
 #[test]
