@@ -224,3 +224,27 @@ fn a_server_on_a_full_disk_gives_out_its_mail_and_says_that_it_is_degraded() {
     assert_eq!(server.stop(), Some(0));
     assert!(!world.logs().contains("panicked"));
 }
+
+#[test]
+fn an_import_that_breaks_off_leaves_nothing_behind() {
+    let world = World::new();
+    let Some(disk) = Disk::of_size(&world.path("small"), SIZE) else { return };
+    world.write("one/.loki/config.yaml", &config("true"));
+    let data = world.path("small/data").display().to_string();
+    let entity = |number: usize, bytes: usize| {
+        let value = json!({"text": "x".repeat(bytes)});
+        let name = ["key".to_owned(), number.to_string()];
+        json!({"line": "entity", "kind": "meta", "name": name, "value": value}).to_string()
+    };
+    let import = |count: usize, bytes: usize| {
+        let lines: Vec<String> = (0..count).map(|number| entity(number, bytes)).collect();
+        fs::write(world.path("export"), lines.join("\n")).expect("written");
+        let mut import = world.loki("one", "http://127.0.0.1:9");
+        import.args(["store", "import", "../export", "--data-dir", &data]);
+        output(&mut import)
+    };
+    let (code, _, talk) = import(2_000, 20_000);
+    assert!(code == Some(3) && talk.contains("no room"), "{code:?} {talk}");
+    assert_eq!(import(2, 20).0, Some(0), "it may be tried again");
+    drop(disk);
+}

@@ -1,8 +1,11 @@
 //! `loki store import`: makes a store from an export. All lines are checked before anything is
-//! written, and a store that has something is left alone.
+//! written, and a store that has something is left alone. It is made in a folder of its own, so
+//! that one that breaks off leaves nothing that a bridge would start with.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -18,10 +21,18 @@ use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Done, look, output_of};
 use crate::clock::Clock;
+use crate::config::StoreRules;
 use crate::shutdown::Shutdown;
 
 /// Who writes the records of messages and entities that an import makes.
 pub const ACTOR: &str = "import";
+
+/// The folder of the data directory in which the store is made.
+const STAGE: &str = "import";
+
+/// What a store consists of. The journal is all that counts: the others follow from it, so that it
+/// moves first.
+const PARTS: [&str; 3] = ["journal", "checkpoints", "messages"];
 
 /// Bytes of one commit, about; far below the largest frame.
 const COMMIT_BYTES: usize = 1 << 20;
@@ -43,11 +54,13 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Done {
     check_free(&dir)?;
     let lines = parse(&read(&arguments.file)?)?;
     make(&dir)?;
+    // Held until the end, so that nobody else begins in this folder.
     let database = open(&dir, &openclaw.store, &Clock::system(), &Shutdown::default())?;
     let is_empty = database.store().ledger().is_empty()
         && database.store().messages(|messages| messages.counts().values().all(|it| *it == 0));
+    let stage = dir.join(STAGE);
     let written = if is_empty {
-        write(&database, lines).await
+        staged(&stage, &openclaw.store, lines).await
     } else {
         let text = format!(
             "{} has a store with something in it: name a new folder with --data-dir",
@@ -57,10 +70,53 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Done {
     };
     close(database)?;
     let [messages, entities, audit] = written?;
+    take_over(&dir, &stage).map_err(|error| unmoved(&stage, &error))?;
     let answer = json!({ "store": dir.display().to_string(), "messages": messages,
         "entities": entities, "audit": audit });
     output_of(global).object(&answer, &["store", "messages", "entities", "audit"]);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the store in a folder of its own.
+async fn staged(stage: &Path, rules: &StoreRules, lines: Vec<Line>) -> Result<[usize; 3], Failure> {
+    // One that broke off may have left it.
+    remove(stage).map_err(|error| unmoved(stage, &error))?;
+    make(stage)?;
+    let database = open(stage, rules, &Clock::system(), &Shutdown::default())?;
+    let written = write(&database, lines).await;
+    let closed = close(database);
+    let done = written.and_then(|counts| closed.map(|()| counts));
+    if done.is_err() {
+        // The first failure says more.
+        let _ = remove(stage);
+    }
+    done
+}
+
+/// Puts the store that was made into the place of the empty one.
+fn take_over(dir: &Path, stage: &Path) -> io::Result<()> {
+    for part in PARTS {
+        remove(&dir.join(part))?;
+    }
+    for part in PARTS {
+        match fs::rename(stage.join(part), dir.join(part)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => File::open(dir)?.sync_all()?,
+        }
+    }
+    remove(stage)
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn unmoved(stage: &Path, error: &io::Error) -> Failure {
+    let text = format!("cannot make the store in {}: {error}", stage.display());
+    Failure::new(Code::Store, text)
 }
 
 fn read(file: &str) -> Result<Vec<u8>, Failure> {
