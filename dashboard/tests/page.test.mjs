@@ -188,6 +188,21 @@ test("tasks move and agents show their load", async () => {
     quiet(window, server.address);
 });
 
+test("a task of another namespace is listed and shown", async () => {
+    const task = { task_id: "far", task_type: "code_review", description: "Far away" };
+    assert.equal((await post(`${server.address}/tasks?namespace=elsewhere`, task)).status, 201);
+    const window = await world.window(`${server.address}/#/tasks`);
+    const { page } = window;
+    await page.locator("section[aria-label=pending] .card", { hasText: "Far away" }).click();
+    await page.locator(".facts", { hasText: "elsewhere" }).waitFor();
+    await page.locator(".life li", { hasText: "pending" }).waitFor();
+    await post(`${server.address}/tasks/far/cancel?namespace=elsewhere`, {});
+    await page.goto(`${server.address}/#/tasks`);
+    await page.locator("section[aria-label=cancelled] .card", { hasText: "Far away" }).click();
+    await page.locator(".facts", { hasText: "elsewhere" }).waitFor();
+    quiet(window, server.address);
+});
+
 test("tasks that never stop moving are followed", async () => {
     const window = await world.window(`${server.address}/#/tasks`);
     const { page } = window;

@@ -41,7 +41,9 @@ export function useList<T>(
             deep.current = wanted;
         } else if (deep.current === wanted && overlaps(found, rows.value, id)) {
             const fresh = new Set(found.map(id));
-            const rest = rows.value.filter((row) => !fresh.has(id(row)));
+            // What stood before the last of these and is not among them does not belong here any more.
+            const end = rows.value.reduce((last, row, at) => (fresh.has(id(row)) ? at : last), -1);
+            const rest = rows.value.filter((row, at) => at > end && !fresh.has(id(row)));
             rows.value = [...found, ...rest].slice(0, KEPT_MAX);
             return;
         } else {

@@ -40,7 +40,7 @@ function Registered() {
                         <Load running={agent.running.length} most={agent.max_concurrent_tasks} />
                         <p class="dim">{agent.agent_types.slice(0, 6).join(", ") || "any type"}{agent.agent_types.length > 6 && ` and ${agent.agent_types.length - 6} more`}</p>
                         <p>{agent.last_heartbeat ? <>heard <Ago at={agent.last_heartbeat} /> ago</> : "not heard since the server started"}{agent.namespace !== "default" && `, in ${agent.namespace}`}</p>
-                        {agent.running.map((task) => <a key={task.task_id} class="run" href={href("tasks", task.task_id)}>{task.task_id}</a>)}
+                        {agent.running.map((task) => <a key={task.task_id} class="run" href={href("tasks", task.task_id, agent.namespace === "default" ? {} : { namespace: agent.namespace })}>{task.task_id}</a>)}
                     </article>
                 ))}
             </div>

@@ -6,19 +6,22 @@ import { changes, entries, overview } from "../live";
 import { Action, Ago, Empty, Panel, Status, Time, tone } from "../parts/bits";
 import { useFollow } from "../parts/follow";
 import { href, route } from "../router";
-import type { Entry, Task } from "../types";
+import type { Agent, Entry, Task } from "../types";
 import { Fact } from "./messages";
 
 const LANE_MAX = 20;
 const OPEN = ["pending", "offered", "accepted", "in_progress", "input_required"];
+/** Namespaces whose open tasks are asked for: each costs a call for each state. */
+const NAMESPACES_MAX = 8;
 const ENDED = ["completed", "failed", "expired", "cancelled"];
 const ENDINGS: Record<string, string> = {
     "task.complete": "completed", "task.fail": "failed", "task.expire": "expired", "task.cancel": "cancelled",
 };
 
 export function Tasks() {
-    const { id } = route.value;
-    return id ? <One id={id} /> : <Board />;
+    const { id, query } = route.value;
+    const namespace = query.get("namespace") ?? "";
+    return id ? <One key={`${namespace}/${id}`} id={id} namespace={namespace} /> : <Board />;
 }
 
 function Board() {
@@ -38,7 +41,7 @@ function Board() {
                     return (
                         <section key={status} aria-label={status.replaceAll("_", " ")}>
                             <h3 class={tone(status)}>{status.replaceAll("_", " ")}<b title={exact(number)}>{count(number)}</b></h3>
-                            {tasks.map((task) => <Card key={task.task_id} task={task} />)}
+                            {tasks.map((task) => <Card key={`${task.namespace}/${task.task_id}`} task={task} />)}
                             {number > tasks.length && tasks.length > 0 && <p class="note">and {count(number - tasks.length)} more</p>}
                         </section>
                     );
@@ -66,34 +69,58 @@ function useLanes() {
 async function byStatus(path: string, signal: AbortSignal): Promise<Map<string, Task[]>> {
     const counts = overview.peek()?.tasks ?? {};
     const asked = OPEN.filter((status) => counts[status]);
-    const pages = await Promise.all(asked.map((status) => get<{ tasks: Task[] }>(path, { status, limit: LANE_MAX }, signal)));
-    const lanes = new Map(asked.map((status, at) => [status, pages[at]!.tasks]));
+    const spaces = asked.length > 0 ? await namespaces(signal) : [];
+    const lanes = new Map(await Promise.all(asked.map(async (status) => {
+        const pages = await Promise.all(spaces.map((namespace) => {
+            const page = get<{ tasks: Task[] }>(path, { status, namespace, limit: LANE_MAX }, signal);
+            // A token may be for one namespace only.
+            return namespace === "default" ? page : page.catch(() => ({ tasks: [] }));
+        }));
+        return [status, pages.flatMap((page) => page.tasks).slice(0, LANE_MAX)] as const;
+    })));
     // A list of ended tasks begins with the oldest; the log says which ended last.
     const audit = overview.peek()?.routes.audit;
     if (!audit) return lanes;
     const endings = await Promise.all(Object.keys(ENDINGS).filter((event) => counts[ENDINGS[event]!]).map(async (event) => {
         const page = await get<{ entries: Entry[] }>(audit, { event, limit: 2 * LANE_MAX }, signal);
         // Two parties may each record one ending.
-        const newest = [...new Map(page.entries.reverse().map((entry) => [entry.resource, entry])).values()].reverse();
+        const newest = [...new Map(page.entries.reverse().map((entry) => [`${entry.namespace}/${entry.resource}`, entry])).values()].reverse();
         return [ENDINGS[event]!, await Promise.all(newest.slice(0, LANE_MAX).map((entry) => ended(path, entry, signal)))] as const;
     }));
     for (const [status, tasks] of endings) lanes.set(status, tasks);
     return lanes;
 }
 
+/** The namespaces that tasks may be in, as far as agents and the newest tasks tell. */
+async function namespaces(signal: AbortSignal): Promise<string[]> {
+    const { agents, audit } = overview.peek()?.routes ?? {};
+    const [known, created] = await Promise.all([
+        agents ? get<{ agents: Agent[] }>(agents, {}, signal) : { agents: [] },
+        audit ? get<{ entries: Entry[] }>(audit, { event: "task.create", limit: 100 }, signal) : { entries: [] },
+    ]);
+    const newest = [...created.entries].reverse();
+    const found = new Set(["default", ...newest.map((it) => it.namespace), ...known.agents.map((it) => it.namespace)]);
+    return [...found].slice(0, NAMESPACES_MAX);
+}
+
 const ENDED_KEPT_MAX = 200;
 const endedTasks = new Map<string, Task>();
 
-/** A task that ended does not change any more: it is asked for once. */
+/** A task that ended does not change any more: what the server says of it is asked for once. */
 async function ended(path: string, entry: Entry, signal: AbortSignal): Promise<Task> {
     const key = `${entry.namespace}/${entry.resource}`;
     const known = endedTasks.get(key);
     if (known) return known;
-    const asked = get<Task>(`${path}/${encodeURIComponent(entry.resource)}`, { namespace: entry.namespace }, signal);
-    const task = await asked.catch((): Task => ({
-        task_id: entry.resource, description: "", priority: "", status: ENDINGS[entry.event]!, attempt: 0,
-        progress: null, created_at: entry.timestamp, updated_at: entry.timestamp, agent_id: entry.actor,
-    }));
+    let task: Task;
+    try {
+        task = await get<Task>(`${path}/${encodeURIComponent(entry.resource)}`, { namespace: entry.namespace }, signal);
+    } catch {
+        // The log says this much.
+        return {
+            task_id: entry.resource, namespace: entry.namespace, description: "", priority: "", status: ENDINGS[entry.event]!, attempt: 0,
+            progress: null, created_at: entry.timestamp, updated_at: entry.timestamp, agent_id: entry.actor,
+        };
+    }
     if (endedTasks.size >= ENDED_KEPT_MAX) endedTasks.delete(endedTasks.keys().next().value!);
     if (ENDED.includes(task.status)) endedTasks.set(key, task);
     return task;
@@ -111,9 +138,14 @@ async function all(path: string, signal: AbortSignal): Promise<Map<string, Task[
     return lanes;
 }
 
+/** What a link says of a task that is not in the usual namespace. */
+function elsewhere(namespace?: string): Record<string, string> {
+    return namespace && namespace !== "default" && overview.value?.program === "openclaw-server" ? { namespace } : {};
+}
+
 function Card({ task }: { task: Task }) {
     const who = task.assigned_agent ?? task.agent ?? task.agent_id;
-    const address = href("tasks", task.task_id);
+    const address = href("tasks", task.task_id, elsewhere(task.namespace));
     return (
         <a class={`card ${tone(task.status)}`} href={address} data-row={task.task_id}>
             <b>{task.description || task.task_id}</b>
@@ -130,13 +162,13 @@ function Card({ task }: { task: Task }) {
     );
 }
 
-function One({ id }: { id: string }) {
+function One({ id, namespace }: { id: string; namespace: string }) {
     const seen = overview.value;
     const task = useSignal<Task | null>(null);
     const path = seen?.routes.tasks;
-    const error = useFollow(path && `${path}/${id}`, changes.value.task, async (signal) => {
+    const error = useFollow(path && `${path}/${namespace}/${id}`, changes.value.task, async (signal) => {
         if (seen?.program === "openclaw-server") {
-            task.value = await get<Task>(`${path}/${encodeURIComponent(id)}`, {}, signal);
+            task.value = await get<Task>(`${path}/${encodeURIComponent(id)}`, { namespace }, signal);
         } else {
             const { tasks } = await get<{ tasks: Task[] }>(path!, {}, signal);
             task.value = tasks.find((one) => one.task_id === id) ?? null;
@@ -158,6 +190,7 @@ function One({ id }: { id: string }) {
                     {it.status === "in_progress" && it.progress !== null && <progress max={1} value={it.progress} aria-label={`${Math.round(it.progress * 100)} %`} />}
                     <dl class="facts">
                         <Fact name="Id"><span class="id">{it.task_id}</span></Fact>
+                        {namespace && <Fact name="Namespace">{namespace}</Fact>}
                         <Fact name="Type">{it.task_type ?? it.type}</Fact>
                         <Fact name="Priority">{it.priority}</Fact>
                         <Fact name="Agent">{it.assigned_agent ?? it.agent ?? it.agent_id ?? "–"}</Fact>
