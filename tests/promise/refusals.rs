@@ -32,6 +32,8 @@ fn a_bad_start_says_what_to_do() {
     };
     with("openclaw:\n  endpont: http://127.0.0.1:9\n", &start);
     with("openclaw:\n  heartbeat_interval: often\n", &start);
+    let excluded = "enterprise:\n  audit:\n    exclude_events: [task.*, mesage.*]\n";
+    with(&format!("openclaw:\n  endpoint: http://127.0.0.1:9\n{excluded}"), &start);
     with(
         "openclaw:\n  authorization:\n    enabled: true\n",
         &["start", "--openclaw", "--embedded"],

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::arguments::Global;
 use super::failure::{Code, Failure};
 use super::{Done, output, output_of, store};
+use crate::audit::check_event;
 use crate::audit::forward::Forward;
 use crate::audit::sign::Signer;
 use crate::bridge::prd::{self, PrdError, Task};
@@ -72,6 +73,11 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     }
     let mut config = loaded.config;
     protected(&config)?;
+    for event in &config.audit.exclude_events {
+        check_event(event).map_err(|error| {
+            Failure::new(Code::Usage, format!("enterprise.audit.exclude_events: {error}"))
+        })?;
+    }
     if arguments.prd.is_none() && !config.openclaw.enabled && !arguments.embedded {
         let text = "nothing to do: name a PRD, or take tasks from a server with --openclaw";
         return Err(Failure::new(Code::Usage, text));

@@ -2,6 +2,8 @@
 //! the bridge keeps. It decides nothing about what is in them.
 
 use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -89,17 +91,41 @@ pub fn is_held(dir: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Fails when there is no store in a directory.
+/// Fails when there is no store in a directory, or it is somebody else's.
 pub fn check_there(dir: &Path) -> Result<(), Failure> {
-    if dir.join("journal").is_dir() {
-        return Ok(());
+    readable(&dir.join("journal")).map_err(|error| unreadable(dir, &error))
+}
+
+/// Lists a journal, and opens one of its files: whoever may list them may still not read them.
+fn readable(journal: &Path) -> io::Result<()> {
+    let mut paths = std::fs::read_dir(journal)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let segment = paths.find(|path| path.extension().is_some_and(|ending| ending == "log"));
+    match segment.map(File::open) {
+        Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
     }
-    let text = format!(
-        "there is no store in {}: start a bridge there first, or name another folder with \
-         --data-dir",
-        dir.display()
-    );
-    Err(Failure::new(Code::Store, text))
+}
+
+/// Why a store is not there, and what to do.
+fn unreadable(dir: &Path, error: &io::Error) -> Failure {
+    let shown = dir.display();
+    let text = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => format!(
+            "there is no store in {shown}: start a bridge there first, or name another folder \
+             with --data-dir"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            let owner = std::fs::metadata(dir).map_or_else(
+                |_| "another user".to_owned(),
+                |found| format!("the user with the number {}", found.uid()),
+            );
+            format!(
+                "the store in {shown} may not be read: it belongs to {owner}; look as that user"
+            )
+        }
+        _ => format!("cannot read the store in {shown}: {error}"),
+    };
+    Failure::new(Code::Store, text)
 }
 
 /// Has the running bridge do what this path and body ask for, or does it on the store of a stopped
@@ -281,6 +307,22 @@ pub fn agent_id(dir: &Path, configured: Option<&str>, keep: bool) -> Result<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_of_somebody_else_is_told_from_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |kind: io::ErrorKind| unreadable(dir.path(), &kind.into());
+        let foreign = told(io::ErrorKind::PermissionDenied);
+        let owner = format!("the number {};", dir.path().metadata().unwrap().uid());
+        assert!(foreign.message.contains("may not be read"), "{foreign}");
+        assert!(foreign.message.contains(&owner), "{foreign}");
+        assert!(told(io::ErrorKind::NotFound).message.starts_with("there is no store in"));
+        assert_eq!(foreign.code, Code::Store);
+        let missing = check_there(dir.path()).unwrap_err().message;
+        assert!(missing.contains(&dir.path().display().to_string()), "{missing}");
+        std::fs::create_dir(dir.path().join("journal")).unwrap();
+        assert!(check_there(dir.path()).is_ok());
+    }
 
     #[test]
     fn an_id_that_was_chosen_once_is_kept() {
