@@ -1,6 +1,8 @@
 //! The short form of each benchmark: it runs to its end, and has every figure that the long one is
 //! read for. How large they are says nothing here.
 
+#[path = "../benches/suite/audit.rs"]
+mod audit;
 #[path = "../benches/suite/churn.rs"]
 mod churn;
 #[path = "../benches/suite/enqueue.rs"]
@@ -98,4 +100,11 @@ fn the_peers_that_are_installed_are_measured() {
         assert!(is_absent || rate.is_some_and(|rate| rate > 0.0), "{row}: {report:?}");
         assert_eq!(is_absent, rate.is_none(), "{row}: {report:?}");
     }
+}
+
+#[test]
+fn a_rare_event_is_found_in_a_large_audit_log_running_killed_and_stopped() {
+    let figures = ["rare event ms", "last 20 ms", "summary ms", "search of all ms", "exported/s"];
+    let rows = ["running", "killed", "stopped"].map(|how| format!("20000 entries, {how}"));
+    measured!(audit, rows.each_ref().map(String::as_str), figures);
 }
