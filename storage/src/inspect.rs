@@ -22,7 +22,7 @@ use crate::view::{Filter, Page, Row};
 
 use backwards::Backwards;
 
-pub use audit::{AUDIT_ENTRIES_MAX, AuditFilter, AuditPage, audit, start_of};
+pub use audit::{AUDIT_ENTRIES_MAX, AuditFilter, AuditPage, TEXT_ENTRIES_MAX, audit, start_of};
 pub use check::{Checked, check};
 pub use glance::Glance;
 pub use history::{head_of, history, history_of};

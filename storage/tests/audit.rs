@@ -80,6 +80,9 @@ fn filters() -> Vec<AuditFilter> {
         AuditFilter { events: vec!["key.rotate".into()], ..text("number 3") },
         AuditFilter { until: Some(BEGIN + 300_000), ..text("number 1") },
         text("nowhere"),
+        // Each page reads one segment, however few are found there.
+        AuditFilter { reads: 1, ..text("number 77 of") },
+        AuditFilter { reads: 1, ..text("many") },
         event("config.load"),
     ]
 }
@@ -106,15 +109,21 @@ fn wanted(filter: &AuditFilter, (_, time, record): &(EntryId, u64, Record)) -> b
 
 /// All pages, the newest first, by `next` and by leaving out, which must agree.
 fn pages(filter: &AuditFilter, ask: &dyn Fn(&AuditFilter) -> AuditPage) -> Vec<EntryId> {
-    let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    let (mut found, mut skipped, mut asked) = (Vec::new(), Vec::new(), 0);
     let mut filter = AuditFilter { limit: 90, ..filter.clone() };
     loop {
         let page = ask(&filter);
         found.extend(page.entries.iter().map(|one| one.entry));
         filter.before = page.next;
+        asked += 1;
+        assert!(asked <= ENTRIES, "pages without an end: {filter:?}");
         if page.next.is_none() {
             break;
         }
+    }
+    if filter.reads > 0 {
+        assert!(asked > 4, "{asked} pages, though each reads little: {filter:?}");
+        return found;
     }
     filter.before = None;
     loop {

@@ -15,7 +15,7 @@ pub const AUDIT_ENTRIES_MAX: usize = 1_000;
 
 /// Entries that a search for a text reads for one page, rounded up to a whole segment: about half a
 /// second of work.
-const TEXT_ENTRIES_MAX: usize = 1_000_000;
+pub const TEXT_ENTRIES_MAX: usize = 1_000_000;
 
 /// Which entries to show; `None` does not restrict.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,6 +36,9 @@ pub struct AuditFilter {
     pub before: Option<EntryId>,
     /// Only with this text in what is known, in the resource or in the actor, in capitals or not.
     pub text: Option<String>,
+    /// Entries that are read for the text and one page, rounded up to a whole segment; 0 means
+    /// [`TEXT_ENTRIES_MAX`].
+    pub reads: usize,
     /// So many of them are left out first.
     pub skip: usize,
     /// Entries at the most, up to [`AUDIT_ENTRIES_MAX`]; 0 means that.
@@ -244,7 +247,8 @@ impl Search<'_> {
         if self.some(&found) {
             return true;
         }
-        let is_enough = self.read >= TEXT_ENTRIES_MAX && self.skip == 0;
+        let most = if filter.reads == 0 { TEXT_ENTRIES_MAX } else { filter.reads };
+        let is_enough = self.read >= most && self.skip == 0;
         if is_enough {
             self.page.next = Some(EntryId { sequence: segment.range().0, index: 0 });
         }
