@@ -233,6 +233,17 @@ test("the page fits a phone and the dark", async () => {
     }
 });
 
+test("an audit log that could not be read at first is read again", async () => {
+    const window = await world.window(`${bridge.address}/#/messages`);
+    const { page } = window;
+    await page.getByText("live", { exact: true }).waitFor();
+    await page.route("**/api/audit?*", (route) => route.abort(), { times: 1 });
+    await page.goto(`${bridge.address}/#/audit`);
+    const { body } = await send(5);
+    await page.locator(`.lines [title="${body.message_id}"]`).first().waitFor();
+    quiet(window, bridge.address, (line) => line.includes("ERR_FAILED"));
+});
+
 test("the page comes back with its program and misses nothing", async () => {
     const other = await world.bridge(server.address, 0, { LOKI_OPENCLAW_AGENT_ID: "other" }, "restarted");
     const window = await world.window(`${other.address}/#/audit`);

@@ -1,7 +1,7 @@
 // The audit log: what happens now on top, and as far back as somebody asks.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { get, stream, type Query } from "../api";
+import { get, Problem, stream, type Query } from "../api";
 import { shortId } from "../format";
 import { overview } from "../live";
 import { Empty, Panel, Select, Status, Text, Time, tone } from "../parts/bits";
@@ -11,6 +11,7 @@ import type { Entry } from "../types";
 const KEPT_MAX = 1_000;
 const PAGE = 100;
 const ENTRIES_A_SECOND = 40;
+const AGAIN_MILLIS = 2_000;
 const EVENTS: [string, string][] = [
     ["", "all events"], ["message.*", "messages"], ["message.failed", "messages given up"], ["message.retry", "attempts that failed"],
     ["task.*", "tasks"], ["openclaw.*", "sessions of agents"], ["state.*", "shared state"], ["session.*", "starts and stops"],
@@ -83,7 +84,7 @@ function useLog(path: string | undefined, asked: Query) {
             opened.addEventListener("skipped", (event) => (leftOut.value += (JSON.parse(event.data) as { entries: number }).entries));
             opened.onerror = () => {
                 opened.close();
-                again = setTimeout(listen, 2_000);
+                again = setTimeout(listen, AGAIN_MILLIS);
             };
         };
         const begin = async () => {
@@ -99,7 +100,11 @@ function useLog(path: string | undefined, asked: Query) {
                 last = page.entries[0]?.seq;
                 listen();
             } catch (problem) {
-                if (!mine.signal.aborted) error.value = (problem as Error).message;
+                if (mine.signal.aborted) return;
+                error.value = (problem as Error).message;
+                // A program that went away just now comes back.
+                const isRefused = problem instanceof Problem && problem.status < 500;
+                if (!isRefused) again = setTimeout(() => void begin(), AGAIN_MILLIS);
             }
         };
         void begin();
@@ -120,9 +125,14 @@ function useLog(path: string | undefined, asked: Query) {
             count.value = 0;
         },
         more: async () => {
-            const page = await get<{ entries: Entry[]; next: string | null }>(path!, { ...asked, limit: PAGE, after: entries.value.at(-1)?.seq });
-            entries.value = [...entries.value, ...page.entries].slice(0, KEPT_MAX);
-            next.value = page.next;
+            try {
+                const page = await get<{ entries: Entry[]; next: string | null }>(path!, { ...asked, limit: PAGE, after: entries.value.at(-1)?.seq });
+                entries.value = [...entries.value, ...page.entries].slice(0, KEPT_MAX);
+                next.value = page.next;
+                error.value = null;
+            } catch (problem) {
+                error.value = (problem as Error).message;
+            }
         },
     };
 }
