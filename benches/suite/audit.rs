@@ -1,5 +1,5 @@
 //! The audit log when it is large: an event that occurs once in a million entries, a summary, a
-//! search and an export, asked by the real command with the bridge running, killed and stopped.
+//! search, an export and a verification, asked by the real command with the bridge running, killed and stopped.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -87,12 +87,19 @@ fn answers(project: &Path, found: usize, entries: u64) -> Outcome<Vec<(&'static 
     let search = asked(project, &["search", "nowhere-at-all"])?;
     let export = asked(project, &["export", "--event", "task.*"])?;
     let exported = u64::try_from(lines(&export.0))?;
+    let verified = asked(project, &["verify"])?;
+    let verdict: serde_json::Value = serde_json::from_slice(&verified.0)?;
+    let verified_entries = verdict["entries"].as_u64().unwrap_or_default();
+    if verified_entries < entries || verdict["sound"] != true {
+        return Err(format!("of {entries} entries this was verified: {verdict}").into());
+    }
     Ok(vec![
         ("rare event ms", middle(&rare)?),
         ("last 20 ms", middle(&|| asked(project, &["tail"]))?),
         ("one resource ms", middle(&|| asked(project, &["tail", "--resource", "m-7"]))?),
         ("summary ms", figure(summary.1) / 1_000.0),
         ("search of all ms", figure(search.1) / 1_000.0),
+        ("verified/s", figure(support::rate(verified_entries, Duration::from_micros(verified.1)))),
         ("exported/s", figure(support::rate(exported, Duration::from_micros(export.1)))),
     ])
 }
