@@ -17,6 +17,7 @@ mod growth;
 mod hostile;
 mod letters;
 mod link;
+mod monitoring;
 mod observed;
 mod outage;
 mod power;
