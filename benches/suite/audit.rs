@@ -1,5 +1,6 @@
 //! The audit log when it is large: an event that occurs once in a million entries, a summary, a
-//! search, an export and a verification, asked by the real command with the bridge running, killed and stopped.
+//! search, an export and a verification, asked by the real command with the bridge running, killed
+//! and stopped.
 
 use std::collections::VecDeque;
 use std::path::Path;

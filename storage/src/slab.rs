@@ -63,6 +63,11 @@ impl<T: Keyed> Slab<T> {
         page.ids.get(at).copied()
     }
 
+    /// Makes room for so many items at once.
+    pub(crate) fn reserve(&mut self, items: usize) {
+        self.items.reserve_exact(items);
+    }
+
     /// Puts an item in and says its number. One with the same entry is replaced.
     pub(crate) fn insert(&mut self, item: T) -> u32 {
         let entry = item.entry();

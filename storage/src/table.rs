@@ -43,6 +43,13 @@ impl Table {
         }
     }
 
+    /// Makes room for so many numbers at once in a table that is empty.
+    pub(crate) fn reserve(&mut self, numbers: usize) {
+        for shard in self.0.iter_mut().filter(|shard| shard.is_empty()) {
+            shard.reserve(numbers / SHARDS, |_| 0);
+        }
+    }
+
     /// Takes a number out, if it is there.
     pub(crate) fn remove(&mut self, hash: u64, number: u32) {
         let shard = &mut self.0[shard(hash)];

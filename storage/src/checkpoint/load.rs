@@ -58,6 +58,9 @@ impl Loaded {
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut state = State::new(hash_key);
         state.messages.restore_marks(manifest.forgotten_before, manifest.evicted_through);
+        let unfinished = manifest.counts.iter().filter(|(_, _, status, _)| !status.is_finished());
+        let unfinished = unfinished.map(|(.., count)| *count).sum::<u64>();
+        state.messages.reserve(usize::try_from(unfinished).unwrap_or(0));
         let mut packs = HashMap::new();
         for place in manifest.places() {
             let bytes = read_chunk(folder, &mut packs, place)?;

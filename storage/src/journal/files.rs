@@ -151,13 +151,19 @@ pub(super) fn load(
         other => other.map_err(io_error("open", &path))?,
     };
     let len = file.metadata().map_err(io_error("read", &path))?.len();
-    let block = read_at(&file, 0, len.min(FRAMES_START)).map_err(io_error("read", &path))?;
+    // Asked before anything is read: what was read counts as data.
+    let is_untouched = has_no_data(&file);
+    let begin = if is_untouched { 0 } else { len.min(FRAMES_START) };
+    let block = read_at(&file, 0, begin).map_err(io_error("read", &path))?;
     let header = known(SegmentHeader::decode(&block), &path, FORMAT)?;
-    let blank = header.is_none()
-        && block.iter().all(|byte| *byte == 0)
-        && is_zero(&file, len).map_err(io_error("read", &path))?;
+    let blank = is_untouched
+        || header.is_none()
+            && block.iter().all(|byte| *byte == 0)
+            && is_zero(&file, len).map_err(io_error("read", &path))?;
     let mut loaded = Loaded { number, path, file, len, header, tail: None, footer: None, blank };
-    load_footer(&mut loaded)?;
+    if !is_untouched {
+        load_footer(&mut loaded)?;
+    }
     Ok(Some(loaded))
 }
 
@@ -218,9 +224,6 @@ pub(super) fn has_no_data(file: &File) -> bool {
 }
 
 fn is_zero(file: &File, len: u64) -> io::Result<bool> {
-    if has_no_data(file) {
-        return Ok(true);
-    }
     let mut at = 0;
     while at < len {
         let chunk = read_at(file, at, (len - at).min(ZEROS.len() as u64))?;
