@@ -83,6 +83,7 @@ impl Core {
             exporter: Exporter::install(),
             disk,
         });
+        measure::describe();
         core.listen();
         core.store.messages(|messages| core.mailboxes.fill(messages));
         core.census.fill(&core.store);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use storage::database::Database;
 use storage::event::Event;
 use storage::journal::Reader;
@@ -71,6 +71,27 @@ const NAMES: [&str; 14] = [
     "ack",
     "nack",
 ];
+
+/// Says what each metric means, and begins those at 0 that may have nothing to count for long.
+pub fn describe() {
+    describe_gauge!("openclaw_connected", "WebSockets that are open");
+    describe_counter!("openclaw_messages_sent_total", "Messages that left for their recipient");
+    describe_counter!("openclaw_messages_received_total", "Messages that arrived, stored or not");
+    describe_counter!("openclaw_tasks_completed_total", "Tasks that were completed");
+    describe_histogram!("openclaw_latency_seconds", "How long the server took to answer");
+    describe_gauge!("openclaw_messages", "Messages by direction and status");
+    describe_counter!("openclaw_delivery_attempts_total", "Attempts by how they ended");
+    describe_gauge!("openclaw_oldest_pending_seconds", "Age of the oldest waiting message");
+    describe_gauge!("openclaw_circuit_open", "0: agents connect to the server, and it to nobody");
+    describe_histogram!("openclaw_journal_commit_seconds", "Waiting for a durable commit");
+    describe_gauge!("openclaw_journal_bytes", "Size of the journal on disk");
+    describe_gauge!("openclaw_view_lag_records", "Frames that are not in the rows yet");
+    describe_counter!("openclaw_store_errors_total", "Commits that failed");
+    describe_gauge!("openclaw_tasks", "Tasks by status");
+    describe_gauge!("openclaw_agents", "Agents by presence");
+    counter!("openclaw_store_errors_total").increment(0);
+    counter!("openclaw_tasks_completed_total").increment(0);
+}
 
 /// Counts a message that was taken, whether or not it is stored.
 pub fn received(message_type: &str) {
