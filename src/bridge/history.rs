@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use storage::inspect::{AuditEntry, Inspect, history_of};
+use storage::inspect::{self, AuditEntry, Inspect, history_of};
 use storage::journal::Reader;
 use storage::record::{Direction, EntryId, Fact, Prune, Status};
 use storage::store::{Store, read_body};
@@ -135,7 +135,8 @@ impl History for Stored {
     }
 
     fn rows(&self, filter: &Filter) -> Result<storage::view::Page, ViewError> {
-        self.view.list(filter)
+        // Without rows, as on a full disk, the journal has them all: that is slower.
+        self.view.list(filter).or_else(|_| Ok(inspect::list(&self.journal, filter)))
     }
 
     fn each(
@@ -155,7 +156,7 @@ impl History for Stored {
     }
 
     fn find(&self, message_id: &str) -> Result<Vec<storage::view::Row>, ViewError> {
-        self.view.get(message_id)
+        self.view.get(message_id).or_else(|_| Ok(inspect::find(&self.journal, message_id)))
     }
 
     fn complete(&self) -> Result<(), ViewError> {
@@ -163,7 +164,7 @@ impl History for Stored {
     }
 
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
-        let Some(newest) = self.view.get(message_id)?.into_iter().next() else {
+        let Some(newest) = self.find(message_id)?.into_iter().next() else {
             return Ok(None);
         };
         // A body that was dropped leaves the rest of the message visible.

@@ -249,6 +249,9 @@ async fn what_could_not_be_delivered_later_on_is_a_receipt_beside_the_status() {
     };
     check(&place.history());
     assert_eq!(place.show(&other).row.receipt, None);
+    // The same where there are no rows.
+    place.database.view().close().unwrap();
+    check(&place.history());
     let dir = place.end().await;
     check(&Past(storage::inspect::Inspect::open(dir.path()).unwrap()));
 }

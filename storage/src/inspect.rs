@@ -91,15 +91,9 @@ impl Inspect {
         self.state.get_or_init(|| database::fold(&self.dir.join("checkpoints"), self.reader()))
     }
 
-    /// The messages that a filter asks for, the newest first. It reads the journal backwards, as
-    /// far as the page needs.
+    /// The messages that a filter asks for: see [`list`].
     pub fn list(&self, filter: &Filter) -> Page {
-        let after = filter.after;
-        let mut found = Backwards::new(self.reader())
-            .filter(|row| after.is_none_or(|after| row.entry < after) && filter.matches(row));
-        let page: Vec<Row> = found.by_ref().take(filter.rows_max()).collect();
-        let next = found.next().and_then(|_| page.last()).map(|row| row.entry);
-        Page { rows: page, next }
+        list(self.reader(), filter)
     }
 
     /// Shows every message that a filter asks for, the newest first, in one pass over the journal:
@@ -111,9 +105,9 @@ impl Inspect {
             .for_each(|row| show(&row));
     }
 
-    /// Every message with this id, the newest first. It reads the whole journal.
+    /// Every message with this id: see [`find`].
     pub fn get(&self, message_id: &str) -> Vec<Row> {
-        Backwards::new(self.reader()).filter(|row| row.message_id == message_id).collect()
+        find(self.reader(), message_id)
     }
 
     /// Everything that was recorded about a message id, the oldest first: its acceptance, every
@@ -175,6 +169,22 @@ impl Inspect {
             }
         }
     }
+}
+
+/// The messages that a filter asks for, the newest first. It reads the journal backwards, as far as
+/// the page needs.
+pub fn list(reader: &Reader, filter: &Filter) -> Page {
+    let after = filter.after;
+    let mut found = Backwards::new(reader)
+        .filter(|row| after.is_none_or(|after| row.entry < after) && filter.matches(row));
+    let page: Vec<Row> = found.by_ref().take(filter.rows_max()).collect();
+    let next = found.next().and_then(|_| page.last()).map(|row| row.entry);
+    Page { rows: page, next }
+}
+
+/// Every message with this id, the newest first. It reads the whole journal.
+pub fn find(reader: &Reader, message_id: &str) -> Vec<Row> {
+    Backwards::new(reader).filter(|row| row.message_id == message_id).collect()
 }
 
 /// The state that the journal alone gives up to a frame, without any checkpoint: what a running

@@ -23,16 +23,15 @@ use crate::transport::body::read;
 
 /// `GET /api/openclaw/messages`
 pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Page>, Failed> {
-    Ok(Json(api.history.list(&query::<Asked>(&uri)?.filter()?)?))
+    let filter = query::<Asked>(&uri)?.filter()?;
+    Ok(Json(aside(move || Ok(api.history.list(&filter)?)).await?))
 }
 
 /// `GET /api/openclaw/causes`
 pub async fn grouped(State(api): Shared, uri: Uri) -> Result<Json<Causes>, Failed> {
     let filter = query::<Asked>(&uri)?.causes()?;
     // It goes through every row that there is.
-    let read = tokio::task::spawn_blocking(move || causes::of(&*api.history, &filter));
-    let read = read.await.map_err(|error| Refusal::new(ErrorCode::Unavailable, error.to_string()));
-    Ok(Json(read??))
+    Ok(Json(aside(move || Ok(causes::of(&*api.history, &filter)?)).await?))
 }
 
 /// `GET /api/openclaw/messages/{id}`
@@ -41,7 +40,15 @@ pub async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Detail>, Failed> {
     let Path(id) = id.map_err(|_| Failed::missing("no message has this id"))?;
-    Ok(Json(detail(&*api.history, &id)?))
+    Ok(Json(aside(move || detail(&*api.history, &id)).await?))
+}
+
+/// Looks something up where it holds up nobody: without rows it reads the journal.
+async fn aside<T: Send + 'static>(
+    look: impl FnOnce() -> Result<T, Failed> + Send + 'static,
+) -> Result<T, Failed> {
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.map_err(|error| Refusal::new(ErrorCode::Unavailable, error.to_string()))?
 }
 
 /// The message of this id.
