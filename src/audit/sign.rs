@@ -17,6 +17,7 @@ use std::time::Duration;
 use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
+use storage::database::Database;
 use storage::event::Event;
 use storage::record::Level;
 use storage::store::Store;
@@ -86,8 +87,10 @@ impl Signer {
     ///
     /// # Errors
     /// When the key cannot be read or made.
-    pub fn start(store: &Store, data_dir: &Path) -> io::Result<Self> {
-        let key = key(&data_dir.join(KEY_FILE))?;
+    pub fn start(database: &Database, data_dir: &Path) -> io::Result<Self> {
+        let store = database.store();
+        // A store of an older version has none, and a start is possible on a full disk.
+        let key = database.with_reserve(|| key(&data_dir.join(KEY_FILE)))?;
         let is_new = Arc::new(AtomicBool::new(true));
         let changed = Arc::clone(&is_new);
         store.listen(Box::new(move |published| {
@@ -128,7 +131,7 @@ struct Desk {
 
 impl Desk {
     fn sign(&self) {
-        if !self.is_new.swap(false, Ordering::Relaxed) || self.store.is_full() {
+        if self.store.is_full() || !self.is_new.swap(false, Ordering::Relaxed) {
             return;
         }
         let head = heads::head(self.store.reader());

@@ -109,7 +109,7 @@ fn run(config: &ServerConfig) -> Result<(), Exit> {
         .enable_all()
         .build()
         .map_err(|error| store(format!("cannot start the runtime: {error}")))?;
-    let signer = Signer::start(database.store(), &config.data_dir)
+    let signer = Signer::start(&database, &config.data_dir)
         .map_err(|error| store(format!("cannot sign the audit log: {error}")))?;
     let served = runtime.block_on(serve(config, &database, clock, failures));
     drop(runtime);

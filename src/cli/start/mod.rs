@@ -208,7 +208,7 @@ async fn started(
 /// Begins to sign the ends of the audit log.
 fn sign(database: &Database, data_dir: &Path) -> Result<Signer, Failure> {
     let failed = |error| Failure::new(Code::Store, format!("cannot sign the audit log: {error}"));
-    Signer::start(database.store(), data_dir).map_err(failed)
+    Signer::start(database, data_dir).map_err(failed)
 }
 
 /// The tasks that this start is about.
