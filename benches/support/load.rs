@@ -207,8 +207,7 @@ impl Agent {
     }
 
     fn message(&self) -> String {
-        let (id, to) = (&self.part.agent_id, self.part.to.as_deref().unwrap_or_default());
-        let (number, clock) = (self.number, Clock::system());
+        let (to, clock) = (self.part.to.as_deref().unwrap_or_default(), Clock::system());
         let expires = match self.part.expires_after {
             0 => String::new(),
             after => format!(r#","expires_at":"{}""#, rfc3339(clock.now() + after)),
@@ -216,10 +215,13 @@ impl Agent {
         let content = "x".repeat(MESSAGE_BYTES - r#"{"data":""}"#.len());
         format!(
             concat!(
-                r#"{{"message_type":"note","message_id":"{}-{}","to":"{}"{},"#,
+                r#"{{"message_type":"note","message_id":"{}","to":"{}"{},"#,
                 r#""payload":{{"data":"{}"}}}}"#
             ),
-            id, number, to, expires, content
+            clock.message_id(),
+            to,
+            expires,
+            content
         )
     }
 

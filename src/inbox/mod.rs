@@ -2,14 +2,12 @@
 //! answers nobody and knows no socket: the caller turns the outcome into an ack or a nack.
 
 use storage::event::Event;
-use storage::record::{Direction, MessageHead, MessageKey, Reason, Status};
+use storage::record::{Direction, MessageHead, MessageKey, Reason, Status, id_time};
 use storage::store::{CommitError, Store};
 use storage::transaction::{Act, Body, Transaction};
 
 use crate::clock::Millis;
-use crate::protocol::{
-    Envelope, ErrorCode, RELAYED_BYTES_MAX, Refusal, id_time, parse_one_within, payload,
-};
+use crate::protocol::{Envelope, ErrorCode, RELAYED_BYTES_MAX, Refusal, parse_one_within, payload};
 
 /// How a message was admitted. Both are acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use storage::event::Event;
 use storage::messages::Live;
-use storage::record::{EntryId, MessageHead, Reason, Status};
+use storage::record::{EntryId, MessageHead, Reason, Status, id_time};
 use storage::store::Store;
 use storage::transaction::{Act, Body, Change, Transaction};
 
 use crate::clock::{Clock, Millis};
-use crate::protocol::{ErrorCode, Fields, RELAYED_BYTES_MAX, Refusal, id_time, parse_one_within};
+use crate::protocol::{ErrorCode, Fields, RELAYED_BYTES_MAX, Refusal, parse_one_within};
 
 /// How long ids are remembered by a server that does not say otherwise.
 pub const DEDUP_WINDOW: Duration = Duration::from_hours(8 * 24);

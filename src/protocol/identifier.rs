@@ -1,8 +1,6 @@
 //! Identifiers, times and versions as the envelope writes them. It does not know which field a
 //! text came from.
 
-use uuid::Uuid;
-
 use crate::clock::{self, Millis};
 
 /// Characters of an identifier.
@@ -58,16 +56,6 @@ fn matches_pattern(text: &[u8], pattern: &[u8]) -> bool {
             b'0' => byte.is_ascii_digit(),
             _ => byte.eq_ignore_ascii_case(wanted),
         })
-}
-
-/// The time inside a `UUIDv7` message id; `None` for any other identifier.
-pub fn id_time(message_id: &str) -> Option<Millis> {
-    let id = Uuid::try_parse(message_id).ok()?;
-    if id.get_version_num() != 7 {
-        return None;
-    }
-    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
-    Some(seconds * 1_000 + u64::from(nanoseconds) / 1_000_000)
 }
 
 /// What a `protocol_version` asks of its reader.
@@ -160,14 +148,6 @@ mod tests {
         for text in ["", "one", "1.", ".1", "1.0.0.0", "1.x", "v1.0"] {
             assert_eq!(judged(text), Version::Invalid, "{text}");
         }
-    }
-
-    #[test]
-    fn a_time_ordered_id_tells_its_time() {
-        let clock = clock::Clock::simulated(1_771_165_800_123, 3);
-        assert_eq!(id_time(&clock.message_id()), Some(1_771_165_800_123));
-        assert_eq!(id_time("m-1"), None);
-        assert_eq!(id_time("936da01f-9abd-4d9d-80c7-02af85c822a8"), None);
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use storage::record::id_time;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::Millis;
-use crate::protocol::id_time;
 use crate::protocol::payload::AgentStatus;
 
 /// Of so many heartbeats that change nothing one is audited.

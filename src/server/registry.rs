@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use storage::event::Event;
-use storage::record::{Level, Record};
+use storage::record::{Level, Record, id_time};
 use storage::transaction::Act;
 
 use super::desk::Desk;
@@ -14,7 +14,7 @@ use super::{matching, tasks, view, witness};
 use crate::protocol::payload::{
     AgentStatus, CapabilityQuery, CapabilityResponse, Heartbeat, QueryType, Register, RunningTask,
 };
-use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID, id_time};
+use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID};
 
 /// What a refusal names as at fault when the session of a call is not known here.
 pub const SESSION_FIELD: &str = "session_id";

@@ -5,11 +5,22 @@ use std::fmt;
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
+use uuid::Uuid;
 
 use crate::event::Event;
 
 /// Milliseconds since the Unix epoch, UTC.
 pub type Millis = u64;
+
+/// The time inside a `UUIDv7` message id; `None` for any other.
+pub fn id_time(message_id: &str) -> Option<Millis> {
+    let id = Uuid::try_parse(message_id).ok()?;
+    if id.get_version_num() != 7 {
+        return None;
+    }
+    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
+    Some(seconds * 1_000 + u64::from(nanoseconds) / 1_000_000)
+}
 
 /// How much an operator should care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -366,4 +377,17 @@ pub struct EntityWrite {
     pub expected_version: u64,
     /// The new value; `None` removes it.
     pub value: Option<Arc<[u8]>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_ordered_id_tells_its_time() {
+        let id = "019c6175-4dfb-7abc-8def-0123456789ab";
+        assert_eq!(id_time(id), Some(0x019c_6175_4dfb));
+        assert_eq!(id_time("m-1"), None);
+        assert_eq!(id_time("936da01f-9abd-4d9d-80c7-02af85c822a8"), None);
+    }
 }

@@ -15,10 +15,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::commit::{Answer, Commit};
 use crate::fold::State;
-use crate::journal::{BodyRef, IndexKeys, Log, ReadError, ReadLog, Space};
+use crate::journal::{BodyRef, IndexKeys, Log, Made, ReadError, ReadLog, Space};
 use crate::ledger::Ledger;
 use crate::messages::{BodyPlace, Live, Messages, Summary};
-use crate::record::{EntryId, Fact, Level, MessageHead, Millis, Prune, Record};
+use crate::record::{EntryId, Fact, Level, MessageHead, Millis, Prune, Record, id_time};
 use crate::transaction::{SALT_BYTES, Transaction};
 use committer::Committer;
 pub(crate) use heads::Heads;
@@ -352,10 +352,15 @@ pub(crate) fn record_keys(
     record: &Record,
     fingerprint: impl Fn(&crate::record::MessageKey<'_>) -> u128,
 ) -> IndexKeys {
-    let id = match &record.fact {
-        Fact::Accept(head) => Some(fingerprint(&head.key())),
-        Fact::Change(change) | Fact::Prune(Prune { change, .. }) => Some(change.fingerprint),
-        _ => None,
+    let (id, made) = match &record.fact {
+        Fact::Accept(head) => {
+            let made = id_time(&head.message_id).map_or(Made::Unknown, Made::At);
+            (Some(fingerprint(&head.key())), made)
+        }
+        Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
+            (Some(change.fingerprint), Made::Elsewhere)
+        }
+        _ => (None, Made::Elsewhere),
     };
     IndexKeys {
         event: record.event.code(),
@@ -363,6 +368,7 @@ pub(crate) fn record_keys(
         actor: actor_hash(&record.actor),
         resource: actor_hash(&record.resource),
         id,
+        made,
     }
 }
 

@@ -10,12 +10,12 @@ use crate::batch::{Batch, Staged};
 use crate::codec::{self, CodecError};
 use crate::event::Event;
 use crate::fold::State;
-use crate::journal::{FRAME_BYTES_MAX, ReadError, ReadLog};
+use crate::journal::{FRAME_BYTES_MAX, ReadError, ReadLog, Wanted};
 use crate::ledger::{Entity, Ledger};
 use crate::messages::{BodyPlace, Fingerprint, Known, Live};
 use crate::record::{
     EntityKey, EntityWrite, EntryId, Fact, Level, MessageChange, MessageHead, MessageKey, Millis,
-    Prune, Reason, Record, Status,
+    Prune, Reason, Record, Status, id_time,
 };
 use crate::salt;
 use crate::store::{Heads, Time};
@@ -222,19 +222,20 @@ impl<'a> Transaction<'a> {
             let status = self.status_ahead(*entry).unwrap_or(Status::Pending);
             return Some(Known { entry: *entry, body: BodyPlace::default(), status });
         }
-        let mut known = self.state.messages.find(key).or_else(|| self.remembered(fingerprint))?;
+        let mut known =
+            self.state.messages.find(key).or_else(|| self.remembered(fingerprint, key))?;
         known.status = self.status_ahead(known.entry).unwrap_or(known.status);
         Some(known)
     }
 
     /// What the journal's footers know of an id that is no longer in memory (JOURNAL rule 17).
-    fn remembered(&self, fingerprint: Fingerprint) -> Option<Known> {
+    fn remembered(&self, fingerprint: Fingerprint, key: &MessageKey<'_>) -> Option<Known> {
         let messages = &self.state.messages;
         if messages.evicted_through() == EntryId::default() {
             return None;
         }
-        let since = messages.forgotten_before();
-        let found = remembered(self.reader, fingerprint, since);
+        let (made_at, since) = (id_time(key.message_id), messages.forgotten_before());
+        let found = remembered(self.reader, Wanted { id: fingerprint, made_at, since });
         found.unwrap_or_else(|error| {
             // Whether it is known cannot be told now, so nothing is decided on it.
             self.unreadable.replace(Some(error.to_string()));
@@ -411,15 +412,11 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// The message with this fingerprint, accepted at `since` or later, as the journal has it. An index
+/// The message with this id, accepted at `since` or later, as the journal has it. An index
 /// names it also when its frame is damaged: it is then known, and nothing more is known of it.
-fn remembered(
-    reader: &dyn ReadLog,
-    fingerprint: Fingerprint,
-    since: Millis,
-) -> Result<Option<Known>, ReadError> {
+fn remembered(reader: &dyn ReadLog, wanted: Wanted) -> Result<Option<Known>, ReadError> {
     let mut known: Option<Known> = None;
-    for at in reader.find_since(fingerprint, since)? {
+    for at in reader.find_accepted(&wanted)? {
         let entry = EntryId { sequence: at.sequence, index: at.index };
         let frame = match reader.frame(at.sequence) {
             Ok(frame) => frame,
@@ -433,7 +430,7 @@ fn remembered(
         let Some(one) = frame.entries.get(at.index as usize) else { continue };
         let Ok(record) = codec::decode::<Record>(&one.head) else { continue };
         match record.fact {
-            Fact::Accept(head) if frame.time >= since => {
+            Fact::Accept(head) if frame.time >= wanted.since => {
                 let body = crate::store::place(one.body);
                 known = Some(Known { entry, body, status: head.status });
             }

@@ -4,9 +4,10 @@ use super::bloom::Bloom;
 use super::codec::index;
 use super::files::{read_at, read_whole};
 use super::footer::{self, FooterHead, Section};
-use super::index::{FrameRow, IdRow, SegmentIndex, row_of};
+use super::index::{FrameRow, SegmentIndex, row_of};
 use super::scan::{Scope, scan};
 use super::segment::{SegmentHeader, TAIL_BYTES, Tail};
+use super::zone::Zone;
 use super::{DamageReason, Head, Identity, IndexFn, ReadError};
 use parking_lot::{Mutex, RwLock};
 use std::fs::File;
@@ -25,7 +26,7 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) header: SegmentHeader,
     pub(super) state: RwLock<State>,
-    filter: OnceLock<Bloom>,
+    pub(super) filter: OnceLock<Bloom>,
     /// Unlike the number, never that of another: a rewritten segment is a new one.
     id: u64,
     /// Its own file, once another one has taken its name.
@@ -69,9 +70,8 @@ impl Segment {
     }
 
     pub(super) fn times(&self) -> (u64, u64) {
-        let empty = (self.header.created, self.header.created);
         match &*self.state.read() {
-            State::Open(_, index) => index.times.unwrap_or(empty),
+            State::Open(_, index) => footer::times(&self.header, index),
             State::Sealed(sealed) => sealed.footer.times,
         }
     }
@@ -90,12 +90,18 @@ impl Segment {
     }
 }
 
+/// The segments, oldest first, and what look-ups see of them first.
+pub(super) struct Segments {
+    pub(super) list: Vec<Arc<Segment>>,
+    /// Of the first ones, which do not change any more: at most all but the last.
+    pub(super) zones: Vec<Zone>,
+}
+
 /// All segments and what is cached of them.
 pub(super) struct Catalog {
     pub(super) identity: Identity,
     pub(super) index: IndexFn,
-    /// Oldest first.
-    pub(super) segments: RwLock<Vec<Arc<Segment>>>,
+    pub(super) segments: RwLock<Segments>,
     /// The newest durable frame.
     pub(super) head: RwLock<Head>,
     files: Mutex<Lru<Arc<File>>>,
@@ -112,7 +118,7 @@ impl Catalog {
         Self {
             identity,
             index,
-            segments: RwLock::new(segments),
+            segments: RwLock::new(Segments { list: segments, zones: Vec::new() }),
             head: RwLock::new(head),
             files: Mutex::new(Lru::new(FILES_MAX)),
             tables: Mutex::new(Lru::new(TABLES_MAX)),
@@ -121,19 +127,19 @@ impl Catalog {
 
     /// The segments, oldest first.
     pub(super) fn all(&self) -> Vec<Arc<Segment>> {
-        self.segments.read().clone()
+        self.segments.read().list.clone()
     }
 
     /// The segment that has, or would have, a sequence.
     pub(super) fn holder(&self, sequence: u64) -> Option<Arc<Segment>> {
-        let segments = self.segments.read();
+        let segments = &self.segments.read().list;
         let after = segments.partition_point(|one| one.header.first_sequence <= sequence);
         segments.get(after.checked_sub(1)?).cloned()
     }
 
     /// The first segment that begins after a sequence.
     pub(super) fn following(&self, sequence: u64) -> Option<Arc<Segment>> {
-        let segments = self.segments.read();
+        let segments = &self.segments.read().list;
         let after = segments.partition_point(|one| one.header.first_sequence <= sequence);
         segments.get(after).cloned()
     }
@@ -157,7 +163,7 @@ impl Catalog {
     /// Puts a segment in the place of one with the same frames.
     pub(super) fn replace(&self, old: &Arc<Segment>, new: Arc<Segment>) {
         let mut segments = self.segments.write();
-        if let Some(place) = segments.iter_mut().find(|one| Arc::ptr_eq(one, old)) {
+        if let Some(place) = segments.list.iter_mut().find(|one| Arc::ptr_eq(one, old)) {
             *place = new;
         }
         drop(segments);
@@ -275,71 +281,6 @@ impl Catalog {
                 lists.flatten().copied().collect()
             },
         )
-    }
-
-    /// Whether an id may be in a segment; a wrong "yes" is rare, a "no" is right.
-    pub(super) fn may_contain(&self, segment: &Segment, id: u128) -> Result<bool, ReadError> {
-        self.ask(
-            segment,
-            |sealed| {
-                if let Some(filter) = segment.filter.get() {
-                    return Ok(filter.may_contain(id));
-                }
-                let bytes = self.section(segment, sealed, Section::Filter)?;
-                Ok(segment.filter.get_or_init(|| Bloom::from_bytes(bytes)).may_contain(id))
-            },
-            |index| !index.find(id).is_empty(),
-        )
-    }
-
-    /// The entries about an id, oldest first.
-    pub(super) fn find(
-        &self,
-        segment: &Segment,
-        id: u128,
-    ) -> Result<Vec<super::EntryRef>, ReadError> {
-        if !self.may_contain(segment, id)? {
-            return Ok(Vec::new());
-        }
-        self.ask(segment, |sealed| self.find_sealed(segment, sealed, id), |index| index.find(id))
-    }
-
-    /// A binary search over the pages of the ids section, each checked as it is read.
-    fn find_sealed(
-        &self,
-        segment: &Segment,
-        sealed: &Sealed,
-        id: u128,
-    ) -> Result<Vec<super::EntryRef>, ReadError> {
-        let pages = pages_of(sealed, Section::Ids);
-        let (mut low, mut high) = (0, pages);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let rows = self.ids_page(segment, sealed, middle)?;
-            if rows.last().is_some_and(|row| row.id < id) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        let mut found = Vec::new();
-        for number in low..pages {
-            let rows = self.ids_page(segment, sealed, number)?;
-            found.extend(rows.iter().filter(|row| row.id == id).map(|row| row.at));
-            if rows.last().is_some_and(|row| row.id > id) {
-                break;
-            }
-        }
-        Ok(found)
-    }
-
-    pub(super) fn ids_page(
-        &self,
-        segment: &Segment,
-        sealed: &Sealed,
-        number: u32,
-    ) -> Result<Vec<IdRow>, ReadError> {
-        self.page(segment, sealed, (Section::Ids, number), footer::decode_id_page)
     }
 
     /// One page of a section, which `decode` checks.

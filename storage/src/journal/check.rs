@@ -104,7 +104,10 @@ fn same_footer(
         expected.damage = recorded;
         expected.next_sequence = sealed.footer.next_sequence;
     }
-    let (_, bytes) = footer::encode(header, &expected);
+    let bytes = match sealed.footer.section(footer::Section::Filter).items {
+        0 => footer::encode_before(header, &expected),
+        _ => footer::encode(header, &expected).1,
+    };
     let stored = read_at(&loaded.file, sealed.footer_offset, bytes.len() as u64);
     stored.is_ok_and(|stored| stored == bytes)
 }

@@ -313,7 +313,7 @@ impl FileLog {
         let next = begin(spare, header).map_err(|source| self.stop(source))?;
         let before = std::mem::replace(&mut self.active, next);
         let mut segments = self.reader.catalog.segments.write();
-        segments.push(Arc::clone(&self.active.segment));
+        segments.list.push(Arc::clone(&self.active.segment));
         drop(segments);
         self.helper.seal(before.segment);
         Ok(())

@@ -208,15 +208,34 @@ impl FooterHead {
 
 /// The footer of a segment with this index, and its head.
 pub(super) fn encode(header: &SegmentHeader, index: &SegmentIndex) -> (FooterHead, Vec<u8>) {
+    let packed = index.id_times.pack(times(header, index));
+    encode_with(header, index, (Bloom::new, packed))
+}
+
+/// The same as it was before it knew the times of ids, to check one that was written then.
+pub(super) fn encode_before(header: &SegmentHeader, index: &SegmentIndex) -> Vec<u8> {
+    encode_with(header, index, (Bloom::by_entry, 0)).1
+}
+
+/// Between which times its records lie.
+pub(super) fn times(header: &SegmentHeader, index: &SegmentIndex) -> (u64, u64) {
+    index.times.unwrap_or((header.created, header.created))
+}
+
+fn encode_with(
+    header: &SegmentHeader,
+    index: &SegmentIndex,
+    (filter, id_times): (fn(&[IdRow]) -> Bloom, u32),
+) -> (FooterHead, Vec<u8>) {
     let mut ids = index.ids.clone();
     ids.sort_unstable();
-    let bloom = Bloom::new(ids.iter().map(|row| row.id));
+    let bloom = filter(&ids);
     let bodies: [(usize, Vec<u8>); SECTIONS] = [
         (index.rows.len(), encode_rows(&index.rows)),
         (index.events.len(), encode_postings(&index.events)),
         (ids.len(), encode_ids(&ids)),
         (index.actors.len(), encode_postings(&index.actors)),
-        (0, bloom.bytes().to_vec()),
+        (id_times as usize, bloom.bytes().to_vec()),
         (index.damage.len(), encode_damage(index)),
         (index.levels.len(), encode_postings(&index.levels)),
         (index.resources.len(), encode_resources(&index.resources)),
@@ -234,7 +253,7 @@ pub(super) fn encode(header: &SegmentHeader, index: &SegmentIndex) -> (FooterHea
         last_epoch: index.last.epoch,
         last_sequence: index.last.sequence,
         next_sequence: index.next_sequence,
-        times: index.times.unwrap_or((header.created, header.created)),
+        times: times(header, index),
         hash: index.hash,
         sections,
     };

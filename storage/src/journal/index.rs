@@ -4,6 +4,7 @@
 
 use super::codec::narrow;
 use super::frame::FrameView;
+use super::zone::IdTimes;
 use super::{Damage, EntryRef, Hash, Identity, IndexFn, IndexKeys, Position};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -53,6 +54,8 @@ pub(super) struct SegmentIndex {
     pub(super) levels: BTreeMap<u16, Vec<EntryRef>>,
     pub(super) resources: Vec<ResourceRow>,
     pub(super) times: Option<(u64, u64)>,
+    /// When the ids that are accepted here were made.
+    pub(super) id_times: IdTimes,
     /// The chain's hash after the last frame.
     pub(super) hash: Hash,
     /// Of the last frame, or the one before the first.
@@ -78,6 +81,7 @@ impl SegmentIndex {
             levels: BTreeMap::new(),
             resources: Vec::new(),
             times: None,
+            id_times: IdTimes::default(),
             hash: previous,
             last: Position { epoch, sequence: first_sequence.saturating_sub(1) },
             next_sequence: first_sequence,
@@ -117,6 +121,7 @@ impl SegmentIndex {
         }
         let (row, index) = (narrow(self.rows.len()), at.index);
         self.resources.push(ResourceRow { resource: short(key.resource), row, index });
+        self.id_times.add(key.made);
         if let Some(id) = key.id {
             let slot = narrow(self.ids.len());
             self.older.push(self.newest.insert(id, slot));

@@ -4,7 +4,7 @@
 use super::codec::narrow;
 use super::{
     AppendError, Appended, BodyRef, Damage, Entry, EntryRef, FRAME_BYTES_MAX, Frame, FrameEntry,
-    Head, Identity, IndexKeys, Log, Position, ReadError, ReadLog, Syncing, chain, frame,
+    Head, Identity, IndexKeys, Log, Position, ReadError, ReadLog, Syncing, Wanted, chain, frame,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -227,8 +227,8 @@ impl ReadLog for MemoryReader {
         Ok(self.entries(|keys| keys.id == Some(id)))
     }
 
-    fn find_since(&self, id: u128, _time: u64) -> Result<Vec<EntryRef>, ReadError> {
-        self.find(id)
+    fn find_accepted(&self, wanted: &Wanted) -> Result<Vec<EntryRef>, ReadError> {
+        self.find(wanted.id)
     }
 
     fn frame(&self, sequence: u64) -> Result<Frame, ReadError> {

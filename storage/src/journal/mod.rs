@@ -19,6 +19,7 @@ mod footer;
 mod frame;
 mod heads;
 mod helper;
+mod ids;
 mod index;
 mod memory;
 mod postings;
@@ -31,6 +32,7 @@ mod segment;
 mod space;
 mod sync;
 mod types;
+mod zone;
 
 pub use chain::{
     Hash, entry_chain_hash, genesis, inclusion_proof, leaf_hash, merkle_root, next_hash,
@@ -51,7 +53,7 @@ pub use space::{OWED_BYTES, Space};
 pub use sync::{SyncFault, SyncPoint, Syncer};
 pub use types::{
     Appended, BodyRef, Damage, DamageReason, Entry, EntryRef, Frame, FrameEntry, Head, Identity,
-    IndexFn, IndexKeys, Position, Recovery,
+    IndexFn, IndexKeys, Made, Position, Recovery, Wanted,
 };
 
 use std::sync::Arc;
@@ -86,11 +88,12 @@ pub trait ReadLog: Send + Sync {
     /// When a segment cannot be read.
     fn find(&self, id: u128) -> Result<Vec<EntryRef>, ReadError>;
 
-    /// The same, but what was recorded before `time` may be missing.
+    /// The entry that accepted an id and those after it that are about it, oldest first. The time
+    /// in the id spares most segments the question.
     ///
     /// # Errors
     /// When a segment cannot be read.
-    fn find_since(&self, id: u128, time: u64) -> Result<Vec<EntryRef>, ReadError>;
+    fn find_accepted(&self, wanted: &Wanted) -> Result<Vec<EntryRef>, ReadError>;
 
     /// One frame.
     ///

@@ -6,7 +6,7 @@ use super::frame::{self, FrameView, HEADER_BYTES};
 use super::index::FrameRow;
 use super::{
     BodyRef, Damage, DamageReason, EntryRef, Frame, Head, Identity, OpenError, ReadError, ReadLog,
-    Syncer,
+    Syncer, Wanted,
 };
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl Reader {
 
     /// The first sequence that is still kept.
     pub fn first_sequence(&self) -> u64 {
-        self.catalog.segments.read().first().map_or(1, |segment| segment.header.first_sequence)
+        self.catalog.segments.read().list.first().map_or(1, |segment| segment.header.first_sequence)
     }
 
     /// The durable frames from a sequence on, oldest first; see [`ReadLog::frames`].
@@ -104,18 +104,12 @@ impl Reader {
         Ok(found)
     }
 
-    /// The entries about an id, see [`ReadLog::find_since`].
+    /// The entries about an id; see [`ReadLog::find_accepted`].
     ///
     /// # Errors
     /// When a segment cannot be read.
-    pub fn find_since(&self, id: u128, time: u64) -> Result<Vec<EntryRef>, ReadError> {
-        let mut found = Vec::new();
-        for segment in self.catalog.all() {
-            if segment.times().1 >= time {
-                found.extend(self.catalog.find(&segment, id)?);
-            }
-        }
-        Ok(found)
+    pub fn find_accepted(&self, wanted: &Wanted) -> Result<Vec<EntryRef>, ReadError> {
+        self.catalog.find_accepted(wanted)
     }
 
     /// The newest entries of some events; see [`ReadLog::by_event`].
@@ -205,8 +199,8 @@ impl ReadLog for Reader {
         self.find(id)
     }
 
-    fn find_since(&self, id: u128, time: u64) -> Result<Vec<EntryRef>, ReadError> {
-        self.find_since(id, time)
+    fn find_accepted(&self, wanted: &Wanted) -> Result<Vec<EntryRef>, ReadError> {
+        self.find_accepted(wanted)
     }
 
     fn frame(&self, sequence: u64) -> Result<Frame, ReadError> {

@@ -90,7 +90,8 @@ fn encode(
         let FooterHead { last_epoch, last_sequence, next_sequence, times, hash, .. } = *head;
         (last_epoch, last_sequence, next_sequence, times, hash)
     };
-    let kept = [Section::Frames, Section::Events, Section::Ids, Section::Filter, Section::Damage];
+    // The filter is that of the ids, in a form that may be another.
+    let kept = [Section::Frames, Section::Events, Section::Ids, Section::Damage];
     let same = kept.into_iter().all(|section| {
         let (new, old) = (new.section(section), old.section(section));
         (new.len, new.items, new.crc) == (old.len, old.items, old.crc)

@@ -56,6 +56,31 @@ pub struct IndexKeys {
     pub resource: u64,
     /// The keyed fingerprint of the message id that the entry is about.
     pub id: Option<u128>,
+    /// When that id was made, if the entry is the one that accepted it.
+    pub made: Made,
+}
+
+/// What an id says of its own time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Made {
+    /// The entry accepts no id.
+    #[default]
+    Elsewhere,
+    /// The id has no time in it.
+    Unknown,
+    /// Milliseconds since the Unix epoch, by the clock of whoever made it.
+    At(u64),
+}
+
+/// A message id that is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its keyed fingerprint.
+    pub id: u128,
+    /// The time in it, milliseconds since the Unix epoch.
+    pub made_at: Option<u64>,
+    /// What was recorded before this time may be missing from the answer.
+    pub since: u64,
 }
 
 /// Computes an entry's keys from its head, so that an index can be rebuilt from frames alone.

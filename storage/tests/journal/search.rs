@@ -9,11 +9,15 @@ fn filled(log: &mut FileLog, count: u64) {
     }
 }
 
+/// That of a number that was put.
+fn id(number: u64) -> u128 {
+    u128::from(number) << 64 | u128::from(number)
+}
+
 fn assert_found(reader: &Reader, count: u64) {
     for number in 1..=count {
-        let id = u128::from(number) << 64 | u128::from(number);
         let at = EntryRef { sequence: number, index: 0 };
-        assert_eq!(reader.find(id).unwrap(), [at], "{number}");
+        assert_eq!(reader.find(id(number)).unwrap(), [at], "{number}");
         let body = reader.frame(number).unwrap().entries[0].body.unwrap();
         assert_eq!(reader.body(&body).unwrap(), vec![number as u8; 60]);
     }
@@ -68,6 +72,62 @@ fn footers_and_the_tail_answer_alike() {
     let look = ReadOnly::open(dir.path(), index).unwrap();
     assert!(look.is_clean() && look.reader().segments().iter().all(SegmentView::is_sealed));
     assert_found(look.reader(), 150);
+}
+
+/// What a look-up finds of a number that was put, or would have been.
+fn accepted(reader: &Reader, number: u64) -> Result<Vec<EntryRef>, ReadError> {
+    let made_at = number.is_multiple_of(2).then_some(number * 10);
+    reader.find_accepted(&Wanted { id: id(number), made_at, since: 0 })
+}
+
+#[test]
+fn an_id_is_looked_for_in_the_segments_of_its_time_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    filled(&mut log, 150);
+    let check = |reader: &Reader| {
+        for number in 1..=150 {
+            let at = EntryRef { sequence: number, index: 0 };
+            assert_eq!(accepted(reader, number).unwrap(), [at], "{number}");
+        }
+        assert!(accepted(reader, 152).unwrap().is_empty());
+        assert!(accepted(reader, 151).unwrap().is_empty());
+    };
+    check(&log.reader());
+    check(ReadOnly::open(dir.path(), index).unwrap().reader());
+    log.close().unwrap();
+    let look = ReadOnly::open(dir.path(), index).unwrap();
+    let reader = look.reader();
+    let oldest = reader.segments().pop().unwrap();
+    std::fs::remove_file(oldest.path()).unwrap();
+    let (first, last) = oldest.range();
+    assert!(accepted(reader, 152).unwrap().is_empty(), "nobody asks the one that cannot answer");
+    assert!(accepted(reader, 151).is_err(), "an id without a time may be anywhere");
+    let even = first + first % 2;
+    assert!(accepted(reader, even).is_err() && even <= last);
+    let wanted = Wanted { id: id(151), made_at: None, since: last * 10 + 1 };
+    assert!(reader.find_accepted(&wanted).unwrap().is_empty(), "it is older than what counts");
+}
+
+#[test]
+fn what_became_of_an_id_is_found_where_no_id_of_its_time_was_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    let from_the_future = 1_000_000u128 << 64;
+    let put_id = |log: &mut FileLog, number: u64, made| {
+        let head = head(1, from_the_future, 0, &[0; 60]);
+        let keys = IndexKeys { made, ..index(&head, &identity()) };
+        log.append(number * 10, &[Entry { head: &head, body: None, index: keys }]).unwrap();
+        log.sync().unwrap();
+    };
+    put_id(&mut log, 1, Made::At(10_000_000));
+    (2..=80).for_each(|number| drop(put(&mut log, number, 60)));
+    put_id(&mut log, 81, Made::Elsewhere);
+    (82..=150).for_each(|number| drop(put(&mut log, number, 60)));
+    let wanted = Wanted { id: from_the_future, made_at: Some(10_000_000), since: 0 };
+    let at = |sequence| EntryRef { sequence, index: 0 };
+    assert_eq!(log.reader().find_accepted(&wanted).unwrap(), [at(1), at(81)]);
+    log.close().unwrap();
 }
 
 #[test]
