@@ -19,14 +19,14 @@ use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
 
-pub(crate) use load::packs;
 pub use load::{Loaded, Stamp, candidates};
+pub(crate) use load::{firsts, packs};
 pub(crate) use part::canonical;
 pub use ranges::Ranges;
 pub use write::{Access, Writer, Written};
 
 /// Two are kept: the newest may be the one that a crash cut short.
-const KEPT: usize = 2;
+pub(crate) const KEPT: usize = 2;
 
 /// Where a chunk lies.
 #[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]

@@ -11,6 +11,7 @@ mod compaction;
 mod housekeeper;
 mod opening;
 mod shared_log;
+mod trimming;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::messages::fingerprint;
 use crate::record::Millis;
 use crate::retention::Retention;
 use crate::store::{CommitError, Fatal, Now, Store, record_keys};
+use crate::trim;
 use crate::view::{Audit, View, ViewError};
 pub use compaction::Freed;
 use housekeeper::Housekeeper;
@@ -226,7 +228,9 @@ impl Database {
         let reader = log.reader();
         let folder = dir.join("checkpoints");
         let (state, writer, mut replay) = opening::fold(&folder, &reader);
-        let damaged = std::mem::take(&mut replay.damage);
+        let mut damaged = std::mem::take(&mut replay.damage);
+        // That it cannot be told now is told when the frames are read.
+        damaged.extend(trim::damage(&reader).unwrap_or_default());
         let mut report = Report::of(recovery, replay, &state);
         report.damaged(damaged, (&reader, &state), &syncer);
         if report.checkpoint.is_none()
@@ -262,7 +266,7 @@ impl Database {
         store.listen(Box::new(view.listener()));
         report.rebuild = rebuild;
         let housekeeper = Housekeeper::start(
-            writer.syncer(syncer),
+            (writer.syncer(syncer), folder),
             &store,
             (&reader, &space, compactor),
             &view,
@@ -304,6 +308,13 @@ impl Database {
         self.housekeeper.set_retention(retention);
     }
 
+    /// For how long the audit log is kept, and with it what is known of finished messages; for ever
+    /// unless this is called. What bodies, ids and readers need of it stays longer.
+    pub fn set_audit_retention(&self, kept: Duration) {
+        self.housekeeper
+            .set_audit_retention(Millis::try_from(kept.as_millis()).unwrap_or(Millis::MAX));
+    }
+
     /// What is done beside the decisions, on demand.
     pub fn upkeep(&self) -> Upkeep {
         self.housekeeper.upkeep(&self.dir, &self.store, &self.reader, &self.view)
@@ -316,6 +327,12 @@ impl Database {
     /// When the store does not write.
     pub fn tidy(&self, resident_max: usize) -> Result<(), CommitError> {
         housekeeper::tidy(&self.store, self.housekeeper.dedup_window(), Millis::MAX, resident_max)
+    }
+
+    /// One round of what else is done every minute: the oldest segments that nobody needs are
+    /// written down, or their files removed; see [`Database::set_audit_retention`].
+    pub fn trim(&self) {
+        self.housekeeper.trim();
     }
 
     /// The journal's reading side, for [`crate::inspect::audit`] and [`crate::inspect::history`].

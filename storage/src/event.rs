@@ -79,6 +79,7 @@ events! {
     StoreFull = 98, "store.full";
     StoreRoom = 99, "store.room";
     ConfigLoad = 100, "config.load";
+    StoreTrim = 101, "store.trim";
     StoreWitness = 105, "store.witness";
     StoreImport = 106, "store.import";
     AuditSign = 110, "audit.sign";

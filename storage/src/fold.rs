@@ -52,6 +52,7 @@ impl State {
             Fact::Put(write) => self.put(write),
             Fact::Forget(before) => self.messages.forget(*before),
             Fact::Evict(through) => self.messages.evict(*through),
+            Fact::Trim(trim) => self.messages.trim(trim),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::database::{self, OpenError, index_of, known_format};
 use crate::fold::State;
 use crate::journal::{self, Damage, ReadError, ReadOnly, Reader};
 use crate::record::{EntryId, Millis, Record};
+use crate::trim;
 use crate::view::{Filter, Page, Row};
 
 use backwards::Backwards;
@@ -67,7 +68,9 @@ impl Inspect {
     /// What is damaged in the journal; what it held is missing from every answer.
     pub fn damage(&self) -> Vec<Damage> {
         let mut damage = self.journal.damage().to_vec();
-        for known in self.journal.reader().damage().unwrap_or_default() {
+        let reader = self.journal.reader();
+        damage.extend(trim::damage(reader).unwrap_or_default());
+        for known in reader.damage().unwrap_or_default() {
             if !damage.contains(&known) {
                 damage.push(known);
             }

@@ -26,4 +26,5 @@ mod slab;
 pub mod store;
 mod table;
 pub mod transaction;
+mod trim;
 pub mod view;

@@ -22,7 +22,9 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 use crate::checkpoint::Ranges;
 use crate::digest::{self, Checksum};
 use crate::queue::{Core, Queues};
-use crate::record::{Direction, EntryId, MessageChange, MessageHead, MessageKey, Millis, Status};
+use crate::record::{
+    Direction, EntryId, MessageChange, MessageHead, MessageKey, Millis, Status, Trim,
+};
 use crate::slab::{Keyed, Slab};
 use crate::table::Table;
 use slot::{Item, Slot};
@@ -302,6 +304,19 @@ impl Messages {
     pub fn evict(&mut self, through: EntryId) {
         self.evicted_through = self.evicted_through.max(through);
         self.drop_oldest(|one, known| one.entry <= known.evicted_through);
+    }
+
+    /// Finished messages whose acceptance was dropped are not counted any more.
+    pub fn trim(&mut self, trim: &Trim) {
+        for (destination, direction, status, dropped) in &trim.finished {
+            let key = (Arc::clone(destination), *direction, *status);
+            if let Some(count) = self.counts.get_mut(&key) {
+                *count = count.saturating_sub(*dropped);
+                if *count == 0 {
+                    self.counts.remove(&key);
+                }
+            }
+        }
     }
 
     fn drop_oldest(&mut self, goes: impl Fn(&Finished, &Self) -> bool) {

@@ -72,6 +72,8 @@ pub enum Fact {
     Evict(EntryId),
     /// A person ended a message, or wants its content gone.
     Prune(Prune),
+    /// The oldest frames are dropped; nobody needs what is in them.
+    Trim(Trim),
 }
 
 /// Which way a message travels, seen from the owner of the store.
@@ -319,6 +321,18 @@ pub struct Prune {
     pub change: MessageChange,
     /// Its content is to leave the journal at the next compaction of its segment.
     pub shred: bool,
+}
+
+/// The frames that are dropped, and what they held that the fold counts.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Trim {
+    /// The last of them: the journal goes on after it.
+    pub through: u64,
+    /// The chain's hash after it, with which the chain of what is kept begins.
+    pub hash: [u8; 32],
+    /// The messages that were accepted in them, all finished: destination, direction, status, how
+    /// many.
+    pub finished: Vec<(Arc<str>, Direction, Status, u64)>,
 }
 
 /// What an entity is. The number is on disk.

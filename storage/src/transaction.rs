@@ -15,7 +15,7 @@ use crate::ledger::{Entity, Ledger};
 use crate::messages::{BodyPlace, Fingerprint, Known, Live};
 use crate::record::{
     EntityKey, EntityWrite, EntryId, Fact, Level, MessageChange, MessageHead, MessageKey, Millis,
-    Prune, Reason, Record, Status, id_time,
+    Prune, Reason, Record, Status, Trim, id_time,
 };
 use crate::salt;
 use crate::store::{Heads, Time};
@@ -336,6 +336,11 @@ impl<'a> Transaction<'a> {
     /// Forgets finished message ids that were accepted before `before`.
     pub fn forget(&mut self, act: Act, before: Millis) {
         self.stage(act, Fact::Forget(before));
+    }
+
+    /// Records that the oldest frames are dropped.
+    pub(crate) fn trim(&mut self, act: Act, trim: Trim) {
+        self.stage(act, Fact::Trim(trim));
     }
 
     /// Drops finished message ids accepted up to `through` from memory; the journal has them.

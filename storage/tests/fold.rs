@@ -16,7 +16,7 @@ use storage::inspect::replay;
 use storage::messages::BodyPlace;
 use storage::record::{
     Direction, EntityKey, EntityWrite, EntryId, Fact, Kind, Level, MessageChange, MessageHead,
-    Millis, Prune, Reason, Record, Status,
+    Millis, Prune, Reason, Record, Status, Trim,
 };
 use storage::transaction::{Act, Body, Change};
 
@@ -31,6 +31,7 @@ enum Op {
     Put { name: u8, version: u64, value: Option<u8> },
     Forget { back: Millis },
     Evict { back: u64 },
+    Trim { inbound: bool, link: u8, status: usize, count: u64 },
     Note,
 }
 
@@ -46,6 +47,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(name, version, value)| Op::Put { name, version, value }),
         1 => (0..9_u64).prop_map(|back| Op::Forget { back }),
         1 => (0..6_u64).prop_map(|back| Op::Evict { back }),
+        1 => (any::<bool>(), 0..2_u8, 0..10_usize, 1..3_u64)
+            .prop_map(|(inbound, link, status, count)| Op::Trim { inbound, link, status, count }),
         1 => Just(Op::Note),
     ]
 }
@@ -124,7 +127,13 @@ fn steps(frames: &[Vec<Op>]) -> Vec<Step> {
                 Op::Evict { back } => {
                     Fact::Evict(EntryId { sequence: sequence.saturating_sub(*back), index: 0 })
                 }
-                Op::Change { .. } | Op::Prune { .. } | Op::Note => Fact::Note,
+                Op::Trim { inbound, link, status, count } if Status::ALL[*status].is_finished() => {
+                    let of = head(*link, *inbound, time);
+                    let status = Status::ALL[*status];
+                    let finished = vec![(of.destination.into(), of.direction, status, *count)];
+                    Fact::Trim(Trim { through: 0, hash: [0; 32], finished })
+                }
+                Op::Change { .. } | Op::Prune { .. } | Op::Trim { .. } | Op::Note => Fact::Note,
             };
             steps.push((entry, time, record(fact), BodyPlace::default()));
         }
@@ -214,6 +223,7 @@ fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
         entry: EntryId,
         status: Status,
         forgotten: bool,
+        trimmed: bool,
     }
     let mut messages: Vec<Message> = Vec::new();
     let (mut forgotten, mut evicted) = (0, EntryId::default());
@@ -223,7 +233,13 @@ fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
                 let known = |one: &Message| !one.forgotten && one.head.key() == head.key();
                 if !messages.iter().any(known) {
                     let (head, status) = (Arc::clone(head), head.status);
-                    messages.push(Message { head, entry: *entry, status, forgotten: false });
+                    messages.push(Message {
+                        head,
+                        entry: *entry,
+                        status,
+                        forgotten: false,
+                        trimmed: false,
+                    });
                 }
             }
             Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
@@ -235,6 +251,17 @@ fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
             }
             Fact::Forget(before) => forgotten = forgotten.max(*before),
             Fact::Evict(through) => evicted = evicted.max(*through),
+            Fact::Trim(trim) => {
+                for (destination, direction, status, count) in &trim.finished {
+                    let is_one = |one: &&mut Message| {
+                        let key = (one.head.destination.as_str(), one.head.direction, one.status);
+                        !one.trimmed && key == (&**destination, *direction, *status)
+                    };
+                    let goes = messages.iter_mut().filter(is_one);
+                    let goes = goes.take(usize::try_from(*count).expect("a few"));
+                    goes.for_each(|one| one.trimmed = true);
+                }
+            }
             Fact::Put(_) | Fact::Note => {}
         }
         for one in messages.iter_mut().filter(|one| one.status.is_finished()) {
@@ -242,7 +269,7 @@ fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
         }
     }
     let mut counts = BTreeMap::new();
-    for one in messages {
+    for one in messages.into_iter().filter(|one| !one.trimmed) {
         let key = (one.head.destination.clone(), one.head.direction, one.status);
         *counts.entry(key).or_insert(0) += 1;
     }

@@ -39,6 +39,13 @@ pub(crate) fn packs(manifest: &Path) -> Result<BTreeSet<PathBuf>, CheckpointErro
     Ok(named.places().map(|place| pack_path(folder, place.pack)).collect())
 }
 
+/// After which frame the frames begin that each checkpoint of a folder needs; of those alone that
+/// read back and are of this journal.
+pub(crate) fn firsts(folder: &Path, journal: [u8; 16]) -> Vec<u64> {
+    let manifests = candidates(folder).into_iter().filter_map(|path| Manifest::read(&path).ok());
+    manifests.filter(|one| one.journal == journal).map(|one| one.first.0).collect()
+}
+
 /// A checkpoint that was read. Until the frame [`Stamp::last`] was replayed its chunks are of
 /// different positions.
 pub struct Loaded {
@@ -133,7 +140,8 @@ impl Loaded {
             }
             Fact::Put(write) => position(&self.manifest.entities, &write.key),
             // They set marks, which only grow, and drop what is below them.
-            Fact::Forget(_) | Fact::Evict(_) | Fact::Note => return false,
+            // What a trim takes off the counts is off those that the checkpoint ends with.
+            Fact::Forget(_) | Fact::Evict(_) | Fact::Trim(_) | Fact::Note => return false,
         };
         entry.sequence <= position
     }

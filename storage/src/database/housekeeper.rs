@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::compaction::{Compaction, Freed};
+use super::trimming::Trimming;
 use crate::checkpoint::Writer;
 use crate::event::Event;
 use crate::info::{Info, Tally, info};
@@ -118,6 +119,9 @@ impl Upkeep {
 pub(super) struct Housekeeper {
     jobs: SyncSender<Job>,
     retention: Arc<Mutex<Retention>>,
+    /// For how long the audit log is kept.
+    kept: Arc<AtomicU64>,
+    trimming: Arc<Mutex<Trimming>>,
     tail: Arc<AtomicUsize>,
     window: Arc<AtomicU64>,
     thread: Option<JoinHandle<Work>>,
@@ -125,7 +129,7 @@ pub(super) struct Housekeeper {
 
 impl Housekeeper {
     pub(super) fn start(
-        writer: Writer,
+        (writer, checkpoints): (Writer, PathBuf),
         store: &Store,
         (reader, space, compactor): (&Reader, &Arc<Space>, Compactor),
         view: &View,
@@ -137,10 +141,15 @@ impl Housekeeper {
         let window = Arc::new(AtomicU64::new(DEDUP_WINDOW));
         let (tail_here, window_here) = (Arc::clone(&tail), Arc::clone(&window));
         let retention = Arc::new(Mutex::new(Retention::default()));
+        let kept = Arc::new(AtomicU64::new(Millis::MAX));
+        let (sides, keeps) = ((store, view), (&retention, &kept));
+        let trimming = Trimming::new(&compactor, sides, checkpoints, keeps);
+        let trimming = Arc::new(Mutex::new(trimming));
         let compaction = Compaction::new(compactor, store, view, space, &retention);
         let work = Work {
             writer,
             compaction,
+            trimming: Arc::clone(&trimming),
             store: store_here,
             reader,
             space: Arc::clone(space),
@@ -165,7 +174,7 @@ impl Housekeeper {
             }
             true
         }));
-        Ok(Self { jobs, retention, tail, window, thread: Some(thread) })
+        Ok(Self { jobs, retention, kept, trimming, tail, window, thread: Some(thread) })
     }
 
     /// Whether so much lies after the newest checkpoint that admission is to slow down.
@@ -176,6 +185,14 @@ impl Housekeeper {
 
     pub(super) fn set_dedup_window(&self, window: Millis) {
         self.window.store(window, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_audit_retention(&self, kept: Millis) {
+        self.kept.store(kept, Ordering::Relaxed);
+    }
+
+    pub(super) fn trim(&self) {
+        self.trimming.lock().step();
     }
 
     pub(super) fn set_retention(&self, retention: Retention) {
@@ -217,6 +234,7 @@ impl Housekeeper {
 struct Work {
     writer: Writer,
     compaction: Compaction,
+    trimming: Arc<Mutex<Trimming>>,
     store: Store,
     reader: Reader,
     space: Arc<Space>,
@@ -257,6 +275,9 @@ impl Work {
             let window = self.window.load(Ordering::Relaxed);
             if let Err(error) = tidy(&self.store, window, FORGET_MOST, RESIDENT_MAX) {
                 tracing::warn!(error.text = %error, "old message ids are not let go of");
+            }
+            if is_time {
+                self.trimming.lock().step();
             }
         }
     }

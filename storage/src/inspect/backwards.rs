@@ -15,13 +15,15 @@ pub(super) struct Backwards {
     rows: Vec<Row>,
     /// What became of messages that lie further back, and when.
     later: BTreeMap<EntryId, (Box<MessageChange>, Millis)>,
+    /// Messages that were accepted up to this frame are dropped, whether it is still there or not.
+    trimmed: u64,
 }
 
 impl Backwards {
     pub(super) fn new(reader: &Reader) -> Self {
         let mut segments = reader.segments();
         segments.reverse();
-        Self { segments, rows: Vec::new(), later: BTreeMap::new() }
+        Self { segments, rows: Vec::new(), later: BTreeMap::new(), trimmed: 0 }
     }
 
     fn read(&mut self, segment: &SegmentView) {
@@ -31,7 +33,11 @@ impl Backwards {
                 overlay.add(entry, frame.time, &record, body);
             }
         }
+        self.trimmed = self.trimmed.max(overlay.trimmed);
         for (entry, patch) in overlay.pending {
+            if entry.sequence <= self.trimmed {
+                continue;
+            }
             match patch {
                 Patch::Row(mut row) => {
                     if let Some((change, time)) = self.later.remove(&entry) {

@@ -7,6 +7,7 @@ use super::footer::{self, FooterHead, Section};
 use super::index::{FrameRow, SegmentIndex, row_of};
 use super::scan::{Scope, scan};
 use super::segment::{SegmentHeader, TAIL_BYTES, Tail};
+use super::trim::Holds;
 use super::zone::Zone;
 use super::{DamageReason, Head, Identity, IndexFn, ReadError};
 use parking_lot::{Mutex, RwLock};
@@ -104,6 +105,8 @@ pub(super) struct Catalog {
     pub(super) segments: RwLock<Segments>,
     /// The newest durable frame.
     pub(super) head: RwLock<Head>,
+    /// Readers that need old frames.
+    pub(super) holds: Holds,
     files: Mutex<Lru<Arc<File>>>,
     tables: Mutex<Lru<Arc<Vec<FrameRow>>>>,
 }
@@ -120,6 +123,7 @@ impl Catalog {
             index,
             segments: RwLock::new(Segments { list: segments, zones: Vec::new() }),
             head: RwLock::new(head),
+            holds: Holds::default(),
             files: Mutex::new(Lru::new(FILES_MAX)),
             tables: Mutex::new(Lru::new(TABLES_MAX)),
         }
@@ -170,6 +174,20 @@ impl Catalog {
         // The room of the old file is free when nobody has it open.
         self.files.lock().remove(old.id);
         self.tables.lock().remove(old.id);
+    }
+
+    /// Forgets the oldest segment.
+    pub(super) fn remove_first(&self, oldest: &Arc<Segment>) {
+        let mut segments = self.segments.write();
+        if segments.list.first().is_some_and(|first| Arc::ptr_eq(first, oldest)) {
+            segments.list.remove(0);
+            if !segments.zones.is_empty() {
+                segments.zones.remove(0);
+            }
+        }
+        drop(segments);
+        self.files.lock().remove(oldest.id);
+        self.tables.lock().remove(oldest.id);
     }
 
     /// Asks a segment's footer, or its index in memory; a damaged footer, and one that is too old

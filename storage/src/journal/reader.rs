@@ -5,8 +5,8 @@ use super::compact::{Weight, weigh};
 use super::frame::{self, FrameView, HEADER_BYTES};
 use super::index::FrameRow;
 use super::{
-    BodyRef, Damage, DamageReason, EntryRef, Frame, Head, Identity, OpenError, ReadError, ReadLog,
-    Syncer, Wanted,
+    BodyRef, Damage, DamageReason, EntryRef, Frame, Hash, Head, Hold, Identity, OpenError,
+    ReadError, ReadLog, Syncer, Wanted,
 };
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,16 @@ impl Reader {
     /// The first sequence that is still kept.
     pub fn first_sequence(&self) -> u64 {
         self.catalog.segments.read().list.first().map_or(1, |segment| segment.header.first_sequence)
+    }
+
+    /// Keeps the frames from a sequence on while the hold lives.
+    pub fn hold(&self, from: u64) -> Hold {
+        self.catalog.holds.add(from)
+    }
+
+    /// The first frame that a reader holds; none: `u64::MAX`.
+    pub fn held_from(&self) -> u64 {
+        self.catalog.holds.first()
     }
 
     /// The durable frames from a sequence on, oldest first; see [`ReadLog::frames`].
@@ -237,6 +247,11 @@ impl SegmentView {
     /// First and last durable sequence; the last is below the first while there is no frame.
     pub fn range(&self) -> (u64, u64) {
         self.segment.range()
+    }
+
+    /// The chain's hash before its first frame.
+    pub fn previous(&self) -> Hash {
+        self.segment.header.previous
     }
 
     /// Earliest and latest record time, milliseconds.

@@ -72,6 +72,9 @@ pub enum SyncPoint {
     Compacted,
     /// A body that the audit log calls gone does not come back.
     CompactedName,
+    /// A segment that was dropped is gone before the one after it is, so that what is kept has no
+    /// hole.
+    Trimmed,
     /// A backup is whole on the disk, and so is what it copied, before it is reported.
     Backup,
     /// The files of a backup keep their names.
@@ -109,6 +112,7 @@ impl SyncPoint {
         Self::RefootedName,
         Self::Compacted,
         Self::CompactedName,
+        Self::Trimmed,
         Self::Backup,
         Self::BackupName,
     ];

@@ -30,6 +30,8 @@ pub(crate) struct Overlay {
     pub(crate) flushing: Arc<Patches>,
     /// The frame that `pending` goes up to, and the chain's hash after it.
     pub(crate) head: Option<(u64, [u8; 32])>,
+    /// Rows of messages that were accepted up to this frame go; 0: none.
+    pub(crate) trimmed: u64,
     /// About what `pending` takes.
     pub(crate) bytes: usize,
     /// Latest time of a frame, as the fold has it.
@@ -47,8 +49,17 @@ impl Overlay {
                 self.pending.insert(entry, Patch::Row(Box::new(row)));
             }
             Fact::Change(change) | Fact::Prune(Prune { change, .. }) => self.change(change),
+            Fact::Trim(trim) => self.trim(trim.through),
             Fact::Note | Fact::Put(_) | Fact::Forget(_) | Fact::Evict(_) => {}
         }
+    }
+
+    /// What was accepted up to a frame goes, here and later in sled; nothing is added to it any
+    /// more.
+    fn trim(&mut self, through: u64) {
+        self.trimmed = self.trimmed.max(through);
+        let next = EntryId { sequence: through.saturating_add(1), index: 0 };
+        self.pending = self.pending.split_off(&next);
     }
 
     fn change(&mut self, change: &MessageChange) {

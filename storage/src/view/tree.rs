@@ -23,6 +23,9 @@ const EVICT_BLOCKS: usize = 2_048;
 /// by reading them so many times more.
 const EVICT_ROUNDS: usize = 10;
 
+/// Blocks of rows that are removed in one batch.
+const TRIM_BLOCKS: usize = 1_024;
+
 /// Memory that sled may use for pages.
 const CACHE_BYTES: u64 = 16 << 20;
 
@@ -128,6 +131,11 @@ impl Tree {
         for status in after.difference(&block.before) {
             batch.insert(with_entry(&status_prefix(*status), first), &[][..]);
         }
+        if block.rows.is_empty() {
+            batch.remove(with_entry(IDS, first));
+            batch.remove(with_entry(ROWS, first));
+            return Ok(());
+        }
         if block.rows.len() != block.length_before {
             let hashes = block.rows.iter().flat_map(|row| id_hash(&row.message_id));
             batch.insert(with_entry(IDS, first), hashes.collect::<Vec<u8>>());
@@ -165,6 +173,31 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// Removes the rows of messages that were accepted up to a frame.
+    pub(crate) fn trim(&self, through: u64) -> Result<(), ViewError> {
+        if through == 0 {
+            return Ok(());
+        }
+        let last = EntryId { sequence: through, index: u32::MAX };
+        loop {
+            let (mut batch, mut blocks) = (sled::Batch::default(), 0);
+            for item in self.db()?.range(ROWS.to_vec()..=with_entry(ROWS, last)).take(TRIM_BLOCKS) {
+                let (key, value) = item.map_err(|error| self.failed(&error))?;
+                let Some(first) = entry_of(&key) else { continue };
+                let mut block = Block::read(self.decode(&value)?);
+                block.rows.retain(|row| row.entry > last);
+                if block.rows.len() < block.length_before {
+                    self.put(&mut batch, first, &block)?;
+                    blocks += 1;
+                }
+            }
+            if blocks == 0 {
+                return Ok(());
+            }
+            self.db()?.apply_batch(batch).map_err(|error| self.failed(&error))?;
+        }
     }
 
     /// Removes all rows.
@@ -297,6 +330,14 @@ struct Block {
     before: BTreeSet<Status>,
 }
 
+impl Block {
+    /// One as sled has it.
+    fn read(rows: Vec<Row>) -> Self {
+        let (length_before, before) = (rows.len(), unfinished(&rows));
+        Self { rows, length_before, before }
+    }
+}
+
 /// The blocks that a batch touches, each read once.
 struct Writing<'a> {
     tree: &'a Tree,
@@ -337,8 +378,7 @@ impl Writing<'_> {
 
     fn load(&mut self, entry: EntryId) -> Result<Option<EntryId>, ViewError> {
         let Some((first, rows)) = self.tree.block_of(entry)? else { return Ok(None) };
-        let (length_before, before) = (rows.len(), unfinished(&rows));
-        self.blocks.entry(first).or_insert(Block { rows, length_before, before });
+        self.blocks.entry(first).or_insert_with(|| Block::read(rows));
         Ok(Some(first))
     }
 }

@@ -174,18 +174,21 @@ impl Worker {
 
     /// Writes the overlay; reads see it until it is in sled.
     fn flush(&mut self) -> Result<(), ViewError> {
-        let (patches, head) = {
+        let (patches, head, trimmed) = {
             let mut overlay = self.shared.overlay.write();
             overlay.flushing = Arc::new(std::mem::take(&mut overlay.pending));
             overlay.bytes = 0;
             self.shared.feed.gathered(0);
-            (Arc::clone(&overlay.flushing), overlay.head)
+            let trimmed = std::mem::take(&mut overlay.trimmed);
+            (Arc::clone(&overlay.flushing), overlay.head, trimmed)
         };
         let Some((sequence, hash)) = head.filter(|(at, _)| *at > self.applied.sequence) else {
             return Ok(());
         };
         self.applied.sequence = sequence;
         self.applied.hash = hash;
+        // Before it is said how far the rows are: cut short, it is done again.
+        self.tree.trim(trimmed)?;
         self.tree.write(&patches, &self.applied)?;
         self.shared.overlay.write().flushing = Arc::default();
         self.shared.feed.applied(sequence);

@@ -4,6 +4,7 @@
 mod compaction;
 mod journal;
 mod store;
+mod trimming;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ fn scenario(point: SyncPoint) -> Option<Scenario> {
         SyncPoint::Compacted | SyncPoint::CompactedName => {
             compaction::what_was_compacted_is_whole_and_stays_so
         }
+        SyncPoint::Trimmed => trimming::what_is_kept_has_no_hole,
         // No store comes to these: `migrations/tests/power.rs` has the cuts of the first three, and
         // `tests/backup.rs` those of a backup.
         SyncPoint::Kept

@@ -1,0 +1,333 @@
+//! The oldest segments go when nobody needs them (JOURNAL rule 22), and nothing else changes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use storage::database::{Database, Report, Setup, Sizes};
+use storage::event::Event;
+use storage::inspect::{AuditFilter, Inspect, audit, check};
+use storage::journal::DamageReason;
+use storage::record::{Direction, MessageHead, Reason, Status};
+use storage::retention::{Keep, Retention};
+use storage::transaction::{Act, Body};
+use storage::view::{Filter, Row};
+
+const SIZES: Sizes = Sizes { segment_bytes: 16 << 10, reserve_bytes: 32 << 10 };
+
+const SECOND: u64 = 1_000;
+
+/// For how long everything is kept here.
+const KEPT: Duration = Duration::from_secs(100);
+
+/// A store on a clock that the test sets.
+struct Place {
+    dir: tempfile::TempDir,
+    clock: Arc<AtomicU64>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let clock = Arc::new(AtomicU64::new(SECOND));
+        Self { dir: tempfile::tempdir().expect("folder"), clock }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn open(&self) -> (Database, Report) {
+        let clock = Arc::clone(&self.clock);
+        let journal = SIZES.options(clock.load(Ordering::SeqCst));
+        let now = Box::new(move || clock.load(Ordering::SeqCst));
+        let (database, report) =
+            Database::open_with(self.path(), Setup::new(journal, now, Box::new(|_| {})))
+                .expect("opens");
+        database.set_dedup_window(KEPT);
+        database.set_audit_retention(KEPT);
+        let age = u64::try_from(KEPT.as_millis()).expect("milliseconds");
+        database.set_retention(Retention::uniform(Keep { age, bytes: u64::MAX }));
+        (database, report)
+    }
+
+    /// Stops cleanly and opens again: a checkpoint more.
+    fn again(&self, database: Database) -> Database {
+        database.close().expect("closes");
+        let (database, report) = self.open();
+        assert_eq!((report.rebuild, report.recovery.damage), (None, Vec::new()));
+        database
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.clock.fetch_add(seconds * SECOND, Ordering::SeqCst);
+    }
+
+    fn segments(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.path().join("journal")).expect("the journal");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let mut segments: Vec<PathBuf> =
+            paths.filter(|path| path.extension().is_some_and(|it| it == "log")).collect();
+        segments.sort();
+        segments
+    }
+}
+
+fn head(id: &str, status: Status) -> MessageHead {
+    MessageHead {
+        direction: Direction::Inbound,
+        message_id: id.into(),
+        message_type: "note".into(),
+        namespace: "default".into(),
+        peer: "agent".into(),
+        destination: String::new(),
+        sender: "agent".into(),
+        lane: String::new(),
+        priority: 2,
+        created_at: 0,
+        deadline: None,
+        expires_at: None,
+        task_id: None,
+        correlation_id: None,
+        retry_of: None,
+        sealed: false,
+        size: 4,
+        digest: [0; 32],
+        status,
+        reason: Reason::None,
+        due_at: 0,
+    }
+}
+
+fn accept(database: &Database, id: &str, status: Status) {
+    let id = id.to_owned();
+    let done = database.store().commit(move |tx| -> Result<(), ()> {
+        let act = Act::new(Event::MessageReceived, "agent", "default", &id);
+        tx.accept(act, head(&id, status), Body::new(&[7; 400]));
+        Ok(())
+    });
+    done.wait().expect("durable").expect("accepted");
+}
+
+/// A hundred finished messages, one a second.
+fn fill(place: &Place, database: &Database, name: &str) {
+    for number in 0..100 {
+        accept(database, &format!("{name}-{number}"), Status::Processed);
+        place.pass(1);
+    }
+}
+
+fn is_known(database: &Database, id: &str) -> bool {
+    let wanted = head(id, Status::Processed);
+    let done = database.store().commit(move |tx| -> Result<_, ()> { Ok(tx.find(&wanted.key())) });
+    done.wait().expect("answered").expect("decided").is_some()
+}
+
+fn ids(rows: &[Row]) -> Vec<String> {
+    rows.iter().map(|row| row.message_id.clone()).collect()
+}
+
+fn rows(database: &Database) -> Vec<String> {
+    database.view().settle().expect("settles");
+    let filter = Filter { limit: 1_000, ..Filter::default() };
+    ids(&database.view().list(&filter).expect("lists").rows)
+}
+
+fn first(database: &Database) -> u64 {
+    database.reader().first_sequence()
+}
+
+fn trims(database: &Database) -> Vec<String> {
+    let filter = AuditFilter { events: vec!["store.trim".into()], ..AuditFilter::default() };
+    let page = audit(database.reader(), &filter).expect("reads");
+    page.entries.into_iter().map(|one| one.record.details).collect()
+}
+
+/// A store with old messages, written down to be dropped, whose files are still there.
+fn written_down() -> (Place, Database) {
+    let place = Place::new();
+    let (database, _) = place.open();
+    fill(&place, &database, "old");
+    fill(&place, &database, "new");
+    let database = place.again(database);
+    place.pass(1);
+    database.tidy(1_000).expect("tidies");
+    database.trim();
+    database.view().settle().expect("settles");
+    assert_eq!((first(&database), trims(&database).len()), (1, 1));
+    (place, database)
+}
+
+#[test]
+fn what_nobody_needs_goes_with_its_rows_and_its_files() {
+    let (place, database) = written_down();
+    let before = place.segments().len();
+    // The newest checkpoint is older than what was written down, and alone.
+    let database = place.again(place.again(database));
+    database.trim();
+    let from = first(&database);
+    assert!(from > 50, "frame {from} is the first one");
+    assert!(place.segments().len() + 2 < before, "{:?}", place.segments());
+    let kept = rows(&database);
+    assert!(kept.contains(&"new-99".into()) && !kept.contains(&"old-0".into()), "{kept:?}");
+    assert!(kept.len() >= 100 && kept.len() < 160, "{}", kept.len());
+    assert!(!is_known(&database, "old-0") && is_known(&database, "new-0"));
+    assert!(database.reader().damage().expect("reads").is_empty());
+    // What is trimmed is trimmed once.
+    database.trim();
+    assert_eq!((first(&database), trims(&database).len()), (from, 1));
+    database.close().expect("closes");
+    let look = Inspect::open(place.path()).expect("looks");
+    let mut listed = Vec::new();
+    look.each(&Filter::default(), &mut |row| listed.push(row.message_id.clone()));
+    assert_eq!((listed, look.damage()), (kept.clone(), Vec::new()));
+    let checked = check(place.path(), true).expect("checks");
+    assert!(checked.is_sound(), "{checked:?}");
+    // Also from the journal alone: the rows are the same, and so are the counts.
+    std::fs::remove_dir_all(place.path().join("messages")).expect("removed");
+    let (database, _) = place.open();
+    assert_eq!(rows(&database), kept);
+    let filter = AuditFilter { events: vec!["store.rebuild".into()], ..AuditFilter::default() };
+    let rebuilt = audit(database.reader(), &filter).expect("reads").entries;
+    let disagreed = rebuilt.iter().filter(|one| one.record.details.contains("rows of")).count();
+    assert_eq!(disagreed, 0, "{rebuilt:?}");
+    database.close().expect("closes");
+}
+
+#[test]
+fn a_crash_between_the_word_and_the_files_changes_nothing() {
+    let (place, database) = written_down();
+    let kept = rows(&database);
+    assert!(!kept.contains(&"old-0".into()));
+    drop(database);
+    let look = Inspect::open(place.path()).expect("looks");
+    let mut listed = Vec::new();
+    look.each(&Filter::default(), &mut |row| listed.push(row.message_id.clone()));
+    assert_eq!(listed, kept, "though the files are there");
+    std::fs::remove_dir_all(place.path().join("checkpoints")).expect("removed");
+    std::fs::remove_dir_all(place.path().join("messages")).expect("removed");
+    let (database, report) = place.open();
+    assert_eq!((report.checkpoint, report.recovery.damage.len()), (None, 0));
+    assert_eq!(rows(&database), kept);
+    let database = place.again(place.again(database));
+    database.trim();
+    assert!(first(&database) > 50);
+    assert_eq!(rows(&database), kept);
+    database.close().expect("closes");
+}
+
+#[test]
+fn files_stay_while_somebody_needs_them() {
+    let (place, database) = written_down();
+    database.trim();
+    assert_eq!(first(&database), 1, "one checkpoint is not enough");
+    let database = place.again(place.again(database));
+    let hold = database.reader().hold(5);
+    database.trim();
+    assert_eq!(first(&database), 1, "a reader has not read them");
+    hold.advance(20);
+    database.trim();
+    assert_eq!(first(&database), 1, "nor all of them");
+    drop(hold);
+    database.trim();
+    assert!(first(&database) > 50);
+    database.close().expect("closes");
+}
+
+#[test]
+fn a_log_that_is_signed_has_the_word_signed_first() {
+    let place = Place::new();
+    let (database, _) = place.open();
+    let sign = |database: &Database| {
+        let done = database.store().commit(|tx| -> Result<(), ()> {
+            tx.note(Act::new(Event::AuditSign, "store", "", "journal"));
+            Ok(())
+        });
+        done.wait().expect("durable").expect("signed");
+    };
+    sign(&database);
+    fill(&place, &database, "old");
+    fill(&place, &database, "new");
+    place.pass(1);
+    database.tidy(1_000).expect("tidies");
+    database.trim();
+    let database = place.again(place.again(database));
+    database.trim();
+    assert_eq!((first(&database), trims(&database).len()), (1, 1));
+    sign(&database);
+    database.trim();
+    assert!(first(&database) > 50);
+    database.close().expect("closes");
+}
+
+#[test]
+fn a_message_that_is_not_finished_keeps_its_segment_and_those_after_it() {
+    let place = Place::new();
+    let (database, _) = place.open();
+    fill(&place, &database, "old");
+    accept(&database, "waits", Status::Received);
+    fill(&place, &database, "new");
+    place.pass(200);
+    fill(&place, &database, "newer");
+    let database = place.again(place.again(database));
+    for _ in 0..3 {
+        database.tidy(1_000).expect("tidies");
+        database.trim();
+    }
+    let kept = rows(&database);
+    assert!(!kept.contains(&"old-0".into()), "the ones before it are old enough");
+    assert!(kept.contains(&"waits".into()) && kept.contains(&"new-0".into()), "{kept:?}");
+    database.close().expect("closes");
+}
+
+#[test]
+fn what_is_young_or_remembered_or_has_a_body_that_is_kept_stays() {
+    let place = Place::new();
+    let (database, _) = place.open();
+    fill(&place, &database, "old");
+    place.pass(101);
+    fill(&place, &database, "new");
+    database.view().settle().expect("settles");
+    database.trim();
+    assert_eq!(trims(&database).len(), 0, "their ids are remembered until they are forgotten");
+    database.tidy(1_000).expect("tidies");
+    database.set_retention(Retention::default());
+    database.trim();
+    assert_eq!(trims(&database).len(), 0, "their bodies are kept for thirty days");
+    database.set_retention(Retention::uniform(Keep { age: 0, bytes: u64::MAX }));
+    database.set_audit_retention(Duration::from_secs(10_000));
+    database.trim();
+    assert_eq!(trims(&database).len(), 0, "the audit log is kept for longer");
+    database.set_audit_retention(KEPT);
+    database.trim();
+    assert_eq!(trims(&database).len(), 1);
+    assert!(trims(&database)[0].contains(r#""messages":9"#), "{:?}", trims(&database));
+    database.close().expect("closes");
+}
+
+#[test]
+fn frames_that_are_missing_at_the_beginning_are_named_unless_they_were_dropped() {
+    let place = Place::new();
+    let (database, _) = place.open();
+    fill(&place, &database, "old");
+    let database = place.again(database);
+    database.close().expect("closes");
+    std::fs::remove_file(&place.segments()[0]).expect("removed");
+    let lost = |damage: &[storage::journal::Damage]| -> Vec<(DamageReason, u64)> {
+        damage.iter().map(|one| (one.reason, one.first)).collect()
+    };
+    let look = Inspect::open(place.path()).expect("looks");
+    assert_eq!(lost(&look.damage()), [(DamageReason::Missing, 1)]);
+    let (database, report) = place.open();
+    assert_eq!(lost(&report.recovery.damage), [(DamageReason::Missing, 1)]);
+    database.close().expect("closes");
+
+    let (place, database) = written_down();
+    let database = place.again(place.again(database));
+    database.trim();
+    let from = first(&database);
+    database.close().expect("closes");
+    std::fs::remove_file(&place.segments()[0]).expect("removed");
+    let look = Inspect::open(place.path()).expect("looks");
+    assert_eq!(lost(&look.damage()), [(DamageReason::Missing, from)], "one more than was dropped");
+}
