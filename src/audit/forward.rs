@@ -109,10 +109,14 @@ impl Forward {
     /// None; the server's are retried.
     pub async fn run(self) -> io::Result<()> {
         let mut at = begin(&self.file, &self.journal, self.to.protocol);
+        // What is not sent yet is not dropped, however old it is.
+        let hold = self.journal.hold(at.saturating_add(1));
         let policy = Policy { max_interval: INTERVAL_MAX, ..Policy::default() };
         let mut failures = 0;
         loop {
-            let pause = match self.step(&mut at).await {
+            let done = self.step(&mut at).await;
+            hold.advance(at.saturating_add(1));
+            let pause = match done {
                 Ok(true) => GATHER,
                 Ok(false) => {
                     tokio::select! {

@@ -30,7 +30,7 @@ pub(super) struct Segment {
     pub(super) filter: OnceLock<Bloom>,
     /// Unlike the number, never that of another: a rewritten segment is a new one.
     id: u64,
-    /// Its own file, once another one has taken its name.
+    /// Its own file, once another one has taken its name or the name is gone.
     replaced: OnceLock<Arc<File>>,
 }
 
@@ -155,11 +155,12 @@ impl Catalog {
         if let Some(file) = self.files.lock().get(segment.id) {
             return Ok(file);
         }
-        let file = Arc::new(File::open(&segment.path).map_err(io_error(&segment.path))?);
-        // It is kept before its name is taken, so that what was opened is its own, or kept.
+        let opened = File::open(&segment.path);
+        // It is kept before its name is taken or goes, so that what was opened is its own, or kept.
         if let Some(own) = segment.replaced.get() {
             return Ok(Arc::clone(own));
         }
+        let file = Arc::new(opened.map_err(io_error(&segment.path))?);
         self.files.lock().put(segment.id, Arc::clone(&file));
         Ok(file)
     }
