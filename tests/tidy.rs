@@ -45,7 +45,7 @@ const COMMON: [&str; 5] = ["clock", "config", "error", "metrics", "shutdown"];
 /// Parts that take nothing but what their row names.
 const PURE: [&str; 7] = ["clock", "config", "error", "metrics", "protocol", "retry", "shutdown"];
 /// Who may import whom (`docs/architecture.md`). `cli`, the programs and `lib.rs` take everything.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("audit", &["crypto", "protocol", "retry", "storage"]),
     (
         "bridge",
@@ -55,9 +55,11 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
             "dashboard",
             "executor",
             "inbox",
+            "logging",
             "outbox",
             "protocol",
             "storage",
+            "trace",
             "transport",
             "upkeep",
         ],
@@ -68,16 +70,29 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("dashboard", &["audit", "protocol", "storage"]),
     ("error", &[]),
     ("executor", &["protocol"]),
-    ("inbox", &["crypto", "protocol", "retry", "storage"]),
+    ("inbox", &["crypto", "protocol", "retry", "storage", "trace"]),
+    ("logging", &["storage", "trace"]),
     ("metrics", &["clock"]),
-    ("outbox", &["crypto", "protocol", "retry", "storage", "transport"]),
+    ("outbox", &["crypto", "protocol", "retry", "storage", "trace", "transport"]),
     ("protocol", &["clock", "error"]),
     ("retry", &[]),
     (
         "server",
-        &["audit", "crypto", "dashboard", "inbox", "outbox", "protocol", "storage", "transport"],
+        &[
+            "audit",
+            "crypto",
+            "dashboard",
+            "inbox",
+            "logging",
+            "outbox",
+            "protocol",
+            "storage",
+            "trace",
+            "transport",
+        ],
     ),
     ("shutdown", &["clock"]),
+    ("trace", &["protocol", "storage"]),
     ("transport", &["protocol"]),
     ("upkeep", &["storage"]),
 ];

@@ -15,7 +15,7 @@ use loki_openclaw::audit::sign::Signer;
 use loki_openclaw::clock::Clock;
 use loki_openclaw::config::{ServerConfig, ServerOverrides, process_environment};
 use loki_openclaw::server::{Disk, Rules, Server, ServerSettings, StartError};
-use loki_openclaw::upkeep;
+use loki_openclaw::{logging, upkeep};
 use storage::database::Database;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -86,6 +86,8 @@ fn configure(overrides: &ServerOverrides) -> Result<ServerConfig, Exit> {
 }
 
 fn run(config: &ServerConfig) -> Result<(), Exit> {
+    let level = config.log_level.as_str();
+    logging::start(level, config.log_format, logging::has_colours(), std::io::stderr);
     let store = |text: String| Exit(EXIT_STORE, text);
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|error| store(format!("{}: {error}", config.data_dir.display())))?;

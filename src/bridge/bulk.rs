@@ -15,6 +15,7 @@ use super::history::History;
 use crate::outbox::again::{self, By, Retried};
 use crate::outbox::prune::{self, Pruned};
 use crate::protocol::{ErrorCode, Refusal};
+use crate::trace;
 
 /// Messages that one decision changes: the committer does nothing else meanwhile.
 const PAGE_MESSAGES_MAX: usize = 500;
@@ -243,6 +244,11 @@ async fn decide(
     actor: &str,
 ) -> Result<Pruned, Refusal> {
     let actor = actor.to_owned();
+    let traced = |row: Row| {
+        let trace = trace::of_body(place.store.body(row.body));
+        (row, trace)
+    };
+    let rows: Vec<(Row, Option<String>)> = rows.into_iter().map(traced).collect();
     let commit = place.store.commit(move |tx| -> Result<Pruned, Infallible> {
         Ok(prune::prune(tx, &rows, shred, &actor))
     });

@@ -21,6 +21,7 @@ use crate::protocol::SERVER_AGENT_ID;
 use crate::protocol::payload::{
     self, Artifact, RejectReason, TaskComplete, TaskError, TaskReject, TaskUpdate,
 };
+use crate::trace;
 
 /// At most one progress report of a task is stored in this time, section 2 of the protocol.
 const UPDATE_INTERVAL: Millis = 1_000;
@@ -78,7 +79,11 @@ fn spec(shared: &Shared, task: &LocalTask) -> Result<RunSpec, String> {
     offer.attempt = Some(task.attempt);
     let input = serde_json::to_vec(&offer).map_err(|error| error.to_string())?;
     let key = (task.task_id.as_str(), u64::from(task.attempt));
-    run_spec(agent, agents.provider(), &what, key, input).map_err(|error| error.to_string())
+    let run = run_spec(agent, agents.provider(), &what, key, input);
+    let mut run = run.map_err(|error| error.to_string())?;
+    // What the command does is a part of the trace, and tools that know traces look there.
+    run.env.extend(task.traceparent.clone().map(|trace| (trace::VARIABLE.to_owned(), trace)));
+    Ok(run)
 }
 
 /// Follows a run to its end, and forgets it when that is durable.
@@ -94,10 +99,14 @@ async fn follow(shared: Arc<Shared>, task: LocalTask, mut run: Run) {
             if is_recorded(&shared, &task)
                 && let Err(error) = run.forget().await
             {
-                warn!(%error, task = task.task_id, "cannot remove a finished run");
+                let traceparent = task.traceparent.as_deref();
+                warn!(%error, task = task.task_id, traceparent, "cannot remove a finished run");
             }
         }
-        Err(error) => error!(%error, task = task.task_id, "cannot follow a run"),
+        Err(error) => {
+            let traceparent = task.traceparent.as_deref();
+            error!(%error, task = task.task_id, traceparent, "cannot follow a run");
+        }
     }
     shared.runs.lock().remove(&task.task_id);
 }
@@ -129,7 +138,8 @@ async fn watch(shared: &Arc<Shared>, task: &LocalTask, run: &mut Run) -> io::Res
 /// is about to stop takes what is kept for what must be written.
 async fn room(shared: &Shared, task: &LocalTask) {
     if shared.store.is_full() {
-        warn!(task = task.task_id, "a part of a result waits until the disk has room");
+        let traceparent = task.traceparent.as_deref();
+        warn!(task = task.task_id, traceparent, "a part of a result waits until the disk has room");
     }
     while shared.store.is_full() && again(shared).await {}
 }
@@ -174,9 +184,13 @@ async fn report(
                 ..TaskUpdate::default()
             };
             let message_id = inner.clock.message_id();
-            match inner.author.write(&message_id, None, None, &payload) {
+            let traceparent = task.traceparent.as_deref();
+            match inner.author.write(&message_id, None, None, traceparent, &payload) {
                 Ok(envelope) => drop(outbox::stage(tx, &envelope, DESTINATION, SERVER_AGENT_ID)),
-                Err(error) => warn!(%error, task = task.task_id, "a progress report is not sent"),
+                Err(error) => {
+                    let task = &task.task_id;
+                    warn!(%error, task, traceparent, "a progress report is not sent");
+                }
             }
         }
         true
@@ -272,9 +286,13 @@ pub(super) fn give_back(
         reason: Some(RejectReason::ShuttingDown),
         detail: Some("the agent stops before the task is done".to_owned()),
     };
-    match inner.author.write(&inner.clock.message_id(), None, None, &payload) {
+    let (message_id, trace) = (inner.clock.message_id(), task.traceparent.as_deref());
+    match inner.author.write(&message_id, None, None, trace, &payload) {
         Ok(envelope) => drop(outbox::stage(tx, &envelope, DESTINATION, SERVER_AGENT_ID)),
-        Err(error) => error!(%error, task = task.task_id, "a task cannot be given back"),
+        Err(error) => {
+            let traceparent = task.traceparent.as_deref();
+            error!(%error, task = task.task_id, traceparent, "a task cannot be given back");
+        }
     }
 }
 
@@ -297,18 +315,24 @@ fn complete(
         cost_usd: None,
         duration_seconds: Some(duration_seconds),
     };
-    let message_id = inner.clock.message_id();
-    let mut written = inner.author.write(&message_id, None, None, &payload);
+    let (message_id, trace) = (inner.clock.message_id(), task.traceparent.clone());
+    let write = |payload: &TaskComplete| {
+        inner.author.write(&message_id, None, None, trace.as_deref(), payload)
+    };
+    let mut written = write(&payload);
     if let Err(refusal) = &written {
         // A result that does not fit into a message is an end all the same.
         task.fail(refusal.code.as_str(), &refusal.detail, tx.now());
         payload.status = Some(payload::Outcome::Failed);
         payload.result = None;
         payload.error.clone_from(&task.error);
-        written = inner.author.write(&message_id, None, None, &payload);
+        written = write(&payload);
     }
     match written {
         Ok(envelope) => drop(outbox::stage(tx, &envelope, DESTINATION, SERVER_AGENT_ID)),
-        Err(error) => error!(%error, task = task.task_id, "the end of a task cannot be told"),
+        Err(error) => {
+            let traceparent = task.traceparent.as_deref();
+            error!(%error, task = task.task_id, traceparent, "the end of a task cannot be told");
+        }
     }
 }

@@ -12,6 +12,7 @@ use storage::view::{Filter, View, ViewError};
 use super::receipt::{self, Receipt, Receipts};
 use super::tries::{self, Try};
 use crate::clock::rfc3339;
+use crate::trace;
 
 /// One message of a list: the fields of section 7 of the protocol.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,6 +66,9 @@ pub struct Detail {
     /// As in a list.
     #[serde(flatten)]
     pub row: Row,
+    /// The trace that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// Its payload; `null` once a person wants it gone.
     pub payload: Value,
     /// A person wants its content gone.
@@ -238,7 +242,8 @@ fn detail(
     let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
     let payload = envelope.get("payload").cloned().unwrap_or_default();
     let (tries, history) = (tries::of(&entries), entries.iter().map(step).collect());
-    Detail { row: row(newest, receipts), payload, shredded, tries, history }
+    let (row, traceparent) = (row(newest, receipts), trace::of_object(body));
+    Detail { row, traceparent, payload, shredded, tries, history }
 }
 
 /// One entry of a message's life.

@@ -24,7 +24,8 @@ pub struct Author {
 }
 
 impl Author {
-    /// Writes a message to the server, or to the agent `to` through it.
+    /// Writes a message to the server, or to the agent `to` through it, in the trace
+    /// `traceparent`.
     ///
     /// # Errors
     /// When it is too large, or a field is not valid.
@@ -33,6 +34,7 @@ impl Author {
         message_id: &str,
         to: Option<&str>,
         correlation_id: Option<&str>,
+        traceparent: Option<&str>,
         payload: &P,
     ) -> Result<Envelope, Refusal> {
         let fields = Fields {
@@ -42,6 +44,7 @@ impl Author {
             timestamp: Some(self.clock.now()),
             to,
             correlation_id,
+            traceparent,
             ..Fields::default()
         };
         Envelope::compose(P::MESSAGE_TYPE, fields, payload)

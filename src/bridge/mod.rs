@@ -40,6 +40,7 @@ use tokio::task::JoinSet;
 use crate::clock::{Clock, Millis};
 use crate::config::{Audit, AuditLevel};
 use crate::executor::{CancelHandle, Executor};
+use crate::logging;
 use crate::metrics::Exporter;
 use crate::outbox::Gate;
 use crate::protocol::{Envelope, Refusal};
@@ -112,7 +113,8 @@ impl Bridge {
         };
         let changed = Arc::new(Notify::new());
         let wake = Arc::clone(&changed);
-        store.listen(Box::new(move |_| {
+        store.listen(Box::new(move |published| {
+            published.entries.iter().for_each(|(_, record, _)| logging::record(record));
             wake.notify_waiters();
             true
         }));
@@ -207,12 +209,16 @@ impl Bridge {
         self.0.changed.notified().await;
     }
 
-    /// Puts the tasks of a PRD into the bridge's queue, in their order. Those that were completed
-    /// are kept; those that failed wait for their next attempt.
+    /// Puts the tasks of a PRD into the bridge's queue, in their order and in the trace `trace`.
+    /// Those that were completed are kept; those that failed wait for their next attempt.
     ///
     /// # Errors
     /// When they are not known to be durable.
-    pub async fn add(&self, tasks: Vec<prd::Task>) -> Result<(), CommitError> {
+    pub async fn add(
+        &self,
+        tasks: Vec<prd::Task>,
+        trace: Option<String>,
+    ) -> Result<(), CommitError> {
         let shared = Arc::clone(&self.0);
         let commit = self.0.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
             let now = tx.now();
@@ -220,11 +226,15 @@ impl Bridge {
             for (position, prd) in (1_u64..).zip(tasks) {
                 let known = task::get(tx.ledger(), namespace, &prd.task_id);
                 let task = match known {
-                    None => LocalTask::of_prd(prd, position, now),
+                    None => LocalTask {
+                        traceparent: trace.clone(),
+                        ..LocalTask::of_prd(prd, position, now)
+                    },
                     Some(mut known) => {
                         known.position = position;
                         if matches!(known.status, TaskStatus::Failed | TaskStatus::Cancelled) {
                             known.again();
+                            known.traceparent.clone_from(&trace);
                         }
                         known
                     }

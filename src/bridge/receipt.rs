@@ -10,6 +10,7 @@ use storage::transaction::{Act, Transaction};
 use crate::clock::{Millis, rfc3339};
 use crate::protocol::Envelope;
 use crate::protocol::payload::Nack;
+use crate::trace::traced;
 
 /// Receipts that are kept: each was a message that somebody has to look at.
 const RECEIPTS_MAX: usize = 10_000;
@@ -57,7 +58,8 @@ pub(super) fn record(tx: &mut Transaction<'_>, actor: &str, envelope: &Envelope,
         let act = Act::new(Event::MessageFailed, actor, namespace, &id).level(Level::Warning);
         // It is made of strings.
         let value = serde_json::to_vec(&receipt).unwrap_or_default();
-        tx.put(act.details(details), key(namespace, &id), value);
+        let act = traced(act.details(details), envelope.traceparent());
+        tx.put(act, key(namespace, &id), value);
     }
     let prefix = format!("{NAME}\0");
     let kept: Vec<EntityKey> =

@@ -22,6 +22,7 @@ use crate::protocol::{
     Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, SERVER_AGENT_ID,
 };
 use crate::shutdown::Phase;
+use crate::trace::traced;
 use crate::transport::{Answer, Answers, Handler};
 
 /// Takes what arrives on the session.
@@ -105,9 +106,12 @@ impl Receiver {
         let (deciding, admitted) = (Arc::clone(&shared), Arc::clone(&arrival));
         let commit = self.0.store.commit(move |tx| {
             let apply = |tx: &mut Transaction<'_>| apply(&deciding, tx, &admitted);
-            let outcome = inbox::admit(tx, &deciding.store, &admitted, body, apply)?;
+            let trace = trace_of(&deciding, tx, &admitted.envelope);
+            let content = (body, trace.as_deref());
+            let outcome = inbox::admit(tx, &deciding.store, &admitted, content, apply)?;
             if outcome == Admitted::Duplicate {
-                deciding.note(tx, deciding.act(Event::MessageDuplicate, admitted.message_id()));
+                let act = deciding.act(Event::MessageDuplicate, admitted.message_id());
+                deciding.note(tx, traced(act, trace.as_deref()));
             }
             Ok(outcome)
         });
@@ -128,6 +132,17 @@ impl Receiver {
             Ok(())
         }));
     }
+}
+
+/// The trace that a message belongs to: its own, or that of its task.
+fn trace_of(shared: &Shared, tx: &Transaction<'_>, envelope: &Envelope) -> Option<String> {
+    let of_task = || {
+        let (ledger, namespace) = (tx.ledger(), &shared.settings.namespace);
+        let id = envelope.task_id()?;
+        let task = task::get_shared(ledger, namespace, id);
+        task.or_else(|| task::get(ledger, namespace, id))?.traceparent
+    };
+    envelope.traceparent().map(str::to_owned).or_else(of_task)
 }
 
 /// Applies one message. What it refuses is not remembered.
@@ -166,7 +181,8 @@ fn answer<P: Payload>(
     payload: &P,
 ) -> Result<(), Refusal> {
     let to = Some(arrival.sender.as_str()).filter(|sender| *sender != SERVER_AGENT_ID);
-    let envelope = shared.author.write(message_id, to, Some(arrival.message_id()), payload)?;
+    let (answers, trace) = (Some(arrival.message_id()), arrival.envelope.traceparent());
+    let envelope = shared.author.write(message_id, to, answers, trace, payload)?;
     outbox::stage(tx, &envelope, DESTINATION, to.unwrap_or(SERVER_AGENT_ID));
     Ok(())
 }
@@ -204,13 +220,15 @@ fn offered(shared: &Shared, tx: &mut Transaction<'_>, arrival: &Arrival) -> Resu
     };
     match decide(&offer, &situation) {
         Decision::Accept { agent } => {
-            let task = LocalTask::of_offer(offer, &agent, &message_id, tx.now());
+            let mut task = LocalTask::of_offer(offer, &agent, &message_id, tx.now());
+            task.traceparent = arrival.envelope.traceparent().map(str::to_owned);
             task::put(tx, Event::TaskAccept, &settings.agent_id, &settings.namespace, &task);
             accept.assigned_agent = Some(agent);
             answer(shared, tx, arrival, &message_id, &accept)
         }
         Decision::Reject { reason, detail } => {
-            shared.note(tx, shared.act(Event::TaskReject, &offer.task_id));
+            let act = shared.act(Event::TaskReject, &offer.task_id);
+            shared.note(tx, traced(act, arrival.envelope.traceparent()));
             let reject = TaskReject {
                 task_id: offer.task_id,
                 attempt: offer.attempt,
@@ -357,15 +375,16 @@ fn synced(shared: &Shared, tx: &mut Transaction<'_>, arrival: &Arrival) -> Resul
     }
     let namespace = &shared.settings.namespace;
     let key = |name: &str| EntityKey::new(Kind::State, &[namespace, name]);
+    let trace = arrival.envelope.traceparent();
     match arrival.envelope.payload()? {
         StateSync::Flat(object) => {
             let name = format!("session/{}", arrival.sender);
-            let act = shared.act(Event::StateSync, &name);
+            let act = traced(shared.act(Event::StateSync, &name), trace);
             tx.put(act, key(&name), object.get().as_bytes().to_vec());
         }
         StateSync::Entries(entries) => {
             for entry in entries {
-                let act = shared.act(Event::StateSync, &entry.key);
+                let act = traced(shared.act(Event::StateSync, &entry.key), trace);
                 match entry.value.filter(|_| !entry.deleted) {
                     Some(value) => tx.put(act, key(&entry.key), value.get().as_bytes().to_vec()),
                     None => tx.remove(act, key(&entry.key)),

@@ -102,7 +102,7 @@ async fn register(shared: &Shared) -> Result<Envelope, Refusal> {
         peer_head: seen.map(Into::into),
         ..shared.settings.profile()
     };
-    shared.author.write(&shared.clock.message_id(), None, None, &payload)
+    shared.author.write(&shared.clock.message_id(), None, None, None, &payload)
 }
 
 /// The offered tasks that are in our hands, also those whose result is on its way: the server must
@@ -267,7 +267,7 @@ fn heartbeat(shared: &Shared, status: AgentStatus) -> Result<Envelope, Refusal> 
         settled_before: Some(settled_before(shared)),
         ..Heartbeat::default()
     };
-    shared.author.write(&shared.clock.message_id(), None, None, &payload)
+    shared.author.write(&shared.clock.message_id(), None, None, None, &payload)
 }
 
 pub(super) fn connected(shared: &Shared, ack: &RegisterAck, transport: &'static str) {

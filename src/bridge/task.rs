@@ -11,6 +11,7 @@ use storage::transaction::{Act, Transaction};
 use super::prd;
 use crate::clock::Millis;
 use crate::protocol::payload::{Priority, Requirements, TaskError, TaskOffer};
+use crate::trace::traced;
 
 /// Where a task came from and who does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,9 @@ pub struct LocalTask {
     pub agent: Option<String>,
     /// The outbound message on which it waits: our `task_accept`, or our `task_offer`.
     pub waits_for: Option<String>,
+    /// The trace that it belongs to: that of its offer, or of the program that started us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The order among our own tasks.
     #[serde(default)]
     pub position: u64,
@@ -146,6 +150,7 @@ impl LocalTask {
             error: None,
             agent: None,
             waits_for: None,
+            traceparent: None,
             position,
             created_at: now,
             started_at: None,
@@ -172,6 +177,7 @@ impl LocalTask {
             error: None,
             agent: Some(agent.to_owned()),
             waits_for: Some(accept_id.to_owned()),
+            traceparent: None,
             position: 0,
             created_at: now,
             started_at: None,
@@ -274,6 +280,7 @@ pub fn list(ledger: &Ledger, namespace: &str) -> Vec<LocalTask> {
 /// Writes a task.
 pub fn put(tx: &mut Transaction<'_>, event: Event, actor: &str, namespace: &str, task: &LocalTask) {
     let act = Act::new(event, actor, namespace, &task.task_id);
+    let act = traced(act, task.traceparent.as_deref());
     // Its parts are strings, numbers and JSON that was read before.
     let value = serde_json::to_vec(task).unwrap_or_default();
     tx.put(act, key(namespace, &task.task_id), value);

@@ -30,6 +30,8 @@ use crate::transport::{Answer, Handler as _};
 
 #[path = "tests/many.rs"]
 mod many;
+#[path = "tests/trace.rs"]
+mod trace;
 
 const START: u64 = 1_771_165_800_000;
 const DAY: Duration = Duration::from_hours(24);

@@ -152,7 +152,8 @@ async fn end_cancelled(shared: &Shared) {
         if let Some(handle) = handle
             && let Err(error) = handle.cancel("cancelled").await
         {
-            warn!(%error, task = task.task_id, "cannot cancel a run");
+            let traceparent = task.traceparent.as_deref();
+            warn!(%error, task = task.task_id, traceparent, "cannot cancel a run");
         }
     }
 }
@@ -351,8 +352,8 @@ async fn share(shared: &Arc<Shared>, task_id: &str) {
             task.fail("unsupported", &text, now);
             return true;
         }
-        let message_id = inner.clock.message_id();
-        match inner.author.write(&message_id, None, None, &task.offer()) {
+        let (message_id, trace) = (inner.clock.message_id(), task.traceparent.as_deref());
+        match inner.author.write(&message_id, None, None, trace, &task.offer()) {
             Ok(envelope) => {
                 outbox::stage(tx, &envelope, DESTINATION, SERVER_AGENT_ID);
                 task.origin = Origin::Shared;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{config, doctor, enterprise, openclaw, start, store};
-use crate::config::Overrides;
+use crate::config::{LogFormat, Overrides};
 
 /// Runs the tasks of a PRD with the agents of this machine, alone or through OpenClaw.
 #[derive(Debug, Parser)]
@@ -41,9 +41,21 @@ pub struct Global {
     /// Say more; twice for everything
     #[arg(short, long, global = true, help_heading = HEADING, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// What is said with -v, as lines of text or of JSON
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FORM")]
+    #[arg(env = "LOKI_LOG_FORMAT", hide_env_values = true, value_parser = ["text", "json"])]
+    pub log_format: Option<String>,
 }
 
 impl Global {
+    /// In which form it logs.
+    pub fn log_format(&self) -> LogFormat {
+        match self.log_format.as_deref() {
+            Some("json") => LogFormat::Json,
+            _ => LogFormat::Text,
+        }
+    }
+
     /// What the command line says about the configuration.
     pub fn overrides(&self) -> Overrides {
         Overrides {

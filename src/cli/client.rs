@@ -14,6 +14,7 @@ use super::store;
 use crate::clock::Millis;
 use crate::config::{BridgeConfig, Secret};
 use crate::protocol::Refusal;
+use crate::trace::HEADER;
 use crate::transport::connect::Way;
 
 /// How long a person waits for an answer before a sentence is better.
@@ -119,6 +120,24 @@ impl Client {
     /// When nobody answers, or the answer is a refusal.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.http.request(Method::POST, self.url(path, &[])).json(body);
+        Ok(self.call(request).await?.0)
+    }
+
+    /// As [`Client::post`], for something that belongs to a trace.
+    ///
+    /// # Errors
+    /// When nobody answers, or the answer is a refusal.
+    pub async fn post_traced(
+        &self,
+        path: &str,
+        body: &Value,
+        trace: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let request = self.http.request(Method::POST, self.url(path, &[])).json(body);
+        let request = match trace {
+            Some(trace) => request.header(HEADER, trace),
+            None => request,
+        };
         Ok(self.call(request).await?.0)
     }
 

@@ -14,14 +14,15 @@ mod past;
 mod start;
 mod stop;
 mod store;
+mod trace;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{BridgeConfig, process_environment};
 use crate::executor::supervise;
+use crate::logging;
 
 use arguments::{Arguments, Command, Global};
 use failure::{Code, Failure};
@@ -54,7 +55,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Done {
-    log_to_stderr(arguments.global.verbose);
+    log_to_stderr(&arguments.global);
     // Another provider that is there already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -92,19 +93,11 @@ fn output_of(global: &Global) -> Output {
     Output { json: global.json }
 }
 
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
+fn log_to_stderr(global: &Global) {
+    let level = match global.verbose {
         0 => "warn",
         1 => "info",
         _ => "debug",
     };
-    let filter = EnvFilter::new(format!("off,loki_openclaw={level},storage={level}"));
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colours = output::is_terminal() && !plain;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colours)
-        .with_target(false)
-        .with_writer(|| output::Talk)
-        .init();
+    logging::start(level, global.log_format(), logging::has_colours(), || output::Talk);
 }

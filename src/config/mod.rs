@@ -35,7 +35,7 @@ pub use features::Features;
 pub use layers::{Environment, Loaded};
 pub use openclaw::{OpenClaw, Transport};
 pub use secret::{REDACTED, Secret};
-pub use server::{LogLevel, ServerConfig, ServerOverrides};
+pub use server::{LogFormat, LogLevel, ServerConfig, ServerOverrides};
 pub use source::{Setting, Source};
 pub use state::StateRules;
 pub use store::{ByStatus, Size, StoreRules};

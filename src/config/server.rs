@@ -32,6 +32,16 @@ choice! {
     }
 }
 
+choice! {
+    /// In which form a program logs on stderr.
+    LogFormat, expected "one of text, json", {
+        /// Lines for people.
+        Text = "text",
+        /// An object a line, for programs.
+        Json = "json",
+    }
+}
+
 /// Everything that `openclaw-server` can be told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerConfig {
@@ -43,6 +53,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// How much is logged.
     pub log_level: LogLevel,
+    /// In which form.
+    pub log_format: LogFormat,
     /// Whether a caller needs a token.
     pub auth_enabled: bool,
     /// How often an agent must say that it is alive.
@@ -87,6 +99,7 @@ impl Default for ServerConfig {
             hosts: Vec::new(),
             data_dir: PathBuf::from(".loki/openclaw"),
             log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
             auth_enabled: false,
             heartbeat_interval: Duration::from_secs(30),
             offer_timeout: Duration::from_secs(30),
@@ -185,11 +198,12 @@ impl Program for ServerConfig {
 type Row = Known<ServerConfig>;
 
 /// Every setting of `openclaw-server`, in the order of `docs/configuration.md`.
-static KNOWN: [Row; 30] = [
+static KNOWN: [Row; 31] = [
     Row::key("listen", |c| &mut c.listen).variable("OPENCLAW_LISTEN"),
     Row::key("hosts", |c| &mut c.hosts),
     Row::key("data_dir", |c| &mut c.data_dir).variable("OPENCLAW_DATA_DIR"),
     Row::key("log_level", |c| &mut c.log_level).variable("OPENCLAW_LOG_LEVEL"),
+    Row::key("log_format", |c| &mut c.log_format).variable("OPENCLAW_LOG_FORMAT"),
     Row::key("auth_enabled", |c| &mut c.auth_enabled).variable("OPENCLAW_AUTH_ENABLED"),
     Row::key("heartbeat_interval", |c| &mut c.heartbeat_interval).variable("OPENCLAW_HEARTBEAT"),
     Row::key("offer_timeout", |c| &mut c.offer_timeout).variable("OPENCLAW_OFFER_TIMEOUT"),

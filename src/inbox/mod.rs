@@ -7,7 +7,10 @@ use storage::store::{CommitError, Store};
 use storage::transaction::{Act, Body, Transaction};
 
 use crate::clock::Millis;
-use crate::protocol::{Envelope, ErrorCode, RELAYED_BYTES_MAX, Refusal, parse_one_within, payload};
+use crate::protocol::{
+    Envelope, ErrorCode, RELAYED_BYTES_MAX, Refusal, parse_one_within, payload,
+};
+use crate::trace::traced;
 
 /// How a message was admitted. Both are acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +51,8 @@ impl Arrival {
 }
 
 /// Judges a message in the order of the protocol (duplicate, expiry, then what `effect` checks) and
-/// records it with its effect in this one decision.
+/// records it with its effect in this one decision. `trace` is the one that the message belongs to,
+/// also when it only names a task that does.
 ///
 /// # Errors
 /// The refusal to answer with. The decision must then be discarded as a whole: a refused id is
@@ -57,7 +61,7 @@ pub fn admit(
     transaction: &mut Transaction<'_>,
     store: &Store,
     arrival: &Arrival,
-    body: Body,
+    (body, trace): (Body, Option<&str>),
     effect: impl FnOnce(&mut Transaction<'_>) -> Result<(), Refusal>,
 ) -> Result<Admitted, Refusal> {
     if transaction.find(&arrival.key()).is_some() {
@@ -80,7 +84,7 @@ pub fn admit(
     check_room(store)?;
     let act =
         Act::new(Event::MessageReceived, &arrival.sender, &arrival.namespace, arrival.message_id());
-    transaction.accept(act, head(arrival, now), body);
+    transaction.accept(traced(act, trace), head(arrival, now), body);
     effect(transaction)?;
     Ok(Admitted::Accepted)
 }
@@ -195,5 +199,6 @@ pub fn note_refusal(transaction: &mut Transaction<'_>, arrival: &Arrival, refusa
         _ => Event::MessageRejected,
     };
     let act = Act::new(event, &arrival.sender, &arrival.namespace, arrival.message_id());
-    transaction.note(act.level(storage::record::Level::Warning).details(details.to_string()));
+    let act = act.level(storage::record::Level::Warning).details(details.to_string());
+    transaction.note(traced(act, arrival.envelope.traceparent()));
 }

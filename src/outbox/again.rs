@@ -11,6 +11,7 @@ use storage::transaction::{Act, Body, Change, Transaction};
 
 use crate::clock::{Clock, Millis};
 use crate::protocol::{ErrorCode, Fields, RELAYED_BYTES_MAX, Refusal, parse_one_within};
+use crate::trace::{self, traced};
 
 /// How long ids are remembered by a server that does not say otherwise.
 pub const DEDUP_WINDOW: Duration = Duration::from_hours(8 * 24);
@@ -64,6 +65,7 @@ pub fn again(
         };
         let head = &live.head;
         let act = Act::new(Event::MessageRetry, &by.actor, &head.namespace, &head.message_id);
+        let trace = trace::of_message(transaction, store, &live);
         let was = serde_json::json!({
             "was": live.status.as_str(), "reason": live.reason.as_str(), "attempts": live.attempts,
         });
@@ -75,7 +77,8 @@ pub fn again(
                 next_attempt_at: transaction.now(),
                 ..Change::of(&live)
             };
-            transaction.change(act.details(was.to_string()), &live, change);
+            let act = traced(act.details(was.to_string()), trace.as_deref());
+            transaction.change(act, &live, change);
         } else if let Ok(new_id) = renew(transaction, store, &live, by) {
             // The old id is of no more use, and says where it went.
             let details = serde_json::json!({ "retried_as": new_id }).to_string();
@@ -86,7 +89,7 @@ pub fn again(
                 error: format!("its id is too old, so that it is sent again as {new_id}"),
                 ..Change::of(&live)
             };
-            transaction.change(act.details(details), &live, change);
+            transaction.change(traced(act.details(details), trace.as_deref()), &live, change);
             retried.renamed.push((head.message_id.clone(), new_id));
         } else {
             continue;
@@ -129,6 +132,7 @@ fn renew(
         "message_type": head.message_type, "to": head.peer, "retry_of": old.message_id,
     });
     let act = Act::new(Event::MessageQueued, &by.actor, &head.namespace, &message_id);
-    transaction.accept(act.details(details.to_string()), head, Body::new(envelope.raw()));
+    let act = traced(act.details(details.to_string()), envelope.traceparent());
+    transaction.accept(act, head, Body::new(envelope.raw()));
     Ok(message_id)
 }

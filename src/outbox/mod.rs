@@ -30,6 +30,7 @@ use storage::transaction::{Act, Body, Change, Transaction};
 
 use crate::clock::parse_rfc3339;
 use crate::protocol::Envelope;
+use crate::trace::traced;
 
 /// Records an outbound message as pending, inside a decision. `destination` is the queue, and so
 /// the link, that it leaves by; `peer` is whom it is for. `None` when its id is known already for
@@ -59,7 +60,8 @@ pub fn stage_with(
     let act = Act::new(Event::MessageQueued, &head.sender, &head.namespace, &head.message_id);
     // Both are identifiers, which hold nothing that JSON escapes.
     let details = format!(r#"{{"message_type":"{}","to":"{peer}"}}"#, head.message_type);
-    Some(transaction.accept(act.details(details), head, body()))
+    let act = traced(act.details(details), envelope.traceparent());
+    Some(transaction.accept(act, head, body()))
 }
 
 /// Whether the id of a message is known for this peer, so that [`stage`] records nothing.
@@ -74,9 +76,9 @@ pub fn is_known(
 }
 
 /// Gives a message up whose `expires_at` has passed.
-fn expire(transaction: &mut Transaction<'_>, live: &Live) {
+fn expire(transaction: &mut Transaction<'_>, live: &Live, trace: Option<&str>) {
     let change = Change { status: Status::Expired, next_attempt_at: 0, ..Change::of(live) };
-    let act = steps::act(Event::MessageExpired, live).level(Level::Warning);
+    let act = steps::act(Event::MessageExpired, live, trace).level(Level::Warning);
     transaction.change(act, live, change);
 }
 

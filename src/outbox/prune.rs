@@ -9,6 +9,8 @@ use storage::view::Row;
 
 use storage::record::Level;
 
+use crate::trace::traced;
+
 /// What became of the messages that a person wanted gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -28,14 +30,19 @@ pub fn may_end(status: Status, reason: Reason) -> bool {
     }
 }
 
-/// Prunes these messages, in one decision. One that stands otherwise by now than its row says is
-/// left alone.
-pub fn prune(transaction: &mut Transaction<'_>, rows: &[Row], shred: bool, actor: &str) -> Pruned {
+/// Prunes these messages, each with its trace, in one decision. One that stands otherwise by now
+/// than its row says is left alone.
+pub fn prune(
+    transaction: &mut Transaction<'_>,
+    rows: &[(Row, Option<String>)],
+    shred: bool,
+    actor: &str,
+) -> Pruned {
     let mut pruned = Pruned::default();
-    for row in rows {
+    for (row, trace) in rows {
         let act = |details: &serde_json::Value| {
             let act = Act::new(Event::MessagePruned, actor, &row.namespace, &row.message_id);
-            act.level(Level::Warning).details(details.to_string())
+            traced(act.level(Level::Warning).details(details.to_string()), trace.as_deref())
         };
         match transaction.live(row.entry) {
             Some(live) if live.status == row.status && may_end(live.status, live.reason) => {

@@ -26,6 +26,7 @@ use super::wakes::Wakes;
 use crate::clock::{Clock, Millis};
 use crate::protocol::Refusal;
 use crate::retry::Policy;
+use crate::trace;
 use crate::transport::feed::{Failure, Feed, Outgoing, StoreStopped};
 
 /// A link that returns is not given everything at once: what waits becomes due over this time for
@@ -86,10 +87,19 @@ pub struct Pump {
 struct Sent {
     entry: EntryId,
     head: Arc<MessageHead>,
+    /// The trace that it belongs to.
+    trace: Option<Arc<str>>,
     at: Instant,
 }
 
+/// A message, and the trace that it belongs to.
+type Traced = (EntryId, Option<Arc<str>>);
+
 impl Sent {
+    fn traced(&self) -> Traced {
+        (self.entry, self.trace.clone())
+    }
+
     fn is_receipt(&self) -> bool {
         RECEIPTS.contains(&self.head.message_type.as_str())
     }
@@ -197,8 +207,8 @@ impl Pump {
         for live in lives {
             if live.head.expires_at.is_some_and(|expires_at| expires_at <= now) {
                 let given_up = self.given_up.clone();
-                self.give_up(live.entry, move |transaction, live| {
-                    super::expire(transaction, live);
+                self.give_up(live.entry, move |transaction, live, trace| {
+                    super::expire(transaction, live, trace);
                     tell(given_up.as_ref(), transaction, live, "its expires_at passed");
                 });
                 continue;
@@ -212,21 +222,22 @@ impl Pump {
                     let message_id = live.head.message_id.clone();
                     let at = Instant::now();
                     let to = if live.maybe_delivered { &mut suspect } else { &mut usual };
-                    let sent = Sent { entry: live.entry, head: live.head, at };
+                    let trace = trace::of_object(&bytes).map(Arc::from);
+                    let sent = Sent { entry: live.entry, head: live.head, trace, at };
                     to.push((sent, Outgoing { message_id, bytes }));
                 }
                 Content::Later => self.put_back(&[live.entry]),
                 Content::Never(reason) => {
                     let given_up = self.given_up.clone();
-                    self.give_up(live.entry, move |transaction, live| {
-                        fail(transaction, live, &reason);
+                    self.give_up(live.entry, move |transaction, live, trace| {
+                        fail(transaction, live, &reason, trace);
                         tell(given_up.as_ref(), transaction, live, &reason);
                     });
                 }
             }
         }
         let entries =
-            |batch: &[(Sent, Outgoing)]| batch.iter().map(|(sent, _)| sent.entry).collect();
+            |batch: &[(Sent, Outgoing)]| batch.iter().map(|(sent, _)| sent.traced()).collect();
         if !usual.is_empty() {
             // Nobody waits for it: the commit runs in order before that of any answer.
             drop(self.commit(entries(&usual), start));

@@ -8,6 +8,7 @@ use storage::transaction::{Act, Change, Transaction};
 
 use super::pump::GivenUp;
 use super::verdict::act_of;
+use crate::trace::traced;
 
 pub(super) fn tell(
     given_up: Option<&GivenUp>,
@@ -20,20 +21,26 @@ pub(super) fn tell(
     }
 }
 
-pub(super) fn act(event: Event, live: &Live) -> Act {
+pub(super) fn act(event: Event, live: &Live, trace: Option<&str>) -> Act {
     let head = &live.head;
-    Act::new(event, &head.sender, &head.namespace, &head.message_id)
+    traced(Act::new(event, &head.sender, &head.namespace, &head.message_id), trace)
 }
 
-pub(super) fn start(transaction: &mut Transaction<'_>, live: &Live) {
+pub(super) fn start(transaction: &mut Transaction<'_>, live: &Live, trace: Option<&str>) {
     let attempts = live.attempts + 1;
     let details = format!(r#"{{"attempt":{attempts}}}"#);
     let change =
         Change { status: Status::Sending, attempts, next_attempt_at: 0, ..Change::of(live) };
-    transaction.change(act(Event::MessageSent, live).details(details), live, change);
+    let act = act(Event::MessageSent, live, None).details(details);
+    transaction.change(traced(act, trace), live, change);
 }
 
-pub(super) fn fail(transaction: &mut Transaction<'_>, live: &Live, error: &str) {
+pub(super) fn fail(
+    transaction: &mut Transaction<'_>,
+    live: &Live,
+    error: &str,
+    trace: Option<&str>,
+) {
     let change = Change {
         status: Status::Failed,
         reason: Reason::Permanent,
@@ -41,9 +48,14 @@ pub(super) fn fail(transaction: &mut Transaction<'_>, live: &Live, error: &str) 
         error: error.into(),
         ..Change::of(live)
     };
-    transaction.change(act(Event::MessageFailed, live).level(Level::Error), live, change);
+    transaction.change(act(Event::MessageFailed, live, trace).level(Level::Error), live, change);
 }
 
-pub(super) fn settle_one(transaction: &mut Transaction<'_>, live: &Live, change: Change) {
-    transaction.change(act_of(live, &change), live, change);
+pub(super) fn settle_one(
+    transaction: &mut Transaction<'_>,
+    live: &Live,
+    change: Change,
+    trace: Option<&str>,
+) {
+    transaction.change(traced(act_of(live, &change), trace), live, change);
 }

@@ -12,6 +12,7 @@ use storage::transaction::Change;
 use super::{Policy, expire, steps};
 use crate::clock::{Clock, Millis};
 use crate::shutdown::Shutdown;
+use crate::trace;
 use storage::event::Event;
 use storage::record::Level;
 
@@ -74,21 +75,26 @@ async fn give_up(
     policy: Policy,
     entries: Vec<EntryId>,
 ) -> Result<(), storage::store::CommitError> {
+    let bodies = store.clone();
     let commit = store.commit(move |transaction| -> Result<(), std::convert::Infallible> {
         for entry in entries {
             // It may have left, or have been changed, since it was looked at.
             let Some(live) = transaction.live(entry) else { continue };
             match judge(&live.summary(), &policy, transaction.now()) {
-                Some(Aged::Expired) => expire(transaction, &live),
+                Some(Aged::Expired) => {
+                    let trace = trace::of_message(transaction, &bodies, &live);
+                    expire(transaction, &live, trace.as_deref());
+                }
                 Some(Aged::TooOld) => {
-                    let act = steps::act(Event::MessageFailed, &live).level(Level::Error);
+                    let trace = trace::of_message(transaction, &bodies, &live);
+                    let act = steps::act(Event::MessageFailed, &live, trace.as_deref());
                     let change = Change {
                         status: Status::Failed,
                         reason: Reason::MaxAge,
                         next_attempt_at: 0,
                         ..Change::of(&live)
                     };
-                    transaction.change(act, &live, change);
+                    transaction.change(act.level(Level::Error), &live, change);
                 }
                 None => {}
             }

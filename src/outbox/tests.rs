@@ -402,7 +402,7 @@ async fn an_end_that_others_record_lets_the_next_of_the_lane_leave_at_once() {
                 message_id: "first",
             };
             let live = tx.find(&key).and_then(|known| tx.live(known.entry)).ok_or(())?;
-            let act = super::steps::act(Event::MessageDelivered, &live);
+            let act = super::steps::act(Event::MessageDelivered, &live, None);
             tx.change(act, &live, Change { status: Status::Delivered, ..Change::of(&live) });
             Ok(())
         });

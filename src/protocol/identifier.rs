@@ -85,7 +85,7 @@ pub(super) fn judge_version(text: &str) -> Version {
 }
 
 /// Whether `text` is a W3C trace parent, <https://www.w3.org/TR/trace-context/#traceparent-header>.
-pub(super) fn is_traceparent(text: &str) -> bool {
+pub fn is_traceparent(text: &str) -> bool {
     let hex = |part: &str, length: usize| {
         let lower = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         part.len() == length && part.bytes().all(lower)

@@ -17,7 +17,7 @@ pub use compose::{EnvelopeBuilder, Fields};
 pub use envelope::{Envelope, parse_one, parse_one_within};
 pub use error::{ErrorCode, Problem, Refusal};
 pub use frame::{Frame, Rejected, parse_frame, parse_frame_within, parse_ndjson};
-pub use identifier::{is_identifier, parse_time};
+pub use identifier::{is_identifier, is_traceparent, parse_time};
 pub use message_type::MessageType;
 pub use payload::validate;
 

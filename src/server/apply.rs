@@ -94,7 +94,8 @@ fn for_the_server(
             let query = envelope.payload::<CapabilityQuery>()?;
             let agents = registry::staffed(desk, namespace);
             let answer = registry::capabilities(&agents, &query);
-            let fields = Fields { correlation_id: envelope.message_id(), ..Fields::default() };
+            let (correlation_id, traceparent) = (envelope.message_id(), envelope.traceparent());
+            let fields = Fields { correlation_id, traceparent, ..Fields::default() };
             desk.send(sender, namespace, MessageType::CapabilityResponse, &answer, &fields)
         }
         // An answer to a question that the server never asks: taken, and nothing follows.

@@ -19,6 +19,7 @@ use super::measure::{self, Disk};
 use super::registry;
 use crate::clock::{Clock, Millis};
 use crate::inbox;
+use crate::logging;
 use crate::metrics::Exporter;
 use crate::protocol::Refusal;
 
@@ -128,6 +129,7 @@ impl Core {
             let mut wakes = false;
             for (_, record, _) in published.entries.iter() {
                 measure::record(record);
+                logging::record(record);
                 if record.event == Event::Register {
                     registry::registered(&core.life, record);
                 }

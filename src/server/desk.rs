@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use storage::event::Event;
 use storage::record::{EntityKey, Kind, Level};
@@ -18,6 +18,7 @@ use super::model::{self, Agent, Task, decode, encode};
 use crate::clock::{Clock, Millis};
 use crate::outbox;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
+use crate::trace::traced;
 
 /// What the server goes by.
 #[derive(Debug, Clone)]
@@ -110,6 +111,19 @@ impl Desk<'_, '_> {
         decode(&self.tx.get(&model::task_key(namespace, task_id))?.value)
     }
 
+    /// The trace that a message belongs to: its own, or that of its task.
+    pub fn trace(&self, namespace: &str, envelope: &Envelope) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Traced {
+            traceparent: Option<String>,
+        }
+        let of_task = || {
+            let entity = self.tx.get(&model::task_key(namespace, envelope.task_id()?))?;
+            decode::<Traced>(&entity.value)?.traceparent
+        };
+        envelope.traceparent().map(str::to_owned).or_else(of_task)
+    }
+
     /// The task of this id.
     ///
     /// # Errors
@@ -154,14 +168,16 @@ impl Desk<'_, '_> {
     /// Writes a task, and its places among the waiting, the deadlines and the slots.
     pub fn put_task(&mut self, event: Event, actor: &str, task: &Task) {
         use super::model::TaskStatus;
+        let trace = task.traceparent.as_deref();
         let note = |event| Act::new(event, actor, &task.namespace, &task.task_id);
-        let quiet = || note(event).level(Level::Debug);
+        let quiet = || traced(note(event).level(Level::Debug), trace);
         let details = json!({
             "status": task.status,
             "attempt": task.attempt,
             "agent_id": task.agent_id,
         });
-        self.tx.put(note(event).details(details.to_string()), task.key(), encode(task));
+        let act = traced(note(event).details(details.to_string()), trace);
+        self.tx.put(act, task.key(), encode(task));
         let waiting = task.waiting_key();
         if task.status == TaskStatus::Pending {
             if self.tx.get(&waiting).is_none() {
@@ -184,7 +200,8 @@ impl Desk<'_, '_> {
     pub fn slot(&mut self, event: Event, task: &Task, agent_id: &str, taken: bool) {
         let key = model::slot_key(&task.namespace, agent_id, &task.task_id);
         let act = Act::new(event, SERVER_AGENT_ID, &task.namespace, &task.task_id);
-        self.write(act.level(Level::Debug), key, taken.then(Vec::new));
+        let act = traced(act.level(Level::Debug), task.traceparent.as_deref());
+        self.write(act, key, taken.then(Vec::new));
     }
 
     fn write(&mut self, act: Act, key: EntityKey, value: Option<Vec<u8>>) {

@@ -22,6 +22,7 @@ use crate::protocol::payload::{Ack, Heartbeat, Nack, Register, RegisterAck, Task
 use crate::protocol::{
     Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, is_identifier, validate,
 };
+use crate::trace::traced;
 
 /// Unacknowledged messages that may be under way, each way.
 pub const WINDOW: u32 = 256;
@@ -270,7 +271,9 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, place: Place
             // What is relayed as it came has the same body, and so the same salt and digest.
             let is_relayed = envelope.recipient().is_some();
             let prepared = is_relayed.then(|| (envelope.raw().clone(), body.clone()));
-            inbox::admit(desk.tx, store, &arrival, body, |tx| {
+            let trace = desk.trace(namespace, envelope);
+            let content = (body, trace.as_deref());
+            inbox::admit(desk.tx, store, &arrival, content, |tx| {
                 let desk = &mut Desk { tx, clock, life, rules, store, prepared };
                 apply::message(desk, namespace, sender, envelope)
             })
@@ -308,11 +311,11 @@ fn open(
 
 /// A message whose id is known: nothing happens again.
 fn known(desk: &mut Desk<'_, '_>, arrival: &Arrival, body: Body) -> Result<Fate, Refusal> {
-    inbox::admit(desk.tx, desk.store, arrival, body, |_| Ok(()))?;
+    inbox::admit(desk.tx, desk.store, arrival, (body, None), |_| Ok(()))?;
     let (sender, namespace) = (&arrival.sender, &arrival.namespace);
     if !desk.store.is_full() {
         let act = Act::new(Event::MessageDuplicate, sender, namespace, arrival.message_id());
-        desk.tx.note(act);
+        desk.tx.note(traced(act, desk.trace(namespace, &arrival.envelope).as_deref()));
     }
     Ok(Fate::Duplicate)
 }
@@ -342,7 +345,7 @@ fn fleeting(desk: &mut Desk<'_, '_>, arrival: &Arrival) -> Result<Option<Fate>, 
         }
         MessageType::Ack => {
             let ids: Vec<String> = envelope.payload::<Ack>()?.ids().map(str::to_owned).collect();
-            mail::delivered(desk.tx, namespace, sender, &ids);
+            mail::delivered(desk, namespace, sender, &ids);
         }
         MessageType::Nack => {
             let nack = envelope.payload::<Nack>()?;

@@ -22,6 +22,7 @@ use crate::outbox::verdict::{Outcome, judge};
 use crate::outbox::{self, GivenUp, Policy};
 use crate::protocol::payload::Nack;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
+use crate::trace::{self, traced};
 
 /// Bytes of messages in one answer, unless the first has more: a thousand messages of the largest
 /// size would take a gigabyte of memory for every reader.
@@ -49,15 +50,16 @@ pub fn policy() -> Policy {
 /// The recipient has these messages on stable storage; says how many of them were not settled
 /// before. Unknown ids are left alone.
 pub fn delivered(
-    tx: &mut Transaction<'_>,
+    desk: &mut Desk<'_, '_>,
     namespace: &str,
     agent_id: &str,
     ids: &[String],
 ) -> usize {
     let mut settled = 0;
     for id in ids {
-        let Some(live) = find(tx, namespace, agent_id, id) else { continue };
+        let Some(live) = find(desk.tx, namespace, agent_id, id) else { continue };
         let act = Act::new(Event::MessageDelivered, agent_id, namespace, id);
+        let act = of_trace(desk, &live, act);
         let change = Change {
             status: Status::Delivered,
             reason: Reason::None,
@@ -65,7 +67,7 @@ pub fn delivered(
             next_attempt_at: 0,
             ..Change::of(&live)
         };
-        tx.change(act, &live, change);
+        desk.tx.change(act, &live, change);
         settled += 1;
     }
     settled
@@ -93,12 +95,17 @@ pub fn refused(
     let gap = has_failed && !live.head.lane.is_empty();
     let details = json!({"error": change.error, "gap": gap}).to_string();
     let act = Act::new(event, agent_id, namespace, message_id).level(Level::Warning);
-    let act = act.details(details);
+    let act = of_trace(desk, &live, act.details(details));
     let error = change.error.clone();
     desk.tx.change(act, &live, change);
     if has_failed {
         give_back(desk.tx, desk.store, desk.clock, &live, &error);
     }
+}
+
+/// The act with the trace of the message that it is about.
+fn of_trace(desk: &Desk<'_, '_>, live: &Live, act: Act) -> Act {
+    traced(act, trace::of_message(desk.tx, desk.store, live).as_deref())
 }
 
 fn find(tx: &Transaction<'_>, namespace: &str, agent_id: &str, id: &str) -> Option<Live> {
@@ -128,22 +135,24 @@ pub fn give_up(desk: &mut Desk<'_, '_>, overdue: &[EntryId]) {
         let details = json!({"reason": reason.as_str(), "gap": gap}).to_string();
         let change =
             Change { status, reason, next_attempt_at: 0, error: why.into(), ..Change::of(&live) };
-        desk.tx.change(act.level(Level::Warning).details(details), &live, change);
+        let act = of_trace(desk, &live, act.level(Level::Warning).details(details));
+        desk.tx.change(act, &live, change);
         give_back(desk.tx, desk.store, desk.clock, &live, why);
     }
 }
 
 /// Withdraws a message of the server that must not be delivered any more.
-pub fn withdraw(tx: &mut Transaction<'_>, namespace: &str, agent_id: &str, message_id: &str) {
-    let Some(live) = find(tx, namespace, agent_id, message_id) else { return };
+pub fn withdraw(desk: &mut Desk<'_, '_>, namespace: &str, agent_id: &str, message_id: &str) {
+    let Some(live) = find(desk.tx, namespace, agent_id, message_id) else { return };
     let act = Act::new(Event::MessageExpired, SERVER_AGENT_ID, namespace, message_id);
+    let act = of_trace(desk, &live, act);
     let change = Change {
         status: Status::Expired,
         next_attempt_at: 0,
         error: "withdrawn".into(),
         ..Change::of(&live)
     };
-    tx.change(act, &live, change);
+    desk.tx.change(act, &live, change);
 }
 
 /// What a pump does with a message that it gives up.
@@ -156,10 +165,12 @@ pub fn returns(store: &Store, clock: &Clock) -> GivenUp {
 /// mailbox.
 fn give_back(tx: &mut Transaction<'_>, store: &Store, clock: &Clock, live: &Live, why: &str) {
     let head = &live.head;
+    let trace = trace::of_message(tx, store, live);
     if head.sender == SERVER_AGENT_ID {
         // Nobody would repeat it, so that it must not wait for a person among the failed ones.
         if let Some(failed) = tx.live(live.entry).filter(|it| it.status == Status::Failed) {
             let act = Act::new(Event::MessageExpired, &head.sender, &head.namespace, &head.peer);
+            let act = traced(act, trace.as_deref());
             tx.change(act, &failed, Change { status: Status::Expired, ..Change::of(&failed) });
         }
         return;
@@ -176,6 +187,7 @@ fn give_back(tx: &mut Transaction<'_>, store: &Store, clock: &Clock, live: &Live
         timestamp: Some(tx.now()),
         to: Some(&head.sender),
         correlation_id: Some(&original),
+        traceparent: trace.as_deref(),
         ..Fields::default()
     };
     let staged = Envelope::compose(MessageType::Nack, fields, &nack).ok().and_then(|envelope| {

@@ -14,6 +14,7 @@ use super::model::{Presence, decode, encode};
 use crate::clock::{Millis, rfc3339};
 use crate::protocol::payload::StateSync;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal};
+use crate::trace::traced;
 
 /// How far a writer's clock may be ahead.
 const AHEAD_MAX_MILLIS: Millis = 60_000;
@@ -107,6 +108,8 @@ pub struct Write {
     pub by: String,
     /// The writer's time.
     pub at: Millis,
+    /// The trace that the write belongs to.
+    pub trace: Option<String>,
 }
 
 /// The strategy of a key.
@@ -180,17 +183,20 @@ pub fn write(
         }
         Strategy::Reject | Strategy::LastWrite => replace(&mut cell, write, stamp),
     };
-    let act = |event| Act::new(event, &write.by, namespace, &write.key);
+    let act = |event, details: Value| {
+        let act = Act::new(event, &write.by, namespace, &write.key);
+        traced(act.details(details.to_string()), write.trace.as_deref())
+    };
     if !changed {
-        let details = json!({"version": cell.version, "kept": cell.updated_by}).to_string();
-        desk.tx.note(act(Event::StateConflict).level(Level::Warning).details(details));
+        let details = json!({"version": cell.version, "kept": cell.updated_by});
+        desk.tx.note(act(Event::StateConflict, details).level(Level::Warning));
         return Ok(None);
     }
     cell.version += 1;
     cell.updated_at = desk.now();
     cell.updated_by.clone_from(&write.by);
-    let details = json!({"version": cell.version}).to_string();
-    desk.tx.put(act(Event::StateSync).details(details), key, encode(&cell));
+    let details = json!({"version": cell.version});
+    desk.tx.put(act(Event::StateSync, details), key, encode(&cell));
     Ok(Some(cell))
 }
 
@@ -249,7 +255,8 @@ pub fn sync(
     let sealed = envelope.payload_value().get("sealed").cloned();
     let one = |key: String, value: Option<Value>, version| {
         let by = sender.to_owned();
-        Write { key, value, version, is_guarded: false, by, at }
+        let trace = envelope.traceparent().map(str::to_owned);
+        Write { key, value, version, is_guarded: false, by, at, trace }
     };
     let writes: Vec<Write> = match envelope.payload::<StateSync>()? {
         StateSync::Flat(_) => {
@@ -272,17 +279,17 @@ pub fn sync(
     for wanted in writes {
         changed.extend(write(desk, namespace, &wanted)?);
     }
-    push(desk, namespace, sender, &changed)
+    push(desk, namespace, (sender, envelope.traceparent()), &changed)
 }
 
-/// Tells the other agents of the namespace what changed.
+/// Tells the other agents of the namespace what changed, by whom, and in which trace.
 ///
 /// # Errors
 /// When a message cannot be written.
 pub fn push(
     desk: &mut Desk<'_, '_>,
     namespace: &str,
-    by: &str,
+    (by, traceparent): (&str, Option<&str>),
     changed: &[Cell],
 ) -> Result<(), Refusal> {
     if changed.is_empty() {
@@ -291,7 +298,8 @@ pub fn push(
     let payload = json!({"entries": changed.iter().map(Cell::entry).collect::<Vec<_>>()});
     for agent in desk.agents(namespace) {
         if agent.agent_id != by && agent.status != Presence::Offline {
-            let fields = Fields { ordering_key: Some("state"), ..Fields::default() };
+            let ordering_key = Some("state");
+            let fields = Fields { ordering_key, traceparent, ..Fields::default() };
             desk.send(&agent.agent_id, namespace, MessageType::StateSync, &payload, &fields)?;
         }
     }

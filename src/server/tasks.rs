@@ -66,7 +66,7 @@ pub fn offer(desk: &mut Desk<'_, '_>, task: &mut Task, agent_id: &str) -> Result
             payload.extend(serde_json::value::to_raw_value(&value).ok().map(|raw| (name, raw)));
         }
     }
-    let fields = Fields { traceparent: task.traceparent.as_deref(), ..Fields::default() };
+    let fields = of_trace(task);
     let kind = MessageType::TaskOffer;
     let extra = &task.envelope_extra;
     let offer_id = desk.send_with(agent_id, &task.namespace, kind, &payload, &fields, extra)?;
@@ -246,7 +246,7 @@ pub fn input(
         attempt: Some(task.attempt),
         message: Some(message.to_owned()),
     };
-    desk.send(&holder, namespace, MessageType::TaskInput, &answer, &Fields::default())?;
+    desk.send(&holder, namespace, MessageType::TaskInput, &answer, &of_trace(&task))?;
     task.step(desk.now(), TaskStatus::InProgress, Some(&holder), Some("input was given"));
     desk.put_task(Event::TaskUpdate, SERVER_AGENT_ID, &task);
     Ok(task)
@@ -269,7 +269,7 @@ pub fn take_back(
     if let (TaskStatus::Offered, Some(agent_id), Some(offer_id)) =
         (task.status, &holder, &task.offer_id)
     {
-        mail::withdraw(desk.tx, &task.namespace, agent_id, offer_id);
+        mail::withdraw(desk, &task.namespace, agent_id, offer_id);
     }
     task.misses = task.misses.saturating_add(1);
     release(desk, task, Event::TaskReject);
@@ -353,7 +353,7 @@ fn withdraw(desk: &mut Desk<'_, '_>, task: &Task, reason: Option<&str>) -> Resul
         attempt: Some(task.attempt),
         reason: reason.map(str::to_owned),
     };
-    desk.send(holder, &task.namespace, MessageType::TaskCancel, &cancel, &Fields::default())
+    desk.send(holder, &task.namespace, MessageType::TaskCancel, &cancel, &of_trace(task))
 }
 
 /// Tells the offering agent that the server ended its task.
@@ -372,7 +372,12 @@ fn tell_origin(
         error: Some(error),
         ..TaskComplete::default()
     };
-    desk.send(origin, &task.namespace, MessageType::TaskComplete, &end, &Fields::default())
+    desk.send(origin, &task.namespace, MessageType::TaskComplete, &end, &of_trace(task))
+}
+
+/// What every message about the task has in its envelope.
+fn of_trace(task: &Task) -> Fields<'_> {
+    Fields { traceparent: task.traceparent.as_deref(), ..Fields::default() }
 }
 
 /// Passes what an agent said about a task on to the agent that shared it.
@@ -387,7 +392,9 @@ pub fn forward_to_origin(
 ) -> Result<(), Refusal> {
     match task.offered_by.clone() {
         Some(origin) if origin != sender => {
-            desk.forward(envelope, &task.namespace, sender, &origin)
+            // Not every agent says to which trace a task belongs.
+            let envelope = envelope.fill_missing(&of_trace(task))?;
+            desk.forward(&envelope, &task.namespace, sender, &origin)
         }
         _ => Ok(()),
     }

@@ -30,6 +30,8 @@ struct Shown<'a> {
     requirements: Option<&'a Requirements>,
     target_agent: Option<&'a str>,
     offered_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
     status: TaskStatus,
     pending_reason: Option<&'a str>,
     agent_id: Option<&'a str>,
@@ -64,6 +66,7 @@ pub fn task(task: &Task) -> Box<RawValue> {
         requirements: task.requirements.as_ref(),
         target_agent: task.target_agent.as_deref(),
         offered_by: task.offered_by.as_deref(),
+        traceparent: task.traceparent.as_deref(),
         status: task.status,
         pending_reason: task.pending_reason.as_deref(),
         agent_id: task.agent_id.as_deref(),

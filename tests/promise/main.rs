@@ -33,6 +33,7 @@ mod support;
 mod syslog;
 mod tasks;
 mod terminal;
+mod trace;
 mod traffic;
 mod units;
 mod verify;

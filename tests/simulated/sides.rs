@@ -272,7 +272,7 @@ impl Receiver {
         let store = self.place.database.store().clone();
         let body = Body::new(&one.bytes);
         let done = self.place.database.store().commit(move |transaction| {
-            admit(transaction, &store, &arrival, body, |_| Ok::<(), Refusal>(()))
+            admit(transaction, &store, &arrival, (body, None), |_| Ok::<(), Refusal>(()))
         });
         let admitted = done.wait().expect("durable").expect("admitted");
         if admitted == Admitted::Accepted {

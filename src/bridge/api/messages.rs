@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::problem::Failed;
@@ -19,6 +19,7 @@ use crate::bridge::history::{Detail, History, Page};
 use crate::bridge::{causes, queue};
 use crate::clock::Clock;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, parse_one};
+use crate::trace;
 use crate::transport::body::read;
 
 /// `GET /api/openclaw/messages`
@@ -91,8 +92,13 @@ impl Api {
 }
 
 /// `POST /api/openclaw/send`: an envelope, in which the bridge fills in what is its own.
-pub async fn send(State(api): Shared, body: Body) -> Result<(StatusCode, Json<Value>), Failed> {
-    let accepted = async { sent(&api.desk(), &read(body).await?).await };
+pub async fn send(
+    State(api): Shared,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Failed> {
+    let trace = trace::of_headers(&headers);
+    let accepted = async { sent(&api.desk(), &read(body).await?, trace).await };
     match accepted.await {
         Ok(answer) => Ok((StatusCode::ACCEPTED, Json(answer))),
         Err(Failed(refusal)) => {
@@ -102,17 +108,18 @@ pub async fn send(State(api): Shared, body: Body) -> Result<(StatusCode, Json<Va
     }
 }
 
-/// Accepts the message that the body of a send describes.
-pub async fn sent(desk: &Desk<'_>, body: &[u8]) -> Result<Value, Failed> {
+/// Accepts the message that the body of a send describes. It belongs to the trace that it names
+/// itself, or to that of the call.
+pub async fn sent(desk: &Desk<'_>, body: &[u8], trace: Option<&str>) -> Result<Value, Failed> {
     let envelope = parse_one(body.to_vec()).map_err(|it| it.refusal)?;
-    let envelope = own(desk, &envelope)?;
+    let envelope = own(desk, &envelope, trace)?;
     let message_id = envelope.message_id().map(str::to_owned);
     queue(&desk.place.store, envelope).await?;
     Ok(json!({ "message_id": message_id, "status": "pending" }))
 }
 
 /// The message as one of this bridge.
-fn own(desk: &Desk<'_>, envelope: &Envelope) -> Result<Envelope, Refusal> {
+fn own(desk: &Desk<'_>, envelope: &Envelope, trace: Option<&str>) -> Result<Envelope, Refusal> {
     let own = [MessageType::Register, MessageType::Heartbeat, MessageType::Ack, MessageType::Nack];
     if own.contains(envelope.message_type()) {
         let wanted = "another type; this one is sent by the bridge itself";
@@ -133,6 +140,7 @@ fn own(desk: &Desk<'_>, envelope: &Envelope) -> Result<Envelope, Refusal> {
         agent_id: Some(desk.agent_id),
         namespace: Some(desk.namespace),
         timestamp: Some(desk.clock.now()),
+        traceparent: trace,
         ..Fields::default()
     })
 }

@@ -42,7 +42,7 @@ pub async fn answer(
         max_age: bridge.retry.max_age,
     };
     let answer = match path {
-        "/api/openclaw/send" => messages::sent(&desk, body).await,
+        "/api/openclaw/send" => messages::sent(&desk, body, None).await,
         "/api/openclaw/retry" => changes::retried(&desk, body).await,
         "/api/openclaw/prune" => changes::pruned(&desk, body).await,
         "/api/openclaw/pause" => changes::paused(&desk, body).await,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
+use crate::cli::trace::Trace;
 use crate::cli::{Done, look, output, output_of, store};
 use crate::clock::Clock;
 
@@ -31,6 +32,8 @@ pub struct Arguments {
     /// Its id, instead of a new one
     #[arg(long)]
     message_id: Option<String>,
+    #[command(flatten)]
+    trace: Trace,
 }
 
 /// Runs the command.
@@ -59,6 +62,7 @@ fn body(arguments: Arguments, payload: &Value, clock: &Clock) -> Value {
         "expires_at": arguments.expires_at,
         "ordering_key": arguments.ordering_key,
         "message_id": arguments.message_id.unwrap_or_else(|| clock.message_id()),
+        "traceparent": arguments.trace.context(),
     })
 }
 
@@ -94,6 +98,7 @@ mod tests {
                 expires_at: None,
                 ordering_key: None,
                 message_id: message_id.map(Into::into),
+                trace: Trace::default(),
             };
             body(arguments, &json!({}), &Clock::simulated(0, 7))["message_id"].clone()
         };

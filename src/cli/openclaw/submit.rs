@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::cli::arguments::Global;
 use crate::cli::client::Client;
+use crate::cli::trace::Trace;
 use crate::cli::{Done, look, output_of};
 
 /// The task.
@@ -35,6 +36,8 @@ pub struct Arguments {
     /// The model that it must run on
     #[arg(long)]
     model: Option<String>,
+    #[command(flatten)]
+    trace: Trace,
 }
 
 /// Runs the command.
@@ -54,7 +57,8 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         "requirements": requirements,
         "namespace": config.openclaw.namespace,
     });
-    let answer = server.post("/tasks", &body).await?;
+    let trace = arguments.trace.context();
+    let answer = server.post_traced("/tasks", &body, trace.as_deref()).await?;
     output_of(global).object(&answer, &["task_id", "status"]);
     Ok(ExitCode::SUCCESS)
 }

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use super::arguments::Global;
 use super::failure::{Code, Failure};
-use super::{Done, output, output_of, store};
+use super::{Done, output, output_of, store, trace};
 use crate::audit::check_event;
 use crate::audit::forward::Forward;
 use crate::audit::sign::Signer;
@@ -191,7 +191,7 @@ async fn started(
         services.spawn(forward.run());
     }
     let endpoint = serve::spawn(&mut services, listener, (&bridge, &database), config, &shutdown)?;
-    bridge.add(tasks).await?;
+    bridge.add(tasks, trace::inherited()).await?;
     let stays = arguments.prd.is_none() || arguments.keep_running;
     follow(running, &watch, &shutdown, stays).await;
     endpoint.remove();

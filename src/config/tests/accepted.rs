@@ -87,10 +87,11 @@ const BRIDGE_KEYS: [(&str, &str, &str); 50] = [
     ("enterprise.audit.syslog.protocol", "tcp", "tcp"),
 ];
 
-const SERVER_VARIABLES: [(&str, &str, &str, &str); 11] = [
+const SERVER_VARIABLES: [(&str, &str, &str, &str); 12] = [
     ("listen", "OPENCLAW_LISTEN", "[::]:0", "[::]:0"),
     ("data_dir", "OPENCLAW_DATA_DIR", "/data", "/data"),
     ("log_level", "OPENCLAW_LOG_LEVEL", "debug", "debug"),
+    ("log_format", "OPENCLAW_LOG_FORMAT", "json", "json"),
     ("auth_enabled", "OPENCLAW_AUTH_ENABLED", "false", "false"),
     ("heartbeat_interval", "OPENCLAW_HEARTBEAT", "10", "10s"),
     ("offer_timeout", "OPENCLAW_OFFER_TIMEOUT", "5", "5s"),
@@ -101,11 +102,12 @@ const SERVER_VARIABLES: [(&str, &str, &str, &str); 11] = [
     ("tls.client_ca", "OPENCLAW_TLS_CLIENT_CA", "ca.pem", "ca.pem"),
 ];
 
-const SERVER_KEYS: [(&str, &str, &str); 30] = [
+const SERVER_KEYS: [(&str, &str, &str); 31] = [
     ("listen", "127.0.0.1:9", "127.0.0.1:9"),
     ("hosts", "[claw.lan]", "[claw.lan]"),
     ("data_dir", "store", "store"),
     ("log_level", "warn", "warn"),
+    ("log_format", "json", "json"),
     ("auth_enabled", "false", "false"),
     ("heartbeat_interval", "1m", "1m"),
     ("offer_timeout", "45", "45s"),

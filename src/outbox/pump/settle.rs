@@ -7,12 +7,13 @@ use storage::record::{EntryId, Status};
 use storage::store::CommitError;
 use storage::transaction::Transaction;
 
-use super::{Pump, RAMP_START, Sent, millis};
+use super::{Pump, RAMP_START, Sent, Traced, millis};
 use crate::outbox::circuit::Sign;
 use crate::outbox::content::AGAIN_MILLIS;
 use crate::outbox::observe::Attempt;
 use crate::outbox::steps::{settle_one, tell};
 use crate::outbox::verdict::{Outcome, judge};
+use crate::trace;
 use crate::transport::feed::StoreStopped;
 
 /// Messages whose end is being recorded. What is left of them when this is dropped goes back: the
@@ -49,25 +50,27 @@ impl Pump {
     pub(super) fn give_up(
         &self,
         entry: EntryId,
-        change: impl Fn(&mut Transaction<'_>, &Live) + Send + 'static,
+        change: impl Fn(&mut Transaction<'_>, &Live, Option<&str>) + Send + 'static,
     ) {
         self.put_back(&[entry]);
-        drop(self.commit(vec![entry], move |transaction, live| {
+        let store = self.store.clone();
+        drop(self.commit(vec![(entry, None)], move |transaction, live, _| {
             if live.status != Status::Failed {
-                change(transaction, live);
+                let trace = trace::of_message(transaction, &store, live);
+                change(transaction, live, trace.as_deref());
             }
         }));
     }
 
     pub(super) fn commit(
         &self,
-        entries: Vec<EntryId>,
-        change: impl Fn(&mut Transaction<'_>, &Live) + Send + 'static,
+        entries: Vec<Traced>,
+        change: impl Fn(&mut Transaction<'_>, &Live, Option<&str>) + Send + 'static,
     ) -> Commit<Result<(), ()>> {
         self.store.commit(move |transaction| {
-            for entry in entries {
+            for (entry, trace) in entries {
                 if let Some(live) = transaction.live(entry) {
-                    change(transaction, &live);
+                    change(transaction, &live, trace.as_deref());
                 }
             }
             Ok(())
@@ -102,11 +105,11 @@ impl Pump {
         if sent.is_empty() {
             return Ok(());
         }
-        let entries = sent.iter().map(|sent| sent.entry).collect();
+        let entries = sent.iter().map(Sent::traced).collect();
         let mut ending = Ending { pump: self, sent };
         let (policy, clock, verdict) = (self.policy.clone(), self.clock.clone(), outcome.clone());
         let given_up = self.given_up.clone();
-        let commit = self.commit(entries, move |transaction, live| {
+        let commit = self.commit(entries, move |transaction, live, trace| {
             let now = transaction.now();
             // Nothing is drawn for what is not tried again: that takes a call of the system, for
             // which every other decision waits.
@@ -116,7 +119,7 @@ impl Pump {
             };
             let change = judge(live, &verdict, &policy, now, drawn);
             let failed = (change.status == Status::Failed).then(|| change.error.clone());
-            settle_one(transaction, live, change);
+            settle_one(transaction, live, change, trace);
             if let Some(why) = failed {
                 tell(given_up.as_ref(), transaction, live, &why);
             }

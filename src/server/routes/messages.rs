@@ -203,7 +203,7 @@ pub(super) async fn acknowledge(
     }
     alive(&core, &namespace, &agent_id, session(&headers)).await?;
     let count = core
-        .decided(move |desk| Ok(mail::delivered(desk.tx, &namespace, &agent_id, &message_ids)))
+        .decided(move |desk| Ok(mail::delivered(desk, &namespace, &agent_id, &message_ids)))
         .await?;
     Ok(Json(json!({"acknowledged": count})))
 }

@@ -17,6 +17,7 @@ use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID, is_identifier};
 use crate::server::core::Core;
 use crate::server::model::decode;
 use crate::server::shared::{self, Cell, Write};
+use crate::trace;
 use crate::transport::body::read;
 
 /// `GET /state/{namespace}`.
@@ -99,6 +100,7 @@ async fn write(
     let parameters = Parameters::of(uri)?;
     let by = parameters.identifier("agent_id")?.unwrap_or(SERVER_AGENT_ID).to_owned();
     let version = if_match(headers)?;
+    let trace = trace::of_headers(headers).map(str::to_owned);
     let cell = core
         .decided(move |desk| {
             if value.is_some() {
@@ -107,9 +109,10 @@ async fn write(
             let at = desk.now();
             let is_guarded = version.is_some();
             let by_whom = by.clone();
-            let write = Write { key, value, version, is_guarded, by: by_whom, at };
+            let write = Write { key, value, version, is_guarded, by: by_whom, at, trace };
             let cell = shared::write(desk, &namespace, &write)?;
-            shared::push(desk, &namespace, &by, cell.as_slice())?;
+            let why = (by.as_str(), write.trace.as_deref());
+            shared::push(desk, &namespace, why, cell.as_slice())?;
             Ok(cell)
         })
         .await?;

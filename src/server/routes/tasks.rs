@@ -27,6 +27,7 @@ use crate::server::model::{
     IDEMPOTENCY_MILLIS, Remembered, Task, TaskStatus, decode, encode, task_key,
 };
 use crate::server::{members, tasks, view};
+use crate::trace;
 use crate::transport::body::read;
 
 /// Bytes of an idempotency key.
@@ -51,8 +52,7 @@ pub(super) async fn create(
         None => parameters.namespace()?,
     };
     let key = idempotency_key(&headers)?;
-    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
-    let traceparent = traceparent.map(str::to_owned);
+    let traceparent = trace::of_headers(&headers).map(str::to_owned);
     let task_id = core
         .decided(move |desk| {
             let mut task = Task::new(&namespace, offer, None, desk.now());
@@ -99,6 +99,7 @@ fn submit(
     }
     inbox::check_room(desk.store)?;
     let act = Act::new(Event::TaskCreate, SERVER_AGENT_ID, &task.namespace, &task.task_id);
+    let act = trace::traced(act, task.traceparent.as_deref());
     let task = tasks::create(desk, task)?;
     let remembered = Remembered { digest, task_id: task.task_id.clone(), at: now };
     desk.tx.put(act.level(Level::Debug), entity, encode(&remembered));
