@@ -19,6 +19,7 @@ mod letters;
 mod link;
 mod monitoring;
 mod observed;
+mod openmetrics;
 mod outage;
 mod power;
 mod proxy;

@@ -130,10 +130,12 @@ fn the_metrics_count_a_known_day_to_the_unit() {
     }
     // The last thing that is counted of a delivery.
     let last = r#"loki_openclaw_latency_seconds_count{operation="deliver"}"#;
-    let text = world.wait("everything to be delivered", || {
-        let text = world.text(&format!("{}/metrics", bridge.address))?;
-        (samples(&text).get(last) >= Some(&37.0)).then_some(text)
+    let url = format!("{}/metrics", bridge.address);
+    world.wait("everything to be delivered", || {
+        (samples(&world.text(&url)?).get(last) >= Some(&37.0)).then_some(())
     });
+    // What is measured is measured before what is counted is read.
+    let text = world.text(&url).expect("the metrics");
     let found = samples(&text);
     // A report, and one with an artifact, a task.
     #[rustfmt::skip]

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, Uri};
+use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -134,10 +134,9 @@ fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
     read.map_err(|error| Refusal::new(ErrorCode::Malformed, error.body_text()))
 }
 
-async fn exported(State(api): Shared) -> Response {
+async fn exported(State(api): Shared, headers: HeaderMap) -> Response {
     meter::measure(&api.bridge, &api.view, &api.journal);
-    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, api.exporter.render()).into_response()
+    api.exporter.answer(&headers)
 }
 
 async fn openapi() -> Response {

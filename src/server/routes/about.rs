@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
@@ -13,10 +14,9 @@ use crate::server::measure;
 pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// `GET /metrics`.
-pub(super) async fn metrics(State(core): State<Arc<Core>>) -> Response {
+pub(super) async fn metrics(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response {
     measure::gauges(&core);
-    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, core.exporter.render()).into_response()
+    core.exporter.answer(&headers)
 }
 
 /// `GET /openapi.json`.
