@@ -24,6 +24,7 @@ use storage::store::Store;
 use storage::transaction::Act;
 
 use super::heads;
+use super::witness::is_witnessing;
 
 /// The file of the data directory with the key: PKCS #8, for its owner alone.
 pub const KEY_FILE: &str = "audit.key";
@@ -94,8 +95,7 @@ impl Signer {
         let is_new = Arc::new(AtomicBool::new(true));
         let changed = Arc::clone(&is_new);
         store.listen(Box::new(move |published| {
-            let signing = |event| event == Event::AuditSign;
-            if !published.entries.iter().all(|(_, record, _)| signing(record.event)) {
+            if !published.entries.iter().all(|(_, record, _)| is_witnessing(record.event)) {
                 changed.store(true, Ordering::Relaxed);
             }
             true

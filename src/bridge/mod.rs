@@ -37,6 +37,7 @@ use storage::transaction::{Act, Body, Transaction};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::audit::witness::{Pace, Traffic};
 use crate::clock::{Clock, Millis};
 use crate::config::{Audit, AuditLevel};
 use crate::executor::{CancelHandle, Executor};
@@ -60,6 +61,9 @@ struct Shared {
     executor: Executor,
     author: Author,
     link: RwLock<LinkState>,
+    /// What is worth showing of the journal, and what the server was shown.
+    traffic: Traffic,
+    pace: Mutex<Pace>,
     /// The circuit of the server.
     gate: Gate,
     /// A task or a message that somebody may wait for has changed.
@@ -118,6 +122,7 @@ impl Bridge {
             wake.notify_waiters();
             true
         }));
+        let traffic = Traffic::of(&store);
         let gate = Gate::new(clock.clone(), settings.retry.clone());
         let shared = Arc::new(Shared {
             gate,
@@ -127,6 +132,8 @@ impl Bridge {
             executor,
             author,
             link: RwLock::default(),
+            traffic,
+            pace: Mutex::default(),
             changed,
             steered: Notify::new(),
             runs: Mutex::default(),

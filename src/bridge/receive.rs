@@ -11,11 +11,11 @@ use storage::transaction::{Body, Transaction};
 use super::mail::{DESTINATION, unknown_task};
 use super::offer::{Decision, Situation, decide};
 use super::task::{self, LocalTask, Origin, TaskStatus};
-use super::{Shared, is_written, meter, receipt};
+use super::{Shared, is_written, meter, receipt, witness};
 use crate::inbox::{self, Admitted, Arrival};
 use crate::outbox;
 use crate::protocol::payload::{
-    CapabilityQuery, CapabilityResponse, Outcome, Payload, QueryType, StateSync, TaskAccept,
+    CapabilityQuery, CapabilityResponse, Heads, Outcome, Payload, QueryType, StateSync, TaskAccept,
     TaskCancel, TaskComplete, TaskOffer, TaskReject, TaskUpdate,
 };
 use crate::protocol::{
@@ -36,7 +36,7 @@ impl Handler for Receiver {
             waiting.push(match message {
                 Err(Rejected { message_id, refusal }) => {
                     let index = position.filter(|_| message_id.is_none());
-                    Waiting::Refused(Answer { message_id, index, outcome: Err(refusal) })
+                    Waiting::Refused(refusing(message_id, index, refusal))
                 }
                 Ok(envelope) => self.admit(&envelope, position),
             });
@@ -59,12 +59,21 @@ impl Handler for Receiver {
                         Err(refusal) => self.refused(arrival, refusal.clone()),
                     }
                     let outcome = outcome.map(|_| ());
-                    answers.push(Answer { message_id: Some(message_id), index, outcome });
+                    let heads = Heads::default();
+                    answers.push(Answer { message_id: Some(message_id), index, outcome, heads });
                 }
             }
         }
         Answers { answers, close: None }
     }
+
+    fn witnessed(&self, heads: Heads) {
+        witness::confirmed(&self.0, &heads);
+    }
+}
+
+fn refusing(message_id: Option<String>, index: Option<u32>, refusal: Refusal) -> Answer {
+    Answer { message_id, index, outcome: Err(refusal), heads: Heads::default() }
 }
 
 enum Waiting {
@@ -91,7 +100,7 @@ impl Receiver {
             Ok(envelope) => envelope,
             Err(refusal) => {
                 let message_id = envelope.message_id().map(str::to_owned);
-                return Waiting::Refused(Answer { message_id, index, outcome: Err(refusal) });
+                return Waiting::Refused(refusing(message_id, index, refusal));
             }
         };
         let window = shared.settings.dedup_window.as_millis();

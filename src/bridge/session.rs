@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use storage::event::Event;
 use storage::record::{Direction, Level, Status};
 use storage::store::CommitError;
@@ -22,7 +23,7 @@ use crate::audit::witness::Witness;
 use crate::clock::Millis;
 use crate::outbox::Pump;
 use crate::outbox::circuit::Sign;
-use crate::protocol::payload::{AgentStatus, Heartbeat, Register, RegisterAck, RunningTask};
+use crate::protocol::payload::{AgentStatus, Heads, Heartbeat, Register, RegisterAck, RunningTask};
 use crate::protocol::{Envelope, ErrorCode, MessageType, Refusal};
 use crate::shutdown::Phase;
 use crate::transport::conversation::{CLOSE_REPLACED, Settings as Manners, wire};
@@ -231,6 +232,8 @@ fn interval(shared: &Shared, ack: &RegisterAck) -> Duration {
 async fn beat(shared: &Shared, interval: Duration, control: mpsc::Sender<Wire>) {
     let mut ticks = tokio::time::interval(interval);
     let (mut told, mut said) = (shared.shutdown.phase(), None);
+    // The end of the server's journal that it knows to be kept here.
+    let mut kept = None;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -244,9 +247,14 @@ async fn beat(shared: &Shared, interval: Duration, control: mpsc::Sender<Wire>) 
             let act = shared.act(Event::Heartbeat, DESTINATION).level(Level::Debug);
             note(shared, act, word.as_str().unwrap_or_default());
         }
-        let Ok(envelope) = heartbeat(shared, status) else { continue };
+        let heads = witness::beat(shared, kept.as_ref()).await;
+        let Ok(envelope) = heartbeat(shared, status, &heads) else { continue };
         if control.try_send(wire(&envelope)).is_ok() {
             shared.link.write().last_heartbeat = Some(shared.clock.now());
+            if let Some(head) = heads.journal_head.as_ref().and_then(Value::as_str) {
+                shared.pace.lock().shown(shared.clock.monotonic(), head);
+            }
+            kept = heads.peer_head.as_ref().and_then(Value::as_str).map(str::to_owned).or(kept);
         }
     }
 }
@@ -260,11 +268,14 @@ fn status(shared: &Shared) -> AgentStatus {
     }
 }
 
-fn heartbeat(shared: &Shared, status: AgentStatus) -> Result<Envelope, Refusal> {
+fn heartbeat(shared: &Shared, status: AgentStatus, heads: &Heads) -> Result<Envelope, Refusal> {
+    let Heads { journal_head, peer_head } = heads.clone();
     let payload = Heartbeat {
         status: Some(status),
         running: Some(running(shared)),
         settled_before: Some(settled_before(shared)),
+        journal_head,
+        peer_head,
         ..Heartbeat::default()
     };
     shared.author.write(&shared.clock.message_id(), None, None, None, &payload)

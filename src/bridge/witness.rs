@@ -2,7 +2,7 @@
 //! backup that was put back or a folder that was cloned, is noticed on both sides. It stops
 //! nothing.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use storage::event::Event;
 use storage::ledger::Ledger;
 use storage::record::{EntityKey, Kind, Level};
@@ -14,7 +14,7 @@ use super::settings::Settings;
 use crate::audit::heads;
 use crate::audit::witness::{NAME, Rollback, Witness};
 use crate::clock::rfc3339;
-use crate::protocol::payload::RegisterAck;
+use crate::protocol::payload::{Heads, RegisterAck};
 
 /// Each server is a witness of its own.
 fn key(settings: &Settings) -> EntityKey {
@@ -24,6 +24,10 @@ fn key(settings: &Settings) -> EntityKey {
 
 fn remembered(ledger: &Ledger, key: &EntityKey) -> Witness {
     ledger.get(key).map(|entity| Witness::read(&entity.value)).unwrap_or_default()
+}
+
+fn text(head: Option<&Value>) -> Option<String> {
+    head.and_then(Value::as_str).map(str::to_owned)
 }
 
 /// The last rollback as the status shows it.
@@ -52,10 +56,7 @@ pub(super) async fn show(shared: &Shared) -> Result<Witness, CommitError> {
 /// Compares what the server says in its answer with what is remembered, and remembers it.
 pub(super) async fn judge(shared: &Shared, ack: &RegisterAck) -> Result<(), CommitError> {
     let before = remembered(&shared.store.ledger(), &key(&shared.settings));
-    let text = |value: &Option<serde_json::Value>| {
-        value.as_ref().and_then(|head| head.as_str()).map(str::to_owned)
-    };
-    let (now, ours) = (text(&ack.journal_head), text(&ack.peer_head));
+    let (now, ours) = (text(ack.journal_head.as_ref()), text(ack.peer_head.as_ref()));
     let mut found = Vec::new();
     let went_back = before.seen.as_deref().zip(now.as_deref());
     if went_back.is_some_and(|(seen, now)| heads::is_rollback(seen, now))
@@ -82,6 +83,47 @@ pub(super) async fn judge(shared: &Shared, ack: &RegisterAck) -> Result<(), Comm
     let seen = now.or(before.seen);
     let (acked, shown) = (before.shown.clone(), before.shown);
     remember(shared, Witness { acked, shown, seen, rollback: None }, rollback).await
+}
+
+/// What a heartbeat says of the two journals: the end of ours, once a minute after traffic, and
+/// that of the server's which is kept here, if `told` is another one.
+pub(super) async fn beat(shared: &Shared, told: Option<&String>) -> Heads {
+    // On a full disk the room is for what must be written.
+    let is_due = !shared.store.is_full()
+        && shared.pace.lock().is_due(shared.clock.monotonic(), shared.traffic.newest());
+    let shown = if is_due { show(shared).await.ok() } else { None };
+    let kept = remembered(&shared.store.ledger(), &key(&shared.settings)).seen;
+    Heads {
+        journal_head: shown.and_then(|witness| witness.shown).map(Into::into),
+        peer_head: kept.filter(|kept| told != Some(kept)).map(Into::into),
+    }
+}
+
+/// Remembers what the answer to a heartbeat says. Nobody waits for it, and it accuses nobody: no
+/// store goes back under a program that runs, so what does not fit came late.
+pub(super) fn confirmed(shared: &Shared, heads: &Heads) {
+    if shared.store.is_full() {
+        return;
+    }
+    let (now, ours) = (text(heads.journal_head.as_ref()), text(heads.peer_head.as_ref()));
+    let key = key(&shared.settings);
+    let act = shared.act(Event::StoreWitness, DESTINATION).level(Level::Debug);
+    drop(shared.store.commit(move |tx| -> Result<(), std::convert::Infallible> {
+        let before = remembered(tx.ledger(), &key);
+        let mut witness = before.clone();
+        if ours.is_some() && ours == witness.shown {
+            witness.acked = ours;
+        }
+        let is_late =
+            |now: &String| before.seen.as_ref().is_some_and(|seen| heads::is_rollback(seen, now));
+        if let Some(now) = now.filter(|now| !is_late(now)) {
+            witness.seen = Some(now);
+        }
+        if witness != before {
+            tx.put(act, key, serde_json::to_vec(&witness).unwrap_or_default());
+        }
+        Ok(())
+    }));
 }
 
 /// Writes what is remembered; a rollback that was found before stays until there is another one.

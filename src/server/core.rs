@@ -17,6 +17,7 @@ use super::life::{Bells, Life};
 use super::mailboxes::Mailboxes;
 use super::measure::{self, Disk};
 use super::registry;
+use crate::audit::witness::Traffic;
 use crate::clock::{Clock, Millis};
 use crate::inbox;
 use crate::logging;
@@ -37,6 +38,8 @@ pub struct Core {
     pub rules: Rules,
     /// Signs of life.
     pub life: Life,
+    /// What is worth showing of the journal to agents.
+    pub traffic: Traffic,
     /// What lies in the mailboxes.
     pub mailboxes: Mailboxes,
     /// Tasks and agents by status, and what is to be retired.
@@ -73,6 +76,7 @@ impl Core {
             mailboxes: Mailboxes::new(millis(rules.max_age)),
             census: Census::new(millis(rules.retention)),
             forgets_at: AtomicU64::new(0),
+            traffic: Traffic::of(&store),
             store,
             clock,
             rules,
@@ -99,8 +103,8 @@ impl Core {
     {
         let core = Arc::clone(self);
         self.store.commit(move |tx: &mut Transaction<'_>| {
-            let Self { clock, life, rules, store, .. } = &*core;
-            decide(&mut Desk { tx, clock, life, rules, store, prepared: None })
+            let Self { clock, life, rules, store, traffic, .. } = &*core;
+            decide(&mut Desk { tx, clock, life, rules, store, traffic, prepared: None })
         })
     }
 

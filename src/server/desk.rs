@@ -15,6 +15,7 @@ use super::life::Life;
 use super::mail;
 use super::members::{self, Members};
 use super::model::{self, Agent, Task, decode, encode};
+use crate::audit::witness::Traffic;
 use crate::clock::{Clock, Millis};
 use crate::outbox;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
@@ -89,6 +90,8 @@ pub struct Desk<'a, 'b> {
     pub rules: &'a Rules,
     /// Where bodies are read.
     pub store: &'a Store,
+    /// What is worth showing of the journal.
+    pub traffic: &'a Traffic,
     /// The body of the message that this decision is about, with its bytes: it was made outside the
     /// decision, which everybody waits for.
     pub prepared: Option<(Bytes, Body)>,

@@ -30,7 +30,7 @@ pub const WINDOW: u32 = 256;
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fate {
-    /// It is durable; a `register` has an answer of its own.
+    /// It is durable; a `register` and some heartbeats have an answer of their own.
     Accepted(Option<Value>),
     /// It was durable before.
     Duplicate,
@@ -267,14 +267,14 @@ fn decide(core: &Arc<Core>, source: &Source, arrival: Arc<Arrival>, place: Place
             let detail = "send it again when earlier ones are acknowledged; the window is full";
             Err(Refusal::new(ErrorCode::WindowExceeded, detail))
         } else {
-            let (clock, life, rules, store) = (desk.clock, desk.life, desk.rules, desk.store);
+            let Desk { clock, life, rules, store, traffic, .. } = *desk;
             // What is relayed as it came has the same body, and so the same salt and digest.
             let is_relayed = envelope.recipient().is_some();
             let prepared = is_relayed.then(|| (envelope.raw().clone(), body.clone()));
             let trace = desk.trace(namespace, envelope);
             let content = (body, trace.as_deref());
             inbox::admit(desk.tx, store, &arrival, content, |tx| {
-                let desk = &mut Desk { tx, clock, life, rules, store, prepared };
+                let desk = &mut Desk { tx, clock, life, rules, store, traffic, prepared };
                 apply::message(desk, namespace, sender, envelope)
             })
         };
@@ -341,7 +341,9 @@ fn fleeting(desk: &mut Desk<'_, '_>, arrival: &Arrival) -> Result<Option<Fate>, 
     match envelope.message_type() {
         MessageType::Heartbeat => {
             let heartbeat = envelope.payload::<Heartbeat>()?;
-            registry::heartbeat(desk, namespace, sender, &heartbeat)?;
+            let heads = registry::heartbeat(desk, namespace, sender, &heartbeat)?;
+            let told = (!heads.is_empty()).then(|| serde_json::to_value(heads).unwrap_or_default());
+            return Ok(Some(Fate::Accepted(told)));
         }
         MessageType::Ack => {
             let ids: Vec<String> = envelope.payload::<Ack>()?.ids().map(str::to_owned).collect();

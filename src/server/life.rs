@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use storage::record::id_time;
 use tokio::sync::{Notify, watch};
 
+use crate::audit::witness::Pace;
 use crate::clock::Millis;
 use crate::protocol::payload::AgentStatus;
 
@@ -33,6 +34,8 @@ pub struct Vital {
     pub status: Option<AgentStatus>,
     /// It refused a task for lack of room, and gave no heartbeat since.
     pub is_full: bool,
+    /// What it was shown of the server's journal.
+    pub pace: Pace,
     is_watched: bool,
     beats: u64,
     /// The instance and the id of a `register` that was refused as late.
@@ -158,6 +161,11 @@ impl Life {
     /// The agent has no room, until its next heartbeat.
     pub fn full(&self, agent: &Name, is_full: bool) {
         self.0.lock().vitals.entry(agent.clone()).or_default().is_full = is_full;
+    }
+
+    /// The agent is shown this end of the server's journal.
+    pub fn shown(&self, agent: &Name, monotonic: Millis, head: &str) {
+        self.0.lock().vitals.entry(agent.clone()).or_default().pace.shown(monotonic, head);
     }
 
     /// What is known of an agent.

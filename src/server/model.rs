@@ -370,6 +370,9 @@ pub struct Agent {
     /// The end of its journal as it said last.
     #[serde(default)]
     pub journal_head: Option<String>,
+    /// The end of the server's journal that it said to keep last.
+    #[serde(default)]
+    pub peer_head: Option<String>,
     /// When its journal was found to have gone back, the last time.
     #[serde(default)]
     pub rollback_at: Option<Millis>,

@@ -12,7 +12,8 @@ use super::life::{Ending, Life, name};
 use super::model::{Agent, Presence, Session, TaskStatus, encode};
 use super::{matching, tasks, view, witness};
 use crate::protocol::payload::{
-    AgentStatus, CapabilityQuery, CapabilityResponse, Heartbeat, QueryType, Register, RunningTask,
+    AgentStatus, CapabilityQuery, CapabilityResponse, Heads, Heartbeat, QueryType, Register,
+    RunningTask,
 };
 use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID};
 
@@ -67,6 +68,7 @@ pub fn register(
     let is_same = old.is_none_or(|old| old.instance_id == register.instance_id);
     let seen = witness::seen(desk, namespace, agent_id, before.as_ref(), &register);
     witness::own(desk, namespace, agent_id, &register);
+    let peer_head = before.as_ref().and_then(|agent| agent.peer_head.clone());
     let session = Session {
         session_id: desk.clock.message_id(),
         instance_id: register.instance_id.clone(),
@@ -88,6 +90,7 @@ pub fn register(
         registered_at: now,
         updated_at: now,
         journal_head: seen.head,
+        peer_head: witness::kept(desk, peer_head, register.peer_head.as_ref()),
         rollback_at: seen.rollback_at,
         session: Some(session.clone()),
     };
@@ -141,7 +144,7 @@ fn reconcile(
 }
 
 /// A heartbeat: a sign of life that is not stored, only audited when the status changes, and now
-/// and then.
+/// and then. Gives what its answer says of the two journals, which are what is kept of it.
 ///
 /// # Errors
 /// `unknown_agent` before the agent registered.
@@ -150,8 +153,8 @@ pub fn heartbeat(
     namespace: &str,
     agent_id: &str,
     heartbeat: &Heartbeat,
-) -> Result<(), Refusal> {
-    let Some(agent) = desk.agent(namespace, agent_id) else {
+) -> Result<Heads, Refusal> {
+    let Some(mut agent) = desk.agent(namespace, agent_id) else {
         let detail = "register before the first heartbeat";
         return Err(Refusal::new(ErrorCode::UnknownAgent, detail));
     };
@@ -166,8 +169,9 @@ pub fn heartbeat(
         let act = Act::new(Event::Heartbeat, agent_id, namespace, agent_id);
         desk.tx.note(act.level(Level::Debug).details(details.to_string()));
     }
+    let heads = witness::heard(desk, &mut agent, heartbeat);
     presence(desk, agent, Presence::Online);
-    Ok(())
+    Ok(heads)
 }
 
 /// An agent gave a sign of life by whatever it sent.

@@ -8,11 +8,12 @@ use storage::record::{EntityKey, Kind, Level};
 use storage::transaction::Act;
 
 use super::desk::Desk;
+use super::life::name;
 use super::model::{Agent, encode};
-use crate::audit::heads;
+use crate::audit::heads::{self, Place};
 use crate::clock::Millis;
 use crate::protocol::SERVER_AGENT_ID;
-use crate::protocol::payload::Register;
+use crate::protocol::payload::{Heads, Heartbeat, Register};
 
 /// What is remembered of an agent's journal.
 pub struct Seen {
@@ -55,6 +56,47 @@ pub fn seen(
     desk.tx.note(act.level(Level::Error).details(details.to_string()));
     tracing::error!(agent_id, namespace, "the journal of an agent went back");
     Seen { head: Some(now.to_owned()), rollback_at: Some(desk.now()) }
+}
+
+/// Keeps what a heartbeat shows, the end of the agent's journal and the one of ours that the agent
+/// keeps, and gives what the answer says: the end of the agent's that is kept here, and once a
+/// minute after traffic the end of ours. It accuses nobody: no store goes back under a program that
+/// runs, so what does not fit came late.
+pub fn heard(desk: &mut Desk<'_, '_>, agent: &mut Agent, heartbeat: &Heartbeat) -> Heads {
+    let before = (agent.journal_head.clone(), agent.peer_head.clone());
+    let mut answer = Heads::default();
+    // On a full disk the room is for what must be written.
+    if !desk.store.is_full() {
+        if let Some(now) = text(heartbeat.journal_head.as_ref()) {
+            let known = agent.journal_head.as_deref();
+            if !known.is_some_and(|known| heads::is_rollback(known, now)) {
+                agent.journal_head = Some(now.to_owned());
+            }
+            answer.peer_head = agent.journal_head.clone().map(Into::into);
+        }
+        agent.peer_head = kept(desk, agent.peer_head.take(), heartbeat.peer_head.as_ref());
+        if before != (agent.journal_head.clone(), agent.peer_head.clone()) {
+            let act =
+                Act::new(Event::StoreWitness, &agent.agent_id, &agent.namespace, &agent.agent_id);
+            desk.tx.put(act.level(Level::Debug), agent.key(), encode(agent));
+        }
+    }
+    let (who, now) = (name(&agent.namespace, &agent.agent_id), desk.clock.monotonic());
+    if desk.life.vital(&who).pace.is_due(now, desk.traffic.newest()) {
+        let head = heads::head(desk.store.reader());
+        desk.life.shown(&who, now, &head);
+        answer.journal_head = Some(head.into());
+    }
+    answer
+}
+
+/// The end of our journal that an agent keeps, as it says now, if it is one of ours.
+pub fn kept(desk: &Desk<'_, '_>, before: Option<String>, now: Option<&Value>) -> Option<String> {
+    let Some(now) = text(now).filter(|now| before.as_deref() != Some(*now)) else { return before };
+    match heads::place(desk.store.reader(), now) {
+        Place::Here => Some(now.to_owned()),
+        _ => before,
+    }
 }
 
 /// What the answer to a registration says: the end of the agent's journal that was seen before, and

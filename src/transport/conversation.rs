@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::feed::{Feed, Outgoing};
 use super::socket::{Socket, Wire};
-use crate::protocol::payload::{Ack, Nack};
+use crate::protocol::payload::{Ack, Heads, Nack};
 use crate::protocol::{
     Envelope, EnvelopeBuilder, ErrorCode, Fields, MESSAGE_BYTES_MAX, MessageType,
     RELAYED_BYTES_MAX, Refusal, Rejected, parse_frame_within,
@@ -42,6 +42,8 @@ pub struct Answer {
     pub index: Option<u32>,
     /// Whether it is durable here, or why not.
     pub outcome: Result<(), Refusal>,
+    /// Ends of journals that go with it.
+    pub heads: Heads,
 }
 
 /// The outcomes of a frame.
@@ -64,6 +66,9 @@ pub trait Handler: Send + Sync {
 
     /// A message of ours was acknowledged or refused by the peer. The pump has recorded it.
     fn settled(&self, _message_ids: &[String]) {}
+
+    /// The answer to a heartbeat says this of the two journals.
+    fn witnessed(&self, _heads: Heads) {}
 }
 
 /// How a connection is to be kept.
@@ -258,7 +263,7 @@ async fn settle(
             Ok(envelope) => receipt(envelope),
             Err(_) => None,
         };
-        let Some((ids, refusal)) = receipt else {
+        let Some(Receipt { ids, refusal, heads }) = receipt else {
             rest.push(message);
             continue;
         };
@@ -278,22 +283,36 @@ async fn settle(
         };
         recorded.map_err(|_| Ended::StoreStopped)?;
         handler.settled(&ids);
+        if !heads.is_empty() {
+            handler.witnessed(heads);
+        }
     }
     Ok(rest)
 }
 
+/// What an ack or a nack says.
+#[derive(Debug, PartialEq)]
+struct Receipt {
+    ids: Vec<String>,
+    refusal: Option<Refusal>,
+    heads: Heads,
+}
+
 /// The ids that an ack or nack answers. A nack of an id of its own tells what became of a message
 /// later on: that is a message, to be stored and acknowledged like any other.
-fn receipt(envelope: &Envelope) -> Option<(Vec<String>, Option<Refusal>)> {
+fn receipt(envelope: &Envelope) -> Option<Receipt> {
     match envelope.message_type() {
         MessageType::Nack if envelope.message_id().is_some() => None,
         MessageType::Ack => {
             let ack: Ack = serde_json::from_slice(envelope.payload_raw()).unwrap_or_default();
-            Some((ack.ids().map(Into::into).collect(), None))
+            let ids = ack.ids().map(Into::into).collect();
+            let heads = Heads { journal_head: ack.journal_head, peer_head: ack.peer_head };
+            Some(Receipt { ids, refusal: None, heads })
         }
         MessageType::Nack => {
             let nack: Nack = serde_json::from_slice(envelope.payload_raw()).ok()?;
-            Some((nack.ids().map(Into::into).collect(), Some(nack.refusal())))
+            let ids = nack.ids().map(Into::into).collect();
+            Some(Receipt { ids, refusal: Some(nack.refusal()), heads: Heads::default() })
         }
         _ => None,
     }
@@ -312,10 +331,11 @@ async fn answer(socket: &mut Socket, answers: Answers, settings: &Settings) -> R
     }
 }
 
-/// One ack for all that were taken with an id of their own, one for each assigned id, and one
-/// nack for each refusal.
+/// One ack for all that were taken with an id of their own, one for each assigned id or heartbeat
+/// that is told of journals, and one nack for each refusal.
 pub fn receipts(answers: &[Answer], settings: &Settings) -> Vec<Wire> {
-    let taken = |answer: &&Answer| answer.outcome.is_ok() && answer.index.is_none();
+    let is_alone = |answer: &Answer| answer.index.is_some() || !answer.heads.is_empty();
+    let taken = |answer: &&Answer| answer.outcome.is_ok() && !is_alone(answer);
     let ids: Vec<String> =
         answers.iter().filter(taken).filter_map(|answer| answer.message_id.clone()).collect();
     let mut wires = Vec::new();
@@ -324,10 +344,13 @@ pub fn receipts(answers: &[Answer], settings: &Settings) -> Vec<Wire> {
     }
     for answer in answers {
         match &answer.outcome {
-            Ok(()) if answer.index.is_some() => {
+            Ok(()) if is_alone(answer) => {
+                let Heads { journal_head, peer_head } = answer.heads.clone();
                 let ack = Ack {
                     message_id: answer.message_id.clone(),
                     index: answer.index,
+                    journal_head,
+                    peer_head,
                     ..Ack::default()
                 };
                 wires.extend(compose(MessageType::Ack, &ack, settings));
@@ -371,8 +394,8 @@ mod tests {
     fn a_nack_with_an_id_of_its_own_is_a_message_and_no_answer() {
         let error = r#""payload":{"message_id":"m","error":{"code":"undeliverable"}}"#;
         let answer = format!(r#"{{"message_type":"nack",{error}}}"#);
-        let (ids, refusal) = receipt(&parse_one(answer).unwrap()).expect("an answer");
-        assert_eq!((ids, refusal.is_some()), (vec!["m".to_owned()], true));
+        let read = receipt(&parse_one(answer).unwrap()).expect("an answer");
+        assert_eq!((read.ids, read.refusal.is_some()), (vec!["m".to_owned()], true));
         let message = format!(r#"{{"message_type":"nack","message_id":"n",{error}}}"#);
         assert_eq!(receipt(&parse_one(message).unwrap()), None);
     }

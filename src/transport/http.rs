@@ -18,7 +18,7 @@ use super::feed::{Failure, Feed, Outgoing};
 use super::response::{self, Verdict};
 use super::socket::Wire;
 use crate::clock::Clock;
-use crate::protocol::payload::{NackError, RegisterAck};
+use crate::protocol::payload::{Heads, NackError, RegisterAck};
 use crate::protocol::{Envelope, ErrorCode, RELAYED_BYTES_MAX, Refusal, parse_one_within};
 
 /// The header that names the session.
@@ -212,7 +212,7 @@ pub async fn run(
     let ended = tokio::select! {
         ended = write(&session, pump, handler, window, stop) => ended,
         ended = listen(&session, handler, settings) => ended,
-        ended = speak(&session, control) => ended,
+        ended = speak(&session, handler, control) => ended,
     };
     if pump.broken().await.is_err() {
         return Ended::StoreStopped;
@@ -399,18 +399,31 @@ async fn acknowledge(
 }
 
 /// Sends what is neither stored nor retried.
-async fn speak(session: &Session, control: &mut mpsc::Receiver<Wire>) -> Ended {
+async fn speak(
+    session: &Session,
+    handler: &impl Handler,
+    control: &mut mpsc::Receiver<Wire>,
+) -> Ended {
     loop {
         match control.recv().await {
-            Some(Wire::Text(text)) => {
-                if let Err(failed) = session.post("/messages", text).await {
-                    return failed.ended();
-                }
-            }
+            Some(Wire::Text(text)) => match session.post("/messages", text).await {
+                Ok(response) => tell_heads(response, handler).await,
+                Err(failed) => return failed.ended(),
+            },
             Some(Wire::Close(code, reason)) => return Ended::Closed(code, reason),
             Some(_) => {}
             None => std::future::pending().await,
         }
+    }
+}
+
+/// The answer to a heartbeat may have ends of journals. One that cannot be read has none.
+async fn tell_heads(response: Response, handler: &impl Handler) {
+    let Ok(accepted) = response.json::<Accepted>().await else { return };
+    for RegisterAck { journal_head, peer_head, .. } in
+        accepted.results.into_iter().filter_map(|result| result.payload)
+    {
+        handler.witnessed(Heads { journal_head, peer_head });
     }
 }
 

@@ -76,9 +76,9 @@ fn verify(world: &World, data: &Path, more: &[&str]) -> (Option<i32>, Value) {
     (code, serde_json::from_str(&data).unwrap_or_else(|_| panic!("{code:?} {data} {talk}")))
 }
 
-fn copy(world: &World, name: &str) -> PathBuf {
+fn copy(world: &World, folder: &str, name: &str) -> PathBuf {
     let to = world.path(name);
-    let status = Command::new("cp").arg("-r").arg(world.path(DATA)).arg(&to).status();
+    let status = Command::new("cp").arg("-r").arg(world.path(folder)).arg(&to).status();
     assert!(status.expect("copied").success());
     to
 }
@@ -169,7 +169,7 @@ fn what_was_done_to_an_audit_log_is_found_and_named() {
         }),
     ];
     for (what, tamper) in tampered {
-        let data = copy(&world, &what.replace(' ', "-"));
+        let data = copy(&world, DATA, &what.replace(' ', "-"));
         let mut segment = Segment::largest(&data);
         let frame = tamper(&mut segment);
         segment.write();
@@ -187,7 +187,7 @@ fn what_was_done_to_an_audit_log_is_found_and_named() {
 fn an_end_that_was_cut_off_is_known_beside_the_log_and_by_the_peer() {
     let world = World::new();
     lived(&world);
-    let data = copy(&world, "cut");
+    let data = copy(&world, DATA, "cut");
     // Like a crash before the last hundred frames: what is left is sound by itself.
     let mut segment = Segment::largest(&data);
     let kept = segment.frames.len().checked_sub(100).expect("more than a hundred frames");
@@ -221,4 +221,111 @@ fn an_end_that_was_cut_off_is_known_beside_the_log_and_by_the_peer() {
     assert_eq!(code, Some(1), "{answer}");
     let first = answer["first_fault"].as_str().expect("a fault");
     assert!(first.starts_with(&named) && first.contains("was seen by"), "{answer}");
+}
+
+/// What `heads` writes of a folder: the sequences of the ends of others that it keeps, and last
+/// that of its own.
+fn sequences(world: &World, folder: &str) -> Vec<u64> {
+    let mut heads = world.loki("one", "http://127.0.0.1:9");
+    heads.arg("--data-dir").arg(world.path(folder)).args(["enterprise", "audit", "heads"]);
+    let (code, text, talk) = output(&mut heads);
+    assert_eq!(code, Some(0), "{talk}");
+    let seen = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a head"));
+    let sequence = |seen: Value| seen["head"].as_str()?.split(':').nth(2)?.parse().ok();
+    seen.map(|seen| sequence(seen).expect("a sequence")).collect()
+}
+
+/// The frame up to which a folder's own `verify` says that a peer knows it.
+fn witnessed(world: &World, folder: &str) -> u64 {
+    let (_, answer) = verify(world, &world.path(folder), &[]);
+    let text = answer["witnessed"].as_str().expect("text");
+    let frame = text.strip_prefix("up to frame ").and_then(|text| text.split(' ').next());
+    frame.and_then(|frame| frame.parse().ok()).unwrap_or_default()
+}
+
+/// Cuts off the last hundred frames of a folder that was killed; the last one that is left.
+fn cut(data: &Path) -> u64 {
+    let mut segment = Segment::largest(data);
+    let kept = segment.frames.len().checked_sub(100).expect("more than a hundred frames");
+    let last = segment.sequence(kept - 1);
+    segment.bytes.truncate(segment.frames[kept].start);
+    segment.write();
+    // Which there may be already, by the time that it took.
+    let _ = fs::remove_dir_all(data.join("checkpoints"));
+    let _ = fs::remove_file(data.join("audit.head"));
+    last
+}
+
+#[test]
+fn an_end_that_only_a_heartbeat_showed_is_known_to_the_peer() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", IDLE);
+    let server = world.server("server", 0);
+    let bridge = world.bridge("one", &server.address, "loki-one");
+    let status = format!("{}/api/openclaw/status", bridge.address);
+    world.wait("a session", || world.get(&status).filter(|it| it["connected"] == true));
+    let url = format!("{}/api/openclaw/send", bridge.address);
+    for key in 0..150 {
+        let entries = json!([{"key": format!("k/{key}"), "value": key}]);
+        let message = json!({"message_type": "state_sync", "payload": {"entries": entries}});
+        assert_eq!(world.post(&url, &message).expect("an answer").0, 202);
+        let task = json!({"task_id": format!("t-{key}"), "task_type": "painting"});
+        let answer = world.post(&format!("{}/tasks", server.address), &task);
+        assert_eq!(answer.expect("an answer").0, 201);
+    }
+    let of = |folder: &str| *sequences(&world, folder).last().expect("its own end");
+    let (ours, theirs) = (of(DATA), of("server"));
+    // The last to be written is at the server: which end of its journal the bridge keeps.
+    let news = format!("{}/api/audit?event=store.witness&limit=1", server.address);
+    let mut known = Value::Null;
+    world.wait("each side to know what the other keeps", || {
+        let newest = world.get(&news)?["entries"][0]["seq"].clone();
+        if std::mem::replace(&mut known, newest.clone()) == newest {
+            return None;
+        }
+        let kept = sequences(&world, "server")[0] >= ours && sequences(&world, DATA)[0] >= theirs;
+        let told = witnessed(&world, DATA) >= ours && witnessed(&world, "server") >= theirs;
+        (kept && told).then_some(())
+    });
+    bridge.kill();
+    server.kill();
+
+    for (folder, peer) in [(DATA, "server"), ("server", DATA)] {
+        let data = copy(&world, folder, &format!("cut-{}", folder.len()));
+        let last = cut(&data);
+        let (code, answer) = verify(&world, &data, &[]);
+        assert_eq!((code, &answer["sound"]), (Some(0), &json!(true)), "by itself: {answer}");
+        let peer = world.path(peer);
+        let (code, answer) = verify(&world, &data, &["--against", peer.to_str().expect("text")]);
+        assert_eq!(code, Some(1), "{answer}");
+        let first = answer["first_fault"].as_str().expect("a fault");
+        let named = format!("frames {} to ", last + 1);
+        assert!(first.starts_with(&named) && first.contains("was seen by"), "{answer}");
+    }
+}
+
+#[test]
+fn the_first_heartbeat_of_a_session_shows_the_ends_on_either_transport() {
+    for transport in ["websocket", "http"] {
+        let world = World::new();
+        world.write("one/.loki/config.yaml", IDLE);
+        let server = world.server("server", 0);
+        let more = [("LOKI_OPENCLAW_TRANSPORT", transport)];
+        let bridge = world.bridge_with("one", &server.address, "loki-one", &more);
+        // At the register each had shown an end from before it.
+        let registered = |address: &str| {
+            let log = format!("{address}/api/audit?event=openclaw.register&limit=1");
+            world.wait("the register", || {
+                let entry = world.get(&log)?["entries"][0]["seq"].as_str()?.to_owned();
+                entry.split('.').next()?.parse::<u64>().ok()
+            })
+        };
+        let (ours, theirs) = (registered(&bridge.address), registered(&server.address));
+        world.wait("a later end on both sides", || {
+            let told = witnessed(&world, DATA) >= ours && witnessed(&world, "server") >= theirs;
+            told.then_some(())
+        });
+        assert_eq!(bridge.stop(), Some(0), "{transport}");
+        assert_eq!(server.stop(), Some(0), "{transport}");
+    }
 }

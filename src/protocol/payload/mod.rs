@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 pub use capability::{CapabilityQuery, CapabilityResponse, QueryType};
-pub use receipt::{Ack, Nack, NackError};
+pub use receipt::{Ack, Heads, Nack, NackError};
 pub use sealed::{Origin, Sealed};
 pub use session::{AgentStatus, Heartbeat, Register, RegisterAck, RunningTask};
 pub use state::{StateEntry, StateSync};

@@ -19,6 +19,30 @@ pub struct Ack {
     /// Position in its frame of a message that had no id; `message_id` is the assigned one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
+    /// The end of the sender's journal, in the answer to a heartbeat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_head: Option<Value>,
+    /// The end of the receiver's journal that the sender keeps, in the answer to a heartbeat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_head: Option<Value>,
+}
+
+/// Ends of the journals of two peers, as the one tells the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heads {
+    /// That of the one who tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_head: Option<Value>,
+    /// That of the one who is told, as the other one keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_head: Option<Value>,
+}
+
+impl Heads {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.journal_head.is_none() && self.peer_head.is_none()
+    }
 }
 
 impl Ack {

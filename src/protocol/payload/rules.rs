@@ -110,6 +110,8 @@ const HEARTBEAT: &[Rule] = &[
     optional("cpu_percent", Kind::Amount),
     optional("memory_mb", Kind::Amount),
     optional("tokens", Kind::Count(WHOLE_MAX)),
+    optional("journal_head", Kind::Any),
+    optional("peer_head", Kind::Any),
 ];
 
 const REQUIREMENTS: &[Rule] = &[

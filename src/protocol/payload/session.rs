@@ -141,6 +141,12 @@ pub struct Heartbeat {
     /// Model tokens used in this session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
+    /// The end of the agent's journal, opaque to the receiver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_head: Option<Value>,
+    /// The end of the server's journal that the agent has seen and keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_head: Option<Value>,
 }
 
 impl Payload for Heartbeat {

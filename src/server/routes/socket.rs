@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::problem::Failure;
 use crate::outbox::Pump;
+use crate::protocol::payload::Heads;
 use crate::protocol::{
     Envelope, ErrorCode, Fields, MessageType, RELAYED_BYTES_MAX, Refusal, Rejected,
     SERVER_AGENT_ID, parse_frame,
@@ -233,7 +234,7 @@ async fn refuse(socket: &mut Socket, messages: &[Result<Envelope, Rejected>]) {
                 Err(rejected) => (rejected.message_id.clone(), rejected.refusal.clone()),
             };
             let index = message_id.is_none().then_some(u32::try_from(position).unwrap_or(0));
-            Answer { message_id, index, outcome: Err(refusal) }
+            Answer { message_id, index, outcome: Err(refusal), heads: Heads::default() }
         })
         .collect();
     for receipt in receipts(&answers, &settings) {
@@ -273,9 +274,12 @@ fn answers(taken: &[Taken]) -> Answers {
 }
 
 fn answer(taken: &Taken) -> Answer {
-    let outcome = match &taken.fate {
-        Fate::Accepted(_) | Fate::Duplicate => Ok(()),
-        Fate::Refused(refusal) => Err(refusal.clone()),
+    let (outcome, heads) = match &taken.fate {
+        Fate::Accepted(Some(payload)) => {
+            (Ok(()), serde_json::from_value(payload.clone()).unwrap_or_default())
+        }
+        Fate::Accepted(None) | Fate::Duplicate => (Ok(()), Heads::default()),
+        Fate::Refused(refusal) => (Err(refusal.clone()), Heads::default()),
     };
-    Answer { message_id: taken.message_id.clone(), index: taken.index, outcome }
+    Answer { message_id: taken.message_id.clone(), index: taken.index, outcome, heads }
 }

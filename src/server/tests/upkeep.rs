@@ -6,6 +6,7 @@ use storage::record::Kind;
 
 use super::*;
 use crate::audit::heads;
+use crate::audit::witness::Seen;
 use crate::server::model::{Remembered, encode};
 use crate::server::retire;
 
@@ -214,6 +215,50 @@ async fn the_heads_of_both_journals_are_exchanged_and_a_step_back_is_audited() {
     let Fate::Accepted(Some(ack)) = fate else { panic!("{fate:?}") };
     assert_eq!(ack["peer_head_known"], false);
     assert_eq!(world.audited(Event::StoreRollback), 3, "our own went back");
+}
+
+#[tokio::test]
+async fn heartbeats_exchange_the_heads_once_a_minute_after_traffic() {
+    let world = World::new();
+    world.register("b").await;
+    let answered = async |payload: Value| match world.say("b", "heartbeat", payload).await {
+        Fate::Accepted(told) => told.unwrap_or_default(),
+        fate => panic!("{fate:?}"),
+    };
+    let first = answered(json!({"journal_head": "j:1:9:ab"})).await;
+    let own = first["journal_head"].as_str().expect("our end").to_owned();
+    assert_eq!(first["peer_head"], "j:1:9:ab");
+    assert_eq!(world.agent("b").journal_head.as_deref(), Some("j:1:9:ab"));
+    assert_eq!(world.agent("b").peer_head, None, "nobody said that it keeps ours");
+
+    // It keeps ours; an end that is not of this journal, or of another history of it, it cannot.
+    assert!(answered(json!({"peer_head": own})).await.is_null());
+    let other = format!("{}ff", &own[..own.len() - 2]);
+    for peer_head in [other.as_str(), "j:1:1:aa", "anything"] {
+        answered(json!({"peer_head": peer_head})).await;
+        assert_eq!(world.agent("b").peer_head.as_ref(), Some(&own), "{peer_head}");
+    }
+    let witnessed = crate::audit::witness::acked(&world.core.store.ledger());
+    assert_eq!(witnessed, [Seen { by: "b".to_owned(), head: own.clone() }]);
+
+    // What comes late is no news, and accuses nobody.
+    let late = answered(json!({"journal_head": "j:1:8:cd"})).await;
+    assert_eq!((&late["peer_head"], world.audited(Event::StoreRollback)), (&"j:1:9:ab".into(), 0));
+
+    let begun = heads::head(world.core.store.reader());
+    world.advance(60).await;
+    assert!(answered(json!({})).await.is_null(), "nothing happened since");
+    let idle = heads::head(world.core.store.reader());
+    assert_eq!(begun, idle, "what tells of heads alone writes nothing more");
+    world.share("b", "t").await;
+    let later = answered(json!({})).await;
+    assert!(heads::is_rollback(later["journal_head"].as_str().expect("our end"), &own));
+    world.share("b", "u").await;
+    world.advance(59).await;
+    assert!(answered(json!({})).await.is_null(), "not yet a minute");
+    // A new session shows it all at once.
+    world.ok("b", "register", json!({"peer_head": later["journal_head"]})).await;
+    assert_eq!(world.agent("b").peer_head.as_deref(), later["journal_head"].as_str());
 }
 
 #[tokio::test]
