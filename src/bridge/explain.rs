@@ -30,6 +30,8 @@ pub enum Link {
         /// The time of the last thing that it recorded.
         since: Millis,
     },
+    /// The message is in a mailbox of a server.
+    Mailbox,
 }
 
 /// What is known of a message and its way.
@@ -59,8 +61,9 @@ pub struct Explanation {
     pub message_id: String,
     /// Where it stands.
     pub status: String,
-    /// What keeps it, in the order in which it has to go: `paused`, `stopped`, `no_server`,
-    /// `disconnected`, `link_down`, `circuit_open`, `behind`, `next_attempt`; or nothing.
+    /// What keeps it, in the order in which it has to go: `paused`, `stopped`, `mailbox`,
+    /// `no_server`, `disconnected`, `link_down`, `circuit_open`, `behind`, `next_attempt`; or
+    /// nothing.
     pub because: Vec<String>,
     /// One sentence for people.
     pub explanation: String,
@@ -113,6 +116,10 @@ fn link(facts: &Facts<'_>) -> Keeps {
         Link::Up => return None,
         Link::Stopped { since } => {
             ("stopped", format!("the bridge is stopped since {}", rfc3339(*since)))
+        }
+        Link::Mailbox => {
+            let peer = &facts.row.peer;
+            ("mailbox", format!("it lies in the mailbox of {peer} until that agent takes it"))
         }
         Link::Nowhere => {
             ("no_server", "no server is configured (set LOKI_OPENCLAW_ENDPOINT)".to_owned())

@@ -73,13 +73,21 @@ impl Client {
             let text = format!("no bridge is running in {dir}: start one with `loki start`");
             return Err(Failure::new(Code::Unreachable, text));
         };
-        match holder.get(BRIDGE_PAGE, &[]).await {
-            Err(failure) if failure.absent => Err(Failure::new(
-                Code::Usage,
-                format!("{dir} belongs to a server: name the data directory of a bridge"),
-            )),
-            Err(failure) => Err(failure),
-            Ok(_) => Ok(Self { name: "the bridge".to_owned(), ..holder }),
+        if !holder.is_of_bridge().await? {
+            let text = format!("{dir} belongs to a server: name the data directory of a bridge");
+            return Err(Failure::new(Code::Usage, text));
+        }
+        Ok(Self { name: "the bridge".to_owned(), ..holder })
+    }
+
+    /// Whether it is a bridge, and no server.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn is_of_bridge(&self) -> Result<bool, Failure> {
+        match self.get(BRIDGE_PAGE, &[]).await {
+            Err(failure) if failure.absent => Ok(false),
+            answer => answer.map(|_| true),
         }
     }
 

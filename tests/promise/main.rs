@@ -23,6 +23,7 @@ mod openmetrics;
 mod outage;
 mod power;
 mod proxy;
+mod questions;
 mod refusals;
 mod rollback;
 mod rows;

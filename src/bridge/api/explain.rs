@@ -46,12 +46,16 @@ pub fn of_past(past: &Past, id: &str) -> Result<Explanation, Failed> {
     let row = newest(past, id)?;
     let state = past.0.state();
     let (behind, expires_at) = lane(past.0.reader(), &row, state.messages.lane_head(row.entry));
+    // A server's messages lie in mailboxes, each a destination of its own.
+    let is_ours = row.destination.is_empty() || row.destination == DESTINATION;
+    let link = if is_ours { Link::Stopped { since: state.time } } else { Link::Mailbox };
+    let destination = if is_ours { DESTINATION } else { row.destination.as_str() };
     let facts = Facts {
         row: &row,
         behind,
         expires_at,
-        pauses: Pauses::of(&state.ledger, DESTINATION),
-        link: Link::Stopped { since: state.time },
+        pauses: Pauses::of(&state.ledger, destination),
+        link,
         circuit: None,
         actor: actor(past.0.reader(), &row),
         now: state.time,

@@ -39,6 +39,9 @@ const MEMBERS: [&str; 16] = [
     "tasks",
 ];
 
+/// The same of a server.
+const OF_SERVER: [&str; 6] = ["status", "ready", "agents", "tasks", "messages", "messages_pending"];
+
 /// Runs the command.
 pub async fn run(global: &Global) -> Done {
     let config = look(global)?;
@@ -60,8 +63,14 @@ pub async fn run(global: &Global) -> Done {
 
 /// The data directory belongs to a server, which is as good as connected when it is well.
 async fn of_server(global: &Global, server: &Client) -> Done {
-    let health = server.get("/health", &[]).await?;
-    output_of(global).object(&health, &["status", "ready"]);
+    let mut health = server.get("/health", &[]).await?;
+    for counts in ["agents", "tasks"] {
+        // As a store tells it, which knows only those that there are.
+        if let Some(counts) = health[counts].as_object_mut() {
+            counts.retain(|_, count| *count != json!(0));
+        }
+    }
+    output_of(global).object(&health, &OF_SERVER);
     let well = health["status"] == json!("ok");
     Ok(if well { ExitCode::SUCCESS } else { Code::NotSo.into() })
 }
@@ -131,6 +140,8 @@ fn told_of_server(state: &State, status: &Value) -> Value {
     json!({
         "connected": false,
         "running": false,
+        "status": "stopped",
+        "ready": false,
         "since": rfc3339(state.time),
         "messages": status["messages"],
         "messages_pending": status["messages_pending"],

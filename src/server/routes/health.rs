@@ -6,6 +6,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
+use storage::messages::Messages;
+use storage::record::{Direction, Status};
 
 use crate::clock::rfc3339;
 use crate::server::core::Core;
@@ -24,6 +26,7 @@ pub(super) async fn show(State(core): State<Arc<Core>>) -> Json<Value> {
         agents.map(|(status, count)| (status.as_str(), count)).collect();
     let (sequence, unfinished) =
         core.store.state(|state| (state.sequence, state.messages.live_len()));
+    let (messages, pending) = core.store.messages(counted);
     let rollback_at = witness::own_at(&core.store.ledger());
     let uptime = core.clock.monotonic().saturating_sub(core.started) / 1_000;
     Json(json!({
@@ -40,5 +43,21 @@ pub(super) async fn show(State(core): State<Arc<Core>>) -> Json<Value> {
         },
         "agents": agents,
         "tasks": tasks,
+        "messages": messages,
+        "messages_pending": pending,
     }))
+}
+
+/// How many messages stand where, and how many wait in mailboxes.
+fn counted(messages: &Messages) -> (BTreeMap<&'static str, u64>, u64) {
+    let (mut counts, mut pending) = (BTreeMap::new(), 0);
+    for ((_, direction, status), count) in messages.counts().iter().filter(|(_, count)| **count > 0)
+    {
+        *counts.entry(status.as_str()).or_default() += count;
+        let waits = matches!(status, Status::Pending | Status::Sending);
+        if *direction == Direction::Outbound && waits {
+            pending += count;
+        }
+    }
+    (counts, pending)
 }
