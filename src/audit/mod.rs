@@ -10,6 +10,9 @@ pub mod verify;
 pub mod witness;
 
 use storage::event::Event;
+use storage::record::Level;
+
+use crate::config::{Audit, AuditLevel};
 
 /// A name of an event, or a beginning of some with a `*`, that fits no event; the sentence says
 /// what does.
@@ -47,6 +50,22 @@ pub fn check_event(asked: &str) -> Result<(), UnknownEvent> {
     // A third of the letters may be wrong: farther is another word.
     let nearest = nearest.filter(|name| distance(name) <= name.len().div_ceil(3));
     Err(UnknownEvent { asked: asked.to_owned(), nearest })
+}
+
+/// Whether a purely informative event is written, as the configuration says.
+pub fn is_written(audit: &Audit, event: Event, level: Level) -> bool {
+    let lowest = match audit.level {
+        AuditLevel::Debug => Level::Debug,
+        AuditLevel::Info => Level::Info,
+        AuditLevel::Warning => Level::Warning,
+        // This program has no level above an error.
+        AuditLevel::Error | AuditLevel::Critical => Level::Error,
+    };
+    let matches = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => event.name().starts_with(prefix),
+        None => event.name() == pattern,
+    };
+    audit.enabled && level >= lowest && !audit.exclude_events.iter().any(matches)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What one thread takes and another one frees costs a third less than with that of glibc, and the
 /// memory of a large backlog stays as small.
@@ -11,20 +12,27 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 use clap::Parser;
+use loki_openclaw::audit::check_event;
+use loki_openclaw::audit::forward::Forward;
 use loki_openclaw::audit::sign::Signer;
 use loki_openclaw::clock::Clock;
 use loki_openclaw::config::{ServerConfig, ServerOverrides, process_environment};
 use loki_openclaw::server::{Disk, Rules, Server, ServerSettings, StartError};
+use loki_openclaw::shutdown::Shutdown;
 use loki_openclaw::{logging, upkeep};
 use storage::database::Database;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Usage, configuration, port taken.
 const EXIT_CONFIG: u8 = 2;
 
 /// The store is missing, corrupt, locked, or stopped.
 const EXIT_STORE: u8 = 3;
+
+/// How long the last entries may take to syslog.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The coordination server of the `OpenClaw` protocol.
 #[derive(Parser)]
@@ -69,6 +77,9 @@ fn configure(overrides: &ServerOverrides) -> Result<ServerConfig, Exit> {
         say(&format!("openclaw-server: {warning}"));
     }
     let config = loaded.config;
+    for event in &config.audit.exclude_events {
+        check_event(event).map_err(|error| refused(format!("audit.exclude_events: {error}")))?;
+    }
     // To ignore a protection that somebody asked for would be worse than not to start.
     let tls = &config.tls;
     let unprotected = [
@@ -143,6 +154,8 @@ async fn serve(
     say(&format!("listening on {}", running.url()));
     let endpoint = config.data_dir.join("endpoint");
     write_endpoint(&endpoint, &running.url(), database)?;
+    let shutdown = Shutdown::default();
+    let mut forwards = forward(config, database, &shutdown);
     let failure = tokio::select! {
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
@@ -156,9 +169,26 @@ async fn serve(
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    shutdown.stop();
+    // What syslog does not take now it gets at the next start.
+    let _ = tokio::time::timeout(FORWARD_TIMEOUT, forwards.join_next()).await;
     // It may be gone already.
     let _ = std::fs::remove_file(&endpoint);
     failure.map_or(Ok(()), |reason| Err(Exit(EXIT_STORE, reason)))
+}
+
+/// Sends the audit log to syslog, if a server of it is configured.
+fn forward(config: &ServerConfig, database: &Database, shutdown: &Shutdown) -> JoinSet<()> {
+    let mut forwards = JoinSet::new();
+    let journal = (database.store(), database.reader());
+    let to = Forward::new(&config.audit.syslog, journal, &config.data_dir, shutdown);
+    if let Some(forward) = to {
+        forwards.spawn(async move {
+            // It retries what fails, and has no error of its own.
+            let _ = forward.run().await;
+        });
+    }
+    forwards
 }
 
 fn write_endpoint(path: &Path, url: &str, database: &Database) -> Result<(), Exit> {
@@ -177,6 +207,7 @@ fn rules(config: &ServerConfig) -> Rules {
         retention: config.retention,
         merge_prefixes: config.state.merge_prefixes.clone(),
         hosts: config.hosts.clone(),
+        audit: config.audit.clone(),
         reject_prefixes: config.state.reject_prefixes.clone(),
     }
 }

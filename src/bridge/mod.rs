@@ -37,9 +37,9 @@ use storage::transaction::{Act, Body, Transaction};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::audit::is_written;
 use crate::audit::witness::{Pace, Traffic};
 use crate::clock::{Clock, Millis};
-use crate::config::{Audit, AuditLevel};
 use crate::executor::{CancelHandle, Executor};
 use crate::logging;
 use crate::metrics::Exporter;
@@ -322,22 +322,6 @@ async fn queue(store: &Store, envelope: Envelope) -> Result<(), SendError> {
         Ok(())
     });
     Ok(meter::durable(commit).await??)
-}
-
-/// Whether a purely informative event is written, as the configuration says.
-fn is_written(audit: &Audit, event: Event, level: Level) -> bool {
-    let lowest = match audit.level {
-        AuditLevel::Debug => Level::Debug,
-        AuditLevel::Info => Level::Info,
-        AuditLevel::Warning => Level::Warning,
-        // This program has no level above an error.
-        AuditLevel::Error | AuditLevel::Critical => Level::Error,
-    };
-    let matches = |pattern: &String| match pattern.strip_suffix('*') {
-        Some(prefix) => event.name().starts_with(prefix),
-        None => event.name() == pattern,
-    };
-    audit.enabled && level >= lowest && !audit.exclude_events.iter().any(matches)
 }
 
 impl Running {

@@ -11,7 +11,8 @@ use storage::transaction::{Body, Transaction};
 use super::mail::{DESTINATION, unknown_task};
 use super::offer::{Decision, Situation, decide};
 use super::task::{self, LocalTask, Origin, TaskStatus};
-use super::{Shared, is_written, meter, receipt, witness};
+use super::{Shared, meter, receipt, witness};
+use crate::audit::is_written;
 use crate::inbox::{self, Admitted, Arrival};
 use crate::outbox;
 use crate::protocol::payload::{

@@ -1,5 +1,6 @@
-//! `enterprise.audit`: what is written to the audit log, for how long, and who else gets it.
-//! The records that the message queue itself needs are written whatever stands here.
+//! `enterprise.audit`, `audit` of the server: what is written to the audit log, for how long, and
+//! who else gets it. The records that the message queue itself needs are written whatever stands
+//! here.
 
 use std::time::Duration;
 

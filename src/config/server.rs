@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::audit::{Audit, AuditLevel};
 use super::authorization::Authorization;
 use super::check::{self, Rule};
 use super::error::ConfigError;
@@ -79,6 +80,8 @@ pub struct ServerConfig {
     pub state: StateRules,
     /// The files of the store.
     pub store: StoreRules,
+    /// The audit log.
+    pub audit: Audit,
 }
 
 /// What the server's command line says about the configuration.
@@ -112,6 +115,7 @@ impl Default for ServerConfig {
             authorization: Authorization::default(),
             state: StateRules::default(),
             store: StoreRules::default(),
+            audit: Audit { level: AuditLevel::Debug, ..Audit::default() },
         }
     }
 }
@@ -173,6 +177,7 @@ impl Program for ServerConfig {
             check::ids("authorization.allowed_namespaces", &self.authorization.allowed_namespaces),
             check::prefixes("state.merge_prefixes", &self.state.merge_prefixes),
             check::prefixes("state.reject_prefixes", &self.state.reject_prefixes),
+            ("audit.syslog.port", self.audit.syslog.port > 0, "a port from 1 to 65535"),
         ];
         rules.extend(self.store.rules(
             ["store.segment_size", "store.reserve"],
@@ -198,7 +203,7 @@ impl Program for ServerConfig {
 type Row = Known<ServerConfig>;
 
 /// Every setting of `openclaw-server`, in the order of `docs/configuration.md`.
-static KNOWN: [Row; 31] = [
+static KNOWN: [Row; 37] = [
     Row::key("listen", |c| &mut c.listen).variable("OPENCLAW_LISTEN"),
     Row::key("hosts", |c| &mut c.hosts),
     Row::key("data_dir", |c| &mut c.data_dir).variable("OPENCLAW_DATA_DIR"),
@@ -230,4 +235,13 @@ static KNOWN: [Row; 31] = [
     Row::key("store.max_size.expired", |c| &mut c.store.max_size.expired),
     Row::key("store.max_size.processed", |c| &mut c.store.max_size.processed),
     Row::key("store.max_size.rejected", |c| &mut c.store.max_size.rejected),
+    Row::key("audit.enabled", |c| &mut c.audit.enabled).opposite("OPENCLAW_AUDIT_DISABLED"),
+    Row::key("audit.level", |c| &mut c.audit.level),
+    Row::key("audit.exclude_events", |c| &mut c.audit.exclude_events),
+    Row::key("audit.syslog.host", |c| &mut c.audit.syslog.host)
+        .variable("OPENCLAW_AUDIT_SYSLOG_HOST"),
+    Row::key("audit.syslog.port", |c| &mut c.audit.syslog.port)
+        .variable("OPENCLAW_AUDIT_SYSLOG_PORT"),
+    Row::key("audit.syslog.protocol", |c| &mut c.audit.syslog.protocol)
+        .variable("OPENCLAW_AUDIT_SYSLOG_PROTO"),
 ];

@@ -7,9 +7,7 @@ use storage::store::{CommitError, Store};
 use storage::transaction::{Act, Body, Transaction};
 
 use crate::clock::Millis;
-use crate::protocol::{
-    Envelope, ErrorCode, RELAYED_BYTES_MAX, Refusal, parse_one_within, payload,
-};
+use crate::protocol::{Envelope, ErrorCode, RELAYED_BYTES_MAX, Refusal, parse_one_within, payload};
 use crate::trace::traced;
 
 /// How a message was admitted. Both are acknowledged.
@@ -187,6 +185,14 @@ fn head(arrival: &Arrival, now: Millis) -> MessageHead {
     }
 }
 
+/// The event of a refusal.
+pub fn event_of(refusal: &Refusal) -> Event {
+    match refusal.code {
+        ErrorCode::Forbidden => Event::PermissionDenied,
+        _ => Event::MessageRejected,
+    }
+}
+
 /// Records that a message was refused. It is not stored and its id is not remembered.
 pub fn note_refusal(transaction: &mut Transaction<'_>, arrival: &Arrival, refusal: &Refusal) {
     let details = serde_json::json!({
@@ -194,10 +200,7 @@ pub fn note_refusal(transaction: &mut Transaction<'_>, arrival: &Arrival, refusa
         "field": refusal.field,
         "message_type": arrival.envelope.message_type().as_str(),
     });
-    let event = match refusal.code {
-        ErrorCode::Forbidden => Event::PermissionDenied,
-        _ => Event::MessageRejected,
-    };
+    let event = event_of(refusal);
     let act = Act::new(event, &arrival.sender, &arrival.namespace, arrival.message_id());
     let act = act.level(storage::record::Level::Warning).details(details.to_string());
     transaction.note(traced(act, arrival.envelope.traceparent()));

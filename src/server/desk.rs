@@ -15,8 +15,10 @@ use super::life::Life;
 use super::mail;
 use super::members::{self, Members};
 use super::model::{self, Agent, Task, decode, encode};
+use crate::audit::is_written;
 use crate::audit::witness::Traffic;
 use crate::clock::{Clock, Millis};
+use crate::config::{Audit, AuditLevel};
 use crate::outbox;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
 use crate::trace::traced;
@@ -38,6 +40,8 @@ pub struct Rules {
     pub retention: Duration,
     /// Host names of this server: a browser's page under any other one may be somebody else's.
     pub hosts: Vec<String>,
+    /// What is written to the audit log beside what the server needs.
+    pub audit: Audit,
     /// Prefixes of shared state whose values are merged.
     pub merge_prefixes: Vec<String>,
     /// Keys of shared state that only the current version may change; `*` is one segment.
@@ -54,6 +58,7 @@ impl Default for Rules {
             max_age: Duration::from_hours(7 * 24),
             retention: Duration::from_hours(30 * 24),
             hosts: Vec::new(),
+            audit: Audit { level: AuditLevel::Debug, ..Audit::default() },
             merge_prefixes: vec!["queue/".to_owned()],
             reject_prefixes: vec!["agent/*/status".to_owned()],
         }
@@ -107,6 +112,18 @@ impl Desk<'_, '_> {
     /// however large, still fits into the frame.
     pub fn is_laden(&self) -> bool {
         self.tx.bytes() >= DECISION_BYTES_MAX
+    }
+
+    /// Whether an event that is informative only is written.
+    pub fn writes(&self, event: Event, level: Level) -> bool {
+        is_written(&self.rules.audit, event, level)
+    }
+
+    /// Records what is informative only, if such events are written.
+    pub fn note(&mut self, act: Act) {
+        if self.writes(act.event, act.level) {
+            self.tx.note(act);
+        }
     }
 
     /// The task of this id.

@@ -315,7 +315,7 @@ fn known(desk: &mut Desk<'_, '_>, arrival: &Arrival, body: Body) -> Result<Fate,
     let (sender, namespace) = (&arrival.sender, &arrival.namespace);
     if !desk.store.is_full() {
         let act = Act::new(Event::MessageDuplicate, sender, namespace, arrival.message_id());
-        desk.tx.note(traced(act, desk.trace(namespace, &arrival.envelope).as_deref()));
+        desk.note(traced(act, desk.trace(namespace, &arrival.envelope).as_deref()));
     }
     Ok(Fate::Duplicate)
 }
@@ -387,7 +387,9 @@ pub type Note = storage::commit::Commit<Result<(), Refusal>>;
 
 fn note(core: &Arc<Core>, arrival: Arc<Arrival>, refusal: Refusal) -> Note {
     core.decide(move |desk| {
-        inbox::note_refusal(desk.tx, &arrival, &refusal);
+        if desk.writes(inbox::event_of(&refusal), Level::Warning) {
+            inbox::note_refusal(desk.tx, &arrival, &refusal);
+        }
         Ok(())
     })
 }
@@ -413,7 +415,7 @@ pub fn note_unread(
         let details = json!({"code": refusal.code.as_str(), "field": refusal.field});
         let resource = message_id.unwrap_or_default();
         let act = Act::new(Event::MessageRejected, &actor, &namespace, &resource);
-        desk.tx.note(act.level(Level::Warning).details(details.to_string()));
+        desk.note(act.level(Level::Warning).details(details.to_string()));
         Ok(())
     })
 }

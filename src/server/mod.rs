@@ -104,7 +104,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let core = Core::new(store, clock, rules, stopping, disk);
         core.decided(|desk| {
-            desk.tx.note(Act::new(Event::SessionStart, SERVER_AGENT_ID, "", SERVER_AGENT_ID));
+            desk.note(Act::new(Event::SessionStart, SERVER_AGENT_ID, "", SERVER_AGENT_ID));
             Ok(())
         })
         .await
@@ -180,7 +180,7 @@ impl Running {
             tracing::warn!("connections did not end in time");
         }
         let noted = self.core.decided(|desk| {
-            desk.tx.note(Act::new(Event::SessionStop, SERVER_AGENT_ID, "", SERVER_AGENT_ID));
+            desk.note(Act::new(Event::SessionStop, SERVER_AGENT_ID, "", SERVER_AGENT_ID));
             Ok(())
         });
         if let Err(refusal) = noted.await {

@@ -167,7 +167,7 @@ pub fn heartbeat(
             "tokens": heartbeat.tokens,
         });
         let act = Act::new(Event::Heartbeat, agent_id, namespace, agent_id);
-        desk.tx.note(act.level(Level::Debug).details(details.to_string()));
+        desk.note(act.level(Level::Debug).details(details.to_string()));
     }
     let heads = witness::heard(desk, &mut agent, heartbeat);
     presence(desk, agent, Presence::Online);

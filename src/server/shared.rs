@@ -189,7 +189,7 @@ pub fn write(
     };
     if !changed {
         let details = json!({"version": cell.version, "kept": cell.updated_by});
-        desk.tx.note(act(Event::StateConflict, details).level(Level::Warning));
+        desk.note(act(Event::StateConflict, details).level(Level::Warning));
         return Ok(None);
     }
     cell.version += 1;

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use crate::support::{PATIENCE, Program, World, output};
 
 const IDLE: &str = "agents:\n  - type: eng-qa\n    command: [\"true\"]\n";
 const NOWHERE: &str = "http://127.0.0.1:9";
+const DATA: &str = "one/.loki/openclaw";
 
 fn bridge(world: &World, port: u16, protocol: &str) -> Program {
     world.write("one/.loki/config.yaml", IDLE);
@@ -23,6 +25,17 @@ fn bridge(world: &World, port: u16, protocol: &str) -> Program {
         ("LOKI_AUDIT_SYSLOG_PROTO", protocol),
     ];
     world.bridge_with("one", NOWHERE, "loki-one", &more)
+}
+
+/// A server that sends its log to this port.
+fn server(world: &World, port: u16, protocol: &str) -> Program {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_openclaw-server"));
+    let data = world.path("server");
+    command.arg("--data-dir").arg(&data).env("OPENCLAW_LISTEN", "127.0.0.1:0");
+    command.env("OPENCLAW_AUDIT_SYSLOG_HOST", "127.0.0.1");
+    command.env("OPENCLAW_AUDIT_SYSLOG_PORT", port.to_string());
+    command.env("OPENCLAW_AUDIT_SYSLOG_PROTO", protocol);
+    world.start(command, &data)
 }
 
 fn send(world: &World, bridge: &Program, id: &str) {
@@ -64,11 +77,11 @@ fn places(messages: &[String]) -> Vec<String> {
     messages.iter().map(place).collect()
 }
 
-/// The same of the log itself, as an export has it.
-fn exported(world: &World) -> Vec<String> {
+/// The same of the log itself, as an export of a data folder has it.
+fn exported(world: &World, data: &str) -> Vec<String> {
     let mut command = world.loki("one", NOWHERE);
-    let export = ["enterprise", "audit", "export", "--format", "syslog"];
-    let (code, data, _) = output(command.args(export));
+    let export = ["enterprise", "audit", "export", "--format", "syslog", "--data-dir"];
+    let (code, data, _) = output(command.args(export).arg(world.path(data)));
     assert_eq!(code, Some(0));
     data.lines().map(str::to_owned).collect()
 }
@@ -113,7 +126,7 @@ fn over_tcp_every_entry_arrives_through_broken_servers_and_starts() {
         arrived.extend(messages(accepted(&world, &listener)));
     }
     drop(one);
-    let log = exported(&world);
+    let log = exported(&world, DATA);
     let before = log.iter().position(opened).expect("the third start");
     let arrived: BTreeSet<String> = arrived.into_iter().collect();
     let missing: Vec<_> = log[..before].iter().filter(|one| !arrived.contains(*one)).collect();
@@ -165,7 +178,7 @@ fn over_udp_each_entry_is_a_datagram() {
         arrived.push(String::from_utf8_lossy(&datagram[..length]).into_owned());
     }
     assert_eq!(one.stop(), Some(0));
-    let log = exported(&world);
+    let log = exported(&world, DATA);
     assert!(arrived[0].contains(" store.open "));
     assert_eq!(arrived[..], log[..arrived.len()]);
     // A person's look has the same entry.
@@ -173,4 +186,79 @@ fn over_udp_each_entry_is_a_datagram() {
     let (_, data, _) = output(world.loki("one", NOWHERE).args(tail));
     let entry: Value = serde_json::from_str(data.lines().next().expect("an entry")).expect("json");
     assert!(arrived.iter().any(|message| message.contains(&format!("seq={}", entry["seq"]))));
+}
+
+#[test]
+fn a_server_sends_its_log_and_goes_on_after_a_kill_where_it_was() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let submit = |server: &Program, id: &str| {
+        let task = json!({"task_id": id, "task_type": "painting"});
+        let answer = world.post(&format!("{}/tasks", server.address), &task);
+        assert_eq!(answer.expect("an answer").0, 201);
+    };
+    let mut arrived = Vec::new();
+    let mut read_to = |task: &str| {
+        let named = format!(r#"resource="{task}""#);
+        let begun = arrived.len();
+        while !arrived.iter().any(|message: &String| message.contains(&named)) {
+            arrived.extend(messages(accepted(&world, &listener)));
+        }
+        arrived[begun..].to_vec()
+    };
+    let one = server(&world, port, "tcp");
+    submit(&one, "t-1");
+    let first = read_to("t-1");
+    assert!(first[0].contains(" store.open ") && first[0].starts_with("<110>1 "), "{first:?}");
+    let file = world.path("server/syslog");
+    world.wait("a place", || std::fs::read_to_string(&file).ok());
+    one.kill();
+    let one = server(&world, port, "tcp");
+    submit(&one, "t-2");
+    let second = read_to("t-2");
+    assert!(!places(&second).contains(&places(&first)[0]), "what was read is not sent again");
+    let log = exported(&world, "server");
+    let until = log.iter().position(|one| one.contains(r#"resource="t-2""#)).expect("the task");
+    let all: BTreeSet<String> = first.into_iter().chain(second).collect();
+    let missing: Vec<_> = log[..until].iter().filter(|one| !all.contains(*one)).collect();
+    assert_eq!(missing, Vec::<&String>::new());
+    // Its last words are not waited for: nobody reads them.
+    assert_eq!(one.stop(), Some(0));
+
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(PATIENCE)).expect("set");
+    let one = server(&world, socket.local_addr().expect("an address").port(), "udp");
+    submit(&one, "t-3");
+    let mut datagram = vec![0; 65_536];
+    loop {
+        let length = socket.recv(&mut datagram).expect("a datagram");
+        if String::from_utf8_lossy(&datagram[..length]).contains(r#"resource="t-3""#) {
+            break;
+        }
+    }
+    assert_eq!(one.stop(), Some(0));
+}
+
+#[test]
+fn a_server_refuses_audit_settings_that_fit_nothing() {
+    let world = World::new();
+    for (setting, sentence) in [
+        (
+            "exclude_events: [mesage.queued]",
+            "audit.exclude_events: no event is called mesage.queued; did you mean message.queued?",
+        ),
+        ("levle: info", "unknown key `audit.levle`; did you mean `audit.level`?"),
+        ("level: loud", "`audit.level` is `loud`, expected one of debug, info"),
+        ("syslog: {port: 0}", "`audit.syslog.port`"),
+    ] {
+        world.write("server.yaml", &format!("audit:\n  {setting}\n"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_openclaw-server"));
+        command.arg("--config").arg(world.path("server.yaml"));
+        command.arg("--data-dir").arg(world.path("refused"));
+        let (code, _, talk) = output(command.env("OPENCLAW_LISTEN", "127.0.0.1:0"));
+        assert_eq!((code, talk.lines().count()), (Some(2), 1), "{setting}: {talk}");
+        assert!(talk.contains(sentence), "{setting}: {talk}");
+        assert!(!world.path("refused").exists(), "{setting}");
+    }
 }

@@ -170,7 +170,7 @@ async fn started(
     database.set_dedup_window(config.openclaw.dedup_window);
     let bridge = &config.openclaw;
     database.set_retention(upkeep::retention(&bridge.store, bridge.retention));
-    database.set_audit_retention(config.enterprise.audit.retention);
+    database.set_audit_retention(config.audit.retention);
     let agent_id = store::agent_id(data_dir, config.openclaw.agent_id.as_deref(), true)?;
     let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];
     let executor =

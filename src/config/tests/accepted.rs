@@ -87,7 +87,7 @@ const BRIDGE_KEYS: [(&str, &str, &str); 50] = [
     ("enterprise.audit.syslog.protocol", "tcp", "tcp"),
 ];
 
-const SERVER_VARIABLES: [(&str, &str, &str, &str); 12] = [
+const SERVER_VARIABLES: [(&str, &str, &str, &str); 16] = [
     ("listen", "OPENCLAW_LISTEN", "[::]:0", "[::]:0"),
     ("data_dir", "OPENCLAW_DATA_DIR", "/data", "/data"),
     ("log_level", "OPENCLAW_LOG_LEVEL", "debug", "debug"),
@@ -100,9 +100,13 @@ const SERVER_VARIABLES: [(&str, &str, &str, &str); 12] = [
     ("tls.cert", "OPENCLAW_TLS_CERT", "c.pem", "c.pem"),
     ("tls.key", "OPENCLAW_TLS_KEY", "k.pem", "k.pem"),
     ("tls.client_ca", "OPENCLAW_TLS_CLIENT_CA", "ca.pem", "ca.pem"),
+    ("audit.enabled", "OPENCLAW_AUDIT_DISABLED", "true", "false"),
+    ("audit.syslog.host", "OPENCLAW_AUDIT_SYSLOG_HOST", "logs", "logs"),
+    ("audit.syslog.port", "OPENCLAW_AUDIT_SYSLOG_PORT", "6514", "6514"),
+    ("audit.syslog.protocol", "OPENCLAW_AUDIT_SYSLOG_PROTO", "tcp", "tcp"),
 ];
 
-const SERVER_KEYS: [(&str, &str, &str); 31] = [
+const SERVER_KEYS: [(&str, &str, &str); 37] = [
     ("listen", "127.0.0.1:9", "127.0.0.1:9"),
     ("hosts", "[claw.lan]", "[claw.lan]"),
     ("data_dir", "store", "store"),
@@ -134,6 +138,12 @@ const SERVER_KEYS: [(&str, &str, &str); 31] = [
     ("store.max_size.expired", "0", "0"),
     ("store.max_size.processed", "2048", "2KiB"),
     ("store.max_size.rejected", "3MiB", "3MiB"),
+    ("audit.enabled", "false", "false"),
+    ("audit.level", "warning", "warning"),
+    ("audit.exclude_events", "[openclaw.*]", "[openclaw.*]"),
+    ("audit.syslog.host", "logs", "logs"),
+    ("audit.syslog.port", "6514", "6514"),
+    ("audit.syslog.protocol", "tcp", "tcp"),
 ];
 
 fn variables_of<C: Program>() -> BTreeSet<&'static str> {

@@ -46,12 +46,16 @@ impl World {
     }
 
     fn over(log: Box<dyn Log>) -> Self {
+        Self::with(log, Rules::default())
+    }
+
+    fn with(log: Box<dyn Log>, rules: Rules) -> Self {
         let clock = Clock::simulated(START, 7);
         let wall = clock.clone();
         let now = Box::new(move || wall.now());
         let store = Store::start(log, State::new([2; 16]), now, Box::new(|_| {})).unwrap();
         let (stop, stopping) = watch::channel(false);
-        let core = Core::new(store, clock, Rules::default(), stopping, None);
+        let core = Core::new(store, clock, rules, stopping, None);
         Self { core, source: Source::default(), _stop: stop }
     }
 

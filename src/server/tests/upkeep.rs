@@ -7,6 +7,7 @@ use storage::record::Kind;
 use super::*;
 use crate::audit::heads;
 use crate::audit::witness::Seen;
+use crate::config::{Audit, AuditLevel};
 use crate::server::model::{Remembered, encode};
 use crate::server::retire;
 
@@ -215,6 +216,36 @@ async fn the_heads_of_both_journals_are_exchanged_and_a_step_back_is_audited() {
     let Fate::Accepted(Some(ack)) = fate else { panic!("{fate:?}") };
     assert_eq!(ack["peer_head_known"], false);
     assert_eq!(world.audited(Event::StoreRollback), 3, "our own went back");
+}
+
+#[tokio::test]
+async fn the_configuration_says_what_is_written_beside_what_the_server_needs() {
+    let told = async |change: fn(&mut Audit)| {
+        let mut rules = Rules::default();
+        change(&mut rules.audit);
+        let world = World::with(Box::new(memory()), rules);
+        world.register("b").await;
+        world.share("a", "t").await;
+        world.ok("b", "heartbeat", json!({"status": "idle"})).await;
+        let sync = json!({"message_type": "state_sync", "agent_id": "b", "message_id": "m",
+            "payload": {"entries": [{"key": "k", "value": 1}]}});
+        for fate in [Fate::Accepted(None), Fate::Duplicate] {
+            assert_eq!(world.send(sync.clone()).await, fate);
+        }
+        let unknown = json!({"task_id": "x", "status": "completed"});
+        assert_eq!(world.refused("b", "task_complete", unknown).await, ErrorCode::UnknownTask);
+        for needed in [Event::Register, Event::TaskCreate, Event::MessageReceived] {
+            assert!(world.audited(needed) > 0, "{needed}");
+        }
+        let informative = [Event::Heartbeat, Event::MessageDuplicate, Event::MessageRejected];
+        informative.map(|event| world.audited(event))
+    };
+    assert_eq!(told(|_| {}).await, [1, 1, 1]);
+    assert_eq!(told(|audit| audit.level = AuditLevel::Info).await, [0, 1, 1]);
+    assert_eq!(told(|audit| audit.level = AuditLevel::Warning).await, [0, 0, 1]);
+    let without = |audit: &mut Audit| audit.exclude_events = vec!["message.rej*".to_owned()];
+    assert_eq!(told(without).await, [1, 1, 0]);
+    assert_eq!(told(|audit| audit.enabled = false).await, [0, 0, 0]);
 }
 
 #[tokio::test]
