@@ -49,6 +49,10 @@ export interface Overview {
     unfinished: { peers: Peer[]; complete: boolean } | null;
     oldest_waiting_at: string | null;
     tasks: Record<string, number>;
+    /** A server: where open tasks are. */
+    namespaces?: string[];
+    /** A bridge: its tasks by who does them. */
+    tasks_by_agent?: { agent: string; tasks: Record<string, number> }[];
     agents?: Record<string, number>;
     storage: { journal_bytes: number; rows_behind: number } | null;
     routes: Partial<Record<Route, string>>;

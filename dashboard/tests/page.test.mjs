@@ -185,7 +185,23 @@ test("tasks move and agents show their load", async () => {
     await page.locator("pre", { hasText: '"findings": 2' }).waitFor();
     await page.goto(`${server.address}/#/agents`);
     await page.locator("article.online", { hasText: "planner" }).getByText("of 1").waitFor();
+    await page.getByLabel("Name or type").fill("nobody");
+    await page.getByText("No agent is like this.").waitFor();
+    await page.getByLabel("Name or type").fill("review-c");
+    await page.locator("article.online", { hasText: "planner" }).waitFor();
     quiet(window, server.address);
+});
+
+test("a bridge shows its tasks, and what its agents did", async () => {
+    const task = { task_id: "own", task_type: "code_review", description: "Review the shelf" };
+    assert.equal((await post(`${server.address}/tasks`, task)).status, 201);
+    const window = await world.window(`${bridge.address}/#/tasks`);
+    const { page } = window;
+    await page.locator("section[aria-label=completed] .card", { hasText: "Review the shelf" }).click();
+    await page.locator("pre", { hasText: '"findings": 2' }).waitFor();
+    await page.keyboard.press("5");
+    await page.locator("article", { hasText: "review-code" }).getByText(/[1-9][0-9]* *running, [1-9]|0 running, [1-9]/).waitFor();
+    quiet(window, bridge.address);
 });
 
 test("a task of another namespace is listed and shown", async () => {

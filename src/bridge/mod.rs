@@ -2,6 +2,7 @@
 //! server, and prints nothing.
 
 pub mod api;
+pub mod board;
 pub mod bulk;
 pub mod causes;
 mod dial;
@@ -48,6 +49,7 @@ use crate::protocol::{Envelope, Refusal};
 use crate::shutdown::Shutdown;
 use crate::{inbox, outbox};
 
+use board::Board;
 use mail::{Author, DESTINATION};
 use settings::Settings;
 use status::{Health, LinkState, Snapshot};
@@ -66,6 +68,8 @@ struct Shared {
     pace: Mutex<Pace>,
     /// The circuit of the server.
     gate: Gate,
+    /// Its tasks in the orders in which they are listed.
+    board: Arc<Board>,
     /// A task or a message that somebody may wait for has changed.
     changed: Arc<Notify>,
     /// A person wants the link otherwise: connected now, or parked.
@@ -116,16 +120,20 @@ impl Bridge {
             clock: clock.clone(),
         };
         let changed = Arc::new(Notify::new());
-        let wake = Arc::clone(&changed);
+        let board = Arc::new(Board::new(&settings.namespace));
+        let (wake, heard) = (Arc::clone(&changed), Arc::clone(&board));
         store.listen(Box::new(move |published| {
             published.entries.iter().for_each(|(_, record, _)| logging::record(record));
+            heard.hear(published);
             wake.notify_waiters();
             true
         }));
+        board.fill(|| store.ledger());
         let traffic = Traffic::of(&store);
         let gate = Gate::new(clock.clone(), settings.retry.clone());
         let shared = Arc::new(Shared {
             gate,
+            board,
             settings,
             store,
             clock,
@@ -187,8 +195,10 @@ impl Bridge {
 
     /// The state of the bridge, as the API shows it.
     pub fn snapshot(&self) -> Snapshot {
-        let gate = self.0.gate.state();
-        status::snapshot(&self.0.settings, &self.0.store, &self.0.link.read(), &gate, &self.0.clock)
+        let shared = &*self.0;
+        let (gate, tasks) = (shared.gate.state(), shared.board.counts());
+        let (settings, store) = (&shared.settings, &shared.store);
+        status::snapshot(settings, store, &shared.link.read(), (&gate, tasks), &shared.clock)
     }
 
     /// The short state of the link.
@@ -204,6 +214,11 @@ impl Bridge {
     /// Another program took over the bridge's id, so that this one has to stop.
     pub fn is_replaced(&self) -> bool {
         self.0.link.read().replaced
+    }
+
+    /// Its tasks in the orders in which they are listed, and their counts.
+    pub fn board(&self) -> &Board {
+        &self.0.board
     }
 
     /// Every task of the bridge.

@@ -1,5 +1,7 @@
 //! The bridge as its dashboard shows it. It changes nothing.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use storage::journal::Reader;
 use storage::record::Status;
@@ -8,6 +10,9 @@ use storage::view::View;
 use super::Bridge;
 use crate::clock::{Millis, rfc3339};
 use crate::dashboard::{Gauges, Subject, tally};
+
+/// Agents whose tasks are counted, those first that have the most.
+const AGENTS_MAX: usize = 50;
 
 /// A bridge and the files of its store.
 pub(super) struct Overview {
@@ -19,6 +24,18 @@ pub(super) struct Overview {
     pub journal: Reader,
     /// When it was started.
     pub started_at: Millis,
+}
+
+impl Overview {
+    fn tasks_by_agent(&self) -> Vec<Value> {
+        let agents = self.bridge.board().agents(AGENTS_MAX).into_iter();
+        let shown = agents.map(|(agent, counts)| {
+            let counts: BTreeMap<&str, u64> =
+                counts.iter().map(|(status, count)| (status.as_str(), *count)).collect();
+            json!({"agent": agent, "tasks": counts})
+        });
+        shown.collect()
+    }
 }
 
 impl Subject for Overview {
@@ -72,6 +89,7 @@ impl Subject for Overview {
             "unfinished": tally::by_peer(&self.view).ok(),
             "oldest_waiting_at": oldest.map(rfc3339),
             "tasks": snapshot.tasks,
+            "tasks_by_agent": self.tasks_by_agent(),
             "storage": {
                 "journal_bytes": bytes,
                 "rows_behind": lag.published.saturating_sub(lag.applied),

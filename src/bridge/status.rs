@@ -12,7 +12,7 @@ use storage::store::Store;
 
 use super::mail::DESTINATION;
 use super::settings::Settings;
-use super::{task, witness};
+use super::witness;
 use crate::clock::{Clock, Millis, rfc3339};
 use crate::outbox::GateState;
 use crate::outbox::pause::{Pause, Pauses};
@@ -140,7 +140,7 @@ pub fn snapshot(
     settings: &Settings,
     store: &Store,
     link: &LinkState,
-    gate: &GateState,
+    (gate, tasks): (&GateState, BTreeMap<String, u64>),
     clock: &Clock,
 ) -> Snapshot {
     let owner = Owner {
@@ -149,7 +149,8 @@ pub fn snapshot(
         server: settings.server.as_deref(),
     };
     let ledger = store.ledger();
-    let shown = store.messages(|messages| shown(owner, messages, &ledger, link, clock.now()));
+    let shown =
+        store.messages(|messages| shown(owner, messages, (&ledger, tasks), link, clock.now()));
     Snapshot {
         circuit: if link.parked { "parked" } else { gate.circuit }.to_owned(),
         circuit_until: gate.until.map(rfc3339),
@@ -159,11 +160,11 @@ pub fn snapshot(
     }
 }
 
-/// The snapshot of these messages and entities, with the circuit closed.
+/// The snapshot of these messages, entities and counts of tasks, with the circuit closed.
 pub fn shown(
     owner: Owner<'_>,
     messages: &Messages,
-    ledger: &Ledger,
+    (ledger, tasks): (&Ledger, BTreeMap<String, u64>),
     link: &LinkState,
     now: Millis,
 ) -> Snapshot {
@@ -172,10 +173,6 @@ pub fn shown(
         *counts.entry(status.as_str().to_owned()).or_default() += count;
     }
     let oldest = messages.iter().find(|live| waits(live.status)).map(|live| live.created_at);
-    let mut tasks = BTreeMap::new();
-    for task in task::list(ledger, owner.namespace) {
-        *tasks.entry(task.status.as_str().to_owned()).or_default() += 1;
-    }
     Snapshot {
         connected: link.connected,
         agent_id: owner.agent_id.to_owned(),

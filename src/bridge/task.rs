@@ -10,7 +10,9 @@ use storage::transaction::{Act, Transaction};
 
 use super::prd;
 use crate::clock::Millis;
+use crate::protocol::BRIEF_BYTES_MAX;
 use crate::protocol::payload::{Priority, Requirements, TaskError, TaskOffer};
+use crate::protocol::text::cut;
 use crate::trace::traced;
 
 /// Where a task came from and who does it.
@@ -46,6 +48,17 @@ pub enum TaskStatus {
 }
 
 impl TaskStatus {
+    /// Every status, in the order of a task's life.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Offered,
+        Self::Accepted,
+        Self::InProgress,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     /// The word shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -219,6 +232,14 @@ impl LocalTask {
     pub fn duration_seconds(&self) -> Option<f64> {
         let millis = self.finished_at?.saturating_sub(self.started_at?);
         Some(std::time::Duration::from_millis(millis).as_secs_f64())
+    }
+
+    /// The task without what may be large and is not needed to list it: the end of its description,
+    /// its files and its result.
+    #[must_use]
+    pub fn brief(self) -> Self {
+        let description = cut(self.description, BRIEF_BYTES_MAX);
+        Self { description, files: Vec::new(), result: None, ..self }
     }
 
     /// Ends the task.

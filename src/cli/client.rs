@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The same for a change, which may be one of a million messages.
 const CHANGE_PATIENCE: Duration = Duration::from_mins(10);
 
+/// Elements of a list that are asked for at once.
+const PAGE: &str = "1000";
+
 /// The file of the data directory that has the address of the running bridge.
 pub const ENDPOINT_FILE: &str = "endpoint";
 
@@ -112,6 +115,24 @@ impl Client {
     /// When nobody answers, or the answer is a refusal.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
         Ok(self.call(self.http.request(Method::GET, self.url(path, query))).await?.0)
+    }
+
+    /// Asks for the whole of a list, page after page.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn all(&self, path: &str, name: &str) -> Result<Vec<Value>, Failure> {
+        let mut all = Vec::new();
+        let mut query = vec![("limit", PAGE.to_owned())];
+        loop {
+            let mut answer = self.get(path, &query).await?;
+            if let Value::Array(page) = answer[name].take() {
+                all.extend(page);
+            }
+            let Some(next) = answer["next"].as_str() else { return Ok(all) };
+            query.truncate(1);
+            query.push(("after", next.to_owned()));
+        }
     }
 
     /// As [`Client::get`], and also gives the time that the answer carries.

@@ -12,6 +12,7 @@ mod message_type;
 pub mod payload;
 #[cfg(test)]
 mod tests;
+pub mod text;
 
 pub use compose::{EnvelopeBuilder, Fields};
 pub use envelope::{Envelope, parse_one, parse_one_within};
@@ -31,6 +32,9 @@ pub const RELAYED_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 4_096;
 /// Messages in one frame or body. A smaller limit than the bytes allow, because a refused message
 /// costs more memory than its few bytes on the wire.
 pub const FRAME_MESSAGES_MAX: usize = 10_000;
+
+/// Bytes of a task's description where only its beginning is shown: a list needs no more.
+pub const BRIEF_BYTES_MAX: usize = 512;
 
 /// The version that we write; every `1.x` is read.
 pub const PROTOCOL_VERSION: &str = "1.0";

@@ -56,6 +56,13 @@ impl<G: Copy + Ord> Groups<G> {
         }
     }
 
+    /// Up to `limit` names of a group behind one, in order.
+    fn behind(&self, group: G, after: &str, limit: usize) -> Vec<Arc<str>> {
+        let Some(names) = self.names.get(&group) else { return Vec::new() };
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        names.range::<str, _>(range).take(limit).cloned().collect()
+    }
+
     fn counts(&self) -> Vec<(G, usize)> {
         self.names.iter().map(|(group, names)| (*group, names.len())).collect()
     }
@@ -140,10 +147,32 @@ impl Census {
 
     /// Up to `limit` names of tasks with a status behind `after`, in order.
     pub fn with_status(&self, status: TaskStatus, after: &str, limit: usize) -> Vec<Arc<str>> {
+        self.inner.lock().tasks.behind(status, after, limit)
+    }
+
+    /// The same of agents.
+    pub fn with_presence(&self, presence: Presence, after: &str, limit: usize) -> Vec<Arc<str>> {
+        self.inner.lock().agents.behind(presence, after, limit)
+    }
+
+    /// Up to `limit` namespaces that have a task which did not end.
+    pub fn namespaces(&self, limit: usize) -> BTreeSet<String> {
         let inner = self.inner.lock();
-        let Some(names) = inner.tasks.names.get(&status) else { return Vec::new() };
-        let range = (Bound::Excluded(after), Bound::Unbounded);
-        names.range::<str, _>(range).take(limit).cloned().collect()
+        let mut found = BTreeSet::new();
+        for status in TaskStatus::ALL.into_iter().filter(|status| !status.is_terminal()) {
+            let mut after = String::new();
+            while found.len() < limit {
+                let first = inner.tasks.behind(status, &after, 1);
+                let Some((namespace, _)) = first.first().and_then(|name| name.split_once('\0'))
+                else {
+                    break;
+                };
+                // Behind all names of this namespace, and before those of any other.
+                after = format!("{namespace}\u{1}");
+                found.insert(namespace.to_owned());
+            }
+        }
+        found
     }
 
     /// Waiting tasks that were entered since this was asked last, by their place.

@@ -9,9 +9,12 @@ use storage::record::{EntityKey, Kind};
 
 use super::members::Members;
 use crate::clock::Millis;
+use crate::protocol::BRIEF_BYTES_MAX;
 use crate::protocol::payload::{
     Artifact, Priority, RejectReason, Requirements, TaskError, TaskOffer,
 };
+
+use crate::protocol::text::cut;
 
 /// Steps of a task's history that are kept; beyond it the oldest but the first go.
 const HISTORY_STEPS_MAX: usize = 200;
@@ -296,6 +299,16 @@ impl Task {
         self.status.is_granted()
             && self.agent_id.as_deref() == Some(agent_id)
             && attempt.is_none_or(|wanted| wanted == self.attempt)
+    }
+
+    /// Leaves out what may be large and is not needed to list the task.
+    pub fn shorten(&mut self) {
+        (self.result, self.sealed_result) = (None, None);
+        self.extra.remove("sealed");
+        self.description = self.description.take().map(|text| cut(text, BRIEF_BYTES_MAX));
+        self.files.clear();
+        self.artifacts.clear();
+        self.history.clear();
     }
 
     /// Its key.

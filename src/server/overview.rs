@@ -12,6 +12,9 @@ use crate::clock::{Millis, rfc3339};
 use crate::dashboard::{Gauges, Subject, tally};
 use crate::protocol::SERVER_AGENT_ID;
 
+/// Namespaces with open tasks that are named: the page asks for the tasks of each.
+const NAMESPACES_MAX: usize = 8;
+
 /// A server that runs.
 pub(super) struct Overview {
     /// Its parts.
@@ -69,6 +72,7 @@ impl Subject for Overview {
             "unfinished": peers,
             "oldest_waiting_at": self.oldest().map(rfc3339),
             "tasks": tasks,
+            "namespaces": core.census.namespaces(NAMESPACES_MAX),
             "agents": agents,
             "storage": core.disk.as_ref().map(super::Disk::overview),
             "routes": routes(core.disk.is_some()),

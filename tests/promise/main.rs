@@ -21,6 +21,7 @@ mod monitoring;
 mod observed;
 mod openmetrics;
 mod outage;
+mod pages;
 mod power;
 mod proxy;
 mod questions;

@@ -1,6 +1,7 @@
 // Who is there, and how much each one does.
 import { useSignal } from "@preact/signals";
 import { get } from "../api";
+import { exact } from "../format";
 import { changes, overview, points } from "../live";
 import { Ago, Empty, Panel, Status, Text } from "../parts/bits";
 import { useFollow } from "../parts/follow";
@@ -13,28 +14,46 @@ export function Agents() {
     return overview.value?.routes.agents ? <Registered /> : <Own />;
 }
 
+const ORDER = ["online", "lost", "offline"];
+
 function Registered() {
     const path = overview.value?.routes.agents;
     const agents = useSignal<Agent[] | null>(null);
+    const more = useSignal(false);
     const asked = useSignal("");
+    const counts = overview.value?.agents ?? {};
+    const known = ORDER.reduce((total, status) => total + (counts[status] ?? 0), 0);
     // Heartbeats are not recorded one by one: a look with every fifth sample.
     const beat = Math.floor((points.value.at(-1)?.[0] ?? 0) / 10_000);
-    const error = useFollow(path, `${changes.value.agent} ${beat}`, async (signal) => {
-        agents.value = (await get<{ agents: Agent[] }>(path!, {}, signal)).agents;
+    const error = useFollow(path, `${changes.value.agent} ${beat} ${asked.value} ${known}`, async (signal) => {
+        const found: Agent[] = [];
+        more.value = false;
+        for (const status of ORDER) {
+            let after: string | undefined;
+            do {
+                const limit = SHOWN_MAX - found.length;
+                if (limit === 0) {
+                    more.value = true;
+                    break;
+                }
+                const page = await get<{ agents: Agent[]; next: string | null }>(path!, { status, text: asked.peek(), limit, after }, signal);
+                found.push(...page.agents);
+                after = page.next ?? undefined;
+            } while (after);
+        }
+        agents.value = found;
     });
-    const order = ["online", "lost", "offline"];
-    const found = (agents.value ?? [])
-        .filter((agent) => [agent.agent_id, agent.name ?? "", ...agent.agent_types].some((text) => text.includes(asked.value)))
-        .sort((one, other) => order.indexOf(one.status) - order.indexOf(other.status) || other.running.length - one.running.length || one.agent_id.localeCompare(other.agent_id));
+    const found = [...agents.value ?? []]
+        .sort((one, other) => ORDER.indexOf(one.status) - ORDER.indexOf(other.status) || other.running.length - one.running.length || one.agent_id.localeCompare(other.agent_id));
     return (
-        <Panel title="Agents" class="tall" note={agents.value && `${agents.value.length} known`}>
+        <Panel title="Agents" class="tall" note={`${exact(known)} known`}>
             <form class="filters" onSubmit={(event) => event.preventDefault()}>
                 <Text label="Name or type" value={asked.value} set={(value) => (asked.value = value)} search />
             </form>
             {error && <p class="bad" role="alert">{error}</p>}
-            {agents.value?.length === 0 && <Empty>No agent has registered yet.</Empty>}
+            {agents.value?.length === 0 && <Empty>{known === 0 ? "No agent has registered yet." : "No agent is like this."}</Empty>}
             <div class="agents">
-                {found.slice(0, SHOWN_MAX).map((agent) => (
+                {found.map((agent) => (
                     <article key={`${agent.namespace}/${agent.agent_id}`} class={agent.status}>
                         <header><Status of={agent.status} /><h3 title={agent.agent_id}>{agent.agent_id}</h3></header>
                         <Load running={agent.running.length} most={agent.max_concurrent_tasks} />
@@ -44,7 +63,7 @@ function Registered() {
                     </article>
                 ))}
             </div>
-            {found.length > SHOWN_MAX && <p class="note">and {found.length - SHOWN_MAX} more: narrow the filter</p>}
+            {more.value && <p class="note">{asked.value ? "and more" : `and ${exact(known - found.length)} more`}: narrow the filter</p>}
         </Panel>
     );
 }
@@ -64,25 +83,29 @@ function Own() {
     const profile = useSignal<{ agent_types: string[]; max_concurrent_tasks?: number; capabilities: string[] } | null>(null);
     const tasks = useSignal<Task[]>([]);
     const { capabilities, tasks: path } = routes ?? {};
-    useFollow(capabilities && path, changes.value.task, async (signal) => {
+    const seen = overview.value;
+    // A count may come later than the event that it counts.
+    const changed = `${changes.value.task} ${seen?.tasks.in_progress}`;
+    useFollow(capabilities && path, changed, async (signal) => {
         profile.value = await get<typeof profile.value>(capabilities!, {}, signal);
-        tasks.value = (await get<{ tasks: Task[] }>(path!, {}, signal)).tasks;
+        const running = { status: "in_progress", order: "recent", limit: SHOWN_MAX, brief: "true" };
+        tasks.value = (await get<{ tasks: Task[] }>(path!, running, signal)).tasks;
     });
     if (!profile.value) return null;
-    const running = tasks.value.filter((task) => ["in_progress", "accepted"].includes(task.status));
-    const types = [...new Set([...profile.value.agent_types, ...tasks.value.map((task) => task.agent ?? "").filter(Boolean)])];
+    const running = (seen?.tasks.in_progress ?? 0) + (seen?.tasks.accepted ?? 0);
+    const counts = new Map(seen?.tasks_by_agent?.map((it) => [it.agent, it.tasks]));
+    const types = [...new Set([...profile.value.agent_types, ...counts.keys()])];
     return (
-        <Panel title="Agents" class="tall" note={<Load running={running.length} most={profile.value.max_concurrent_tasks ?? 1} />}>
+        <Panel title="Agents" class="tall" note={<Load running={running} most={profile.value.max_concurrent_tasks ?? 1} />}>
             {types.length === 0 && <Empty>No agent is configured on this machine.</Empty>}
             <div class="agents">
                 {types.map((type) => {
-                    const mine = tasks.value.filter((task) => task.agent === type);
-                    const now = mine.filter((task) => task.status === "in_progress");
-                    const ended = (status: string) => mine.filter((task) => task.status === status).length;
+                    const now = tasks.value.filter((task) => task.agent === type);
+                    const count = (status: string) => counts.get(type)?.[status] ?? 0;
                     return (
                         <article key={type} class={now.length ? "online" : ""}>
                             <header><h3>{type}</h3></header>
-                            <p><b>{now.length}</b> running, {ended("completed")} completed, {ended("failed")} failed</p>
+                            <p><b>{count("in_progress")}</b> running, {exact(count("completed"))} completed, {exact(count("failed"))} failed</p>
                             {now.map((task) => <a key={task.task_id} class="run" href={href("tasks", task.task_id)}>{task.description || task.task_id}</a>)}
                         </article>
                     );

@@ -6,13 +6,11 @@ import { changes, entries, overview } from "../live";
 import { Action, Ago, Empty, Panel, Status, Time, tone } from "../parts/bits";
 import { useFollow } from "../parts/follow";
 import { href, route } from "../router";
-import type { Agent, Entry, Task } from "../types";
+import type { Entry, Task } from "../types";
 import { Fact } from "./messages";
 
 const LANE_MAX = 20;
 const OPEN = ["pending", "offered", "accepted", "in_progress", "input_required"];
-/** Namespaces whose open tasks are asked for: each costs a call for each state. */
-const NAMESPACES_MAX = 8;
 const ENDED = ["completed", "failed", "expired", "cancelled"];
 const ENDINGS: Record<string, string> = {
     "task.complete": "completed", "task.fail": "failed", "task.expire": "expired", "task.cancel": "cancelled",
@@ -60,19 +58,19 @@ function useLanes() {
     // A count may come later than the event that it counts.
     const changed = `${changes.value.task} ${JSON.stringify(overview.value?.tasks)}`;
     const error = useFollow(path, changed, async (signal) => {
-        found.value = isServer ? await byStatus(path!, signal) : await all(path!, signal);
+        found.value = isServer ? await ofServer(path!, signal) : await ofBridge(path!, signal);
         loaded.value = true;
     });
     return { error, loaded: loaded.value, of: (status: string) => found.value.get(status) ?? [] };
 }
 
-async function byStatus(path: string, signal: AbortSignal): Promise<Map<string, Task[]>> {
+async function ofServer(path: string, signal: AbortSignal): Promise<Map<string, Task[]>> {
     const counts = overview.peek()?.tasks ?? {};
     const asked = OPEN.filter((status) => counts[status]);
-    const spaces = asked.length > 0 ? await namespaces(signal) : [];
+    const spaces = overview.peek()?.namespaces ?? ["default"];
     const lanes = new Map(await Promise.all(asked.map(async (status) => {
         const pages = await Promise.all(spaces.map((namespace) => {
-            const page = get<{ tasks: Task[] }>(path, { status, namespace, limit: LANE_MAX }, signal);
+            const page = get<{ tasks: Task[] }>(path, { status, namespace, limit: LANE_MAX, brief: "true" }, signal);
             // A token may be for one namespace only.
             return namespace === "default" ? page : page.catch(() => ({ tasks: [] }));
         }));
@@ -91,18 +89,6 @@ async function byStatus(path: string, signal: AbortSignal): Promise<Map<string, 
     return lanes;
 }
 
-/** The namespaces that tasks may be in, as far as agents and the newest tasks tell. */
-async function namespaces(signal: AbortSignal): Promise<string[]> {
-    const { agents, audit } = overview.peek()?.routes ?? {};
-    const [known, created] = await Promise.all([
-        agents ? get<{ agents: Agent[] }>(agents, {}, signal) : { agents: [] },
-        audit ? get<{ entries: Entry[] }>(audit, { event: "task.create", limit: 100 }, signal) : { entries: [] },
-    ]);
-    const newest = [...created.entries].reverse();
-    const found = new Set(["default", ...newest.map((it) => it.namespace), ...known.agents.map((it) => it.namespace)]);
-    return [...found].slice(0, NAMESPACES_MAX);
-}
-
 const ENDED_KEPT_MAX = 200;
 const endedTasks = new Map<string, Task>();
 
@@ -113,7 +99,9 @@ async function ended(path: string, entry: Entry, signal: AbortSignal): Promise<T
     if (known) return known;
     let task: Task;
     try {
-        task = await get<Task>(`${path}/${encodeURIComponent(entry.resource)}`, { namespace: entry.namespace }, signal);
+        // A card shows no result, which may be large.
+        const { result: _, history: __, ...shown } = await get<Task>(`${path}/${encodeURIComponent(entry.resource)}`, { namespace: entry.namespace }, signal);
+        task = shown;
     } catch {
         // The log says this much.
         return {
@@ -126,16 +114,13 @@ async function ended(path: string, entry: Entry, signal: AbortSignal): Promise<T
     return task;
 }
 
-async function all(path: string, signal: AbortSignal): Promise<Map<string, Task[]>> {
-    const { tasks } = await get<{ tasks: Task[] }>(path, {}, signal);
-    const moved = (task: Task) => task.finished_at ?? task.started_at ?? Number(task.created_at);
-    const lanes = new Map<string, Task[]>();
-    for (const task of [...tasks].sort((one, other) => moved(other) - moved(one))) {
-        const lane = lanes.get(task.status) ?? [];
-        if (lane.length < LANE_MAX) lane.push(task);
-        lanes.set(task.status, lane);
-    }
-    return lanes;
+async function ofBridge(path: string, signal: AbortSignal): Promise<Map<string, Task[]>> {
+    const counts = overview.peek()?.tasks ?? {};
+    const asked = [...OPEN, ...ENDED].filter((status) => counts[status]);
+    return new Map(await Promise.all(asked.map(async (status) => {
+        const page = await get<{ tasks: Task[] }>(path, { status, order: "recent", limit: LANE_MAX, brief: "true" }, signal);
+        return [status, page.tasks] as const;
+    })));
 }
 
 /** What a link says of a task that is not in the usual namespace. */
@@ -167,13 +152,8 @@ function One({ id, namespace }: { id: string; namespace: string }) {
     const task = useSignal<Task | null>(null);
     const path = seen?.routes.tasks;
     const error = useFollow(path && `${path}/${namespace}/${id}`, changes.value.task, async (signal) => {
-        if (seen?.program === "openclaw-server") {
-            task.value = await get<Task>(`${path}/${encodeURIComponent(id)}`, { namespace }, signal);
-        } else {
-            const { tasks } = await get<{ tasks: Task[] }>(path!, {}, signal);
-            task.value = tasks.find((one) => one.task_id === id) ?? null;
-        }
-        if (!task.value) throw new Error(`No task has the id ${id}.`);
+        const query = seen?.program === "openclaw-server" ? { namespace } : {};
+        task.value = await get<Task>(`${path}/${encodeURIComponent(id)}`, query, signal);
     });
     const it = task.value;
     const isOver = it && ENDED.includes(it.status);

@@ -1,4 +1,4 @@
-//! The routes about the bridge itself: status, health, capabilities, tasks, and steering.
+//! The routes about the bridge itself: status, health, capabilities, and steering.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use crate::bridge::status::Snapshot;
-use crate::bridge::task::LocalTask;
 use crate::protocol::payload::Register;
 
 /// `GET /api/openclaw/status`
@@ -44,10 +43,4 @@ pub async fn reconnect(State(api): Shared) -> Json<Value> {
 pub async fn stop(State(api): Shared) -> Json<Value> {
     api.bridge.drain();
     Json(json!({ "status": "draining" }))
-}
-
-/// `GET /api/openclaw/tasks`
-pub async fn tasks(State(api): Shared) -> Json<Value> {
-    let tasks: Vec<LocalTask> = api.bridge.tasks();
-    Json(json!({ "tasks": tasks, "next": null }))
 }

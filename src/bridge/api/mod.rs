@@ -12,6 +12,7 @@ mod problem;
 mod selection;
 pub mod stopped;
 mod store;
+mod tasks;
 
 use std::io;
 use std::sync::Arc;
@@ -98,7 +99,8 @@ fn router(api: Arc<Api>, dashboard: Arc<Dashboard>) -> Router {
         .route("/api/openclaw/capabilities", get(link::capabilities))
         .route("/api/openclaw/disconnect", post(link::disconnect))
         .route("/api/openclaw/reconnect", post(link::reconnect))
-        .route("/api/openclaw/tasks", get(link::tasks))
+        .route("/api/openclaw/tasks", get(tasks::list))
+        .route("/api/openclaw/tasks/{id}", get(tasks::show))
         .route("/api/openclaw/stop", post(link::stop))
         .route("/api/openclaw/send", post(messages::send))
         .route("/api/openclaw/messages", get(messages::list))

@@ -184,7 +184,7 @@ pub fn time(field: &str, text: Option<String>) -> Result<Option<Millis>, Refusal
 }
 
 /// The refusal of a word that is not one of these, with the nearest that is.
-fn unknown_word(field: &str, given: &str, words: &[&str]) -> Refusal {
+pub fn unknown_word(field: &str, given: &str, words: &[&str]) -> Refusal {
     let distance = |word: &str| strsim::damerau_levenshtein(given, word);
     let nearest = words.iter().min_by_key(|word| distance(word));
     // A third of the letters may be wrong: farther is another word.

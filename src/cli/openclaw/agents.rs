@@ -20,16 +20,11 @@ pub async fn run(global: &Global) -> Done {
     let config = look(global)?;
     let agents = match of_folder(&config).await? {
         Some(agents) => agents,
-        None => asked(&Client::server(&config)?).await?,
+        None => Client::server(&config)?.all("/agents", "agents").await?,
     };
     let columns = ["agent_id", "namespace", "status", "agent_types", "last_heartbeat"];
     output_of(global).list(&agents, &columns);
     Ok(ExitCode::SUCCESS)
-}
-
-async fn asked(server: &Client) -> Result<Vec<Value>, Failure> {
-    let answer = server.get("/agents", &[]).await?;
-    Ok(answer["agents"].as_array().cloned().unwrap_or_default())
 }
 
 /// Those of the server that has the data directory; `None` when that is none of a server. Of a
@@ -43,7 +38,7 @@ async fn of_folder(config: &BridgeConfig) -> Result<Option<Vec<Value>>, Failure>
     };
     if let Some(holder) = holder {
         return match holder.is_of_bridge().await {
-            Ok(false) => asked(&holder).await.map(Some),
+            Ok(false) => holder.all("/agents", "agents").await.map(Some),
             Err(failure) if !has_other => Err(failure),
             _ => Ok(None),
         };

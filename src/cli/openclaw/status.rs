@@ -11,6 +11,7 @@ use storage::inspect::{AuditEntry, AuditFilter, Inspect};
 use storage::record::Kind;
 
 use crate::bridge::status::{LinkState, Owner, shown};
+use crate::bridge::task;
 use crate::cli::arguments::Global;
 use crate::cli::client::Client;
 use crate::cli::failure::{Code, Failure};
@@ -116,7 +117,11 @@ fn told(
     };
     let link = LinkState { since, last_error: Some(last_error), ..LinkState::default() };
     let now = Clock::system().now();
-    let snapshot = shown(owner, &state.messages, &state.ledger, &link, now);
+    let mut tasks = BTreeMap::new();
+    for task in task::list(&state.ledger, &bridge.namespace) {
+        *tasks.entry(task.status.as_str().to_owned()).or_default() += 1;
+    }
+    let snapshot = shown(owner, &state.messages, (&state.ledger, tasks), &link, now);
     let mut status = serde_json::to_value(snapshot).unwrap_or_default();
     status["running"] = false.into();
     status["circuit"] = "stopped".into();

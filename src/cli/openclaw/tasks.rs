@@ -15,18 +15,15 @@ use crate::config::BridgeConfig;
 use crate::server::model::{Task, decode};
 use crate::server::view;
 
-/// Tasks that the server is asked for at once.
-const PAGE: &str = "1000";
-
 /// Runs the command.
 pub async fn run(global: &Global) -> Done {
     let config = look(global)?;
-    let tasks = match past::asked(&config, "/api/openclaw/tasks", &[]).await? {
-        Some(answer) => list(&answer),
-        None => match Client::holder(&config)? {
-            Some(server) => of_server(&server).await?,
-            None => stopped(&config).await?,
+    let tasks = match Client::holder(&config)? {
+        Some(holder) => match holder.all("/api/openclaw/tasks", "tasks").await {
+            Err(failure) if failure.absent => holder.all("/tasks", "tasks").await?,
+            answer => answer?,
         },
+        None => stopped(&config).await?,
     };
     let of_server = tasks.first().is_some_and(|task| task.get("task_type").is_some());
     let columns: &[&str] = if of_server {
@@ -36,22 +33,6 @@ pub async fn run(global: &Global) -> Done {
     };
     output_of(global).list(&tasks, columns);
     Ok(ExitCode::SUCCESS)
-}
-
-fn list(answer: &Value) -> Vec<Value> {
-    answer["tasks"].as_array().cloned().unwrap_or_default()
-}
-
-async fn of_server(server: &Client) -> Result<Vec<Value>, Failure> {
-    let mut tasks = Vec::new();
-    let mut query = vec![("limit", PAGE.to_owned())];
-    loop {
-        let answer = server.get("/tasks", &query).await?;
-        tasks.extend(list(&answer));
-        let Some(next) = answer["next"].as_str() else { return Ok(tasks) };
-        query.truncate(1);
-        query.push(("after", next.to_owned()));
-    }
 }
 
 async fn stopped(config: &BridgeConfig) -> Result<Vec<Value>, Failure> {

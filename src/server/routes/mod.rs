@@ -7,6 +7,7 @@ mod audit;
 mod health;
 mod holds;
 mod messages;
+mod pages;
 mod problem;
 mod socket;
 mod state;
@@ -125,6 +126,11 @@ impl Parameters {
         let Some(text) = self.get("limit") else { return Ok(LIMIT_DEFAULT) };
         let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
         limit.ok_or_else(|| Refusal::invalid("limit", "a whole number from 1 to 1000"))
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, Refusal> {
+        let Some(text) = self.get(name) else { return Ok(false) };
+        text.parse().map_err(|_| Refusal::invalid(name, "true or false"))
     }
 
     fn wait(&self) -> Result<Duration, Refusal> {

@@ -13,9 +13,11 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use storage::event::Event;
+use storage::ledger::Ledger;
 use storage::record::{EntityKey, Kind, Level};
 use storage::transaction::Act;
 
+use super::pages::{in_turn, page};
 use super::problem::Failure;
 use super::{Parameters, wait_for};
 use crate::inbox;
@@ -151,65 +153,44 @@ pub(super) async fn list(State(core): State<Arc<Core>>, uri: Uri) -> Result<Json
     };
     let task_type = parameters.get("task_type");
     let after = parameters.identifier("after")?.unwrap_or_default();
-    let is_wanted = |task: &Task| task_type.is_none_or(|task_type| task.task_type == task_type);
-    let mut found = match status {
-        None => scan(&core, &namespace, after, limit + 1, is_wanted),
-        Some(status) => of_status(&core, status, (&namespace, after), limit + 1, is_wanted),
-    };
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|task| task.task_id.clone());
-    let tasks = found.iter().map(view::task).collect();
+    let is_brief = parameters.flag("brief")?;
+    let prefix = format!("{namespace}\0");
+    let ledger = core.store.ledger();
+    let after = format!("{prefix}{after}");
+    let names = names(&core, &ledger, status, &after, limit);
+    let here = names.take_while(|name| name.starts_with(&prefix));
+    let (tasks, last) = page(here, limit, |name| {
+        let key = EntityKey { kind: Kind::Task, name: Arc::clone(name) };
+        let mut task = decode::<Task>(&ledger.get(&key)?.value)?;
+        // It may have moved on since its name was looked up.
+        let is_wanted = status.is_none_or(|status| task.status == status)
+            && task_type.is_none_or(|task_type| task.task_type == task_type);
+        if is_brief {
+            task.shorten();
+        }
+        is_wanted.then(|| view::task(&task))
+    });
+    let next = last.and_then(|name| name.strip_prefix(&prefix).map(str::to_owned));
     Ok(Json(Page { tasks, next }))
 }
 
-/// Tasks of a namespace behind an id, in the order of their ids.
-fn scan(
-    core: &Core,
-    namespace: &str,
-    after: &str,
+/// The names of tasks behind one, of all or of those with a status.
+fn names<'a>(
+    core: &'a Core,
+    ledger: &'a Ledger,
+    status: Option<TaskStatus>,
+    after: &'a str,
     limit: usize,
-    is_wanted: impl Fn(&Task) -> bool,
-) -> Vec<Task> {
-    let prefix = format!("{namespace}\0");
-    let ledger = core.store.ledger();
-    ledger
-        .scan_after(Kind::Task, &format!("{prefix}{after}"))
-        .take_while(|(key, _)| key.name.starts_with(&prefix))
-        .filter_map(|(_, entity)| decode(&entity.value))
-        .filter(is_wanted)
-        .take(limit)
-        .collect()
-}
-
-/// The same of those with a status, without a look at the others.
-fn of_status(
-    core: &Core,
-    status: TaskStatus,
-    (namespace, after): (&str, &str),
-    limit: usize,
-    is_wanted: impl Fn(&Task) -> bool,
-) -> Vec<Task> {
-    let prefix = format!("{namespace}\0");
-    let mut after = format!("{prefix}{after}");
-    let ledger = core.store.ledger();
-    let mut found: Vec<Task> = Vec::new();
-    loop {
-        let names = core.census.with_status(status, &after, limit);
-        let here = names.iter().take_while(|name| name.starts_with(&prefix));
-        let entities = here
-            .filter_map(|name| ledger.get(&EntityKey { kind: Kind::Task, name: Arc::clone(name) }));
-        let tasks = entities.filter_map(|entity| decode::<Task>(&entity.value));
-        found.extend(tasks.filter(|task| task.status == status && is_wanted(task)));
-        match names.last() {
-            Some(last) if found.len() < limit && last.starts_with(&prefix) => {
-                after = last.to_string();
-            }
-            _ => break,
+) -> Box<dyn Iterator<Item = Arc<str>> + 'a> {
+    match status {
+        None => {
+            let behind = ledger.scan_after(Kind::Task, after);
+            Box::new(behind.map(|(key, _)| Arc::clone(&key.name)))
         }
+        Some(status) => Box::new(in_turn(after.to_owned(), move |after| {
+            core.census.with_status(status, after, limit + 1)
+        })),
     }
-    found.truncate(limit);
-    found
 }
 
 /// `POST /tasks/{id}/cancel`.
