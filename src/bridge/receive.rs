@@ -17,7 +17,7 @@ use crate::inbox::{self, Admitted, Arrival};
 use crate::outbox;
 use crate::protocol::payload::{
     CapabilityQuery, CapabilityResponse, Heads, Outcome, Payload, QueryType, StateSync, TaskAccept,
-    TaskCancel, TaskComplete, TaskOffer, TaskReject, TaskUpdate,
+    TaskCancel, TaskComplete, TaskError, TaskOffer, TaskReject, TaskUpdate,
 };
 use crate::protocol::{
     Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, SERVER_AGENT_ID,
@@ -336,7 +336,7 @@ fn completed(shared: &Shared, tx: &mut Transaction<'_>, arrival: &Arrival) -> Re
         Some(now.saturating_sub(u64::try_from(millis.as_millis()).ok()?))
     });
     task.result = complete.result;
-    task.error = complete.error;
+    task.error = complete.error.map(TaskError::kept);
     if arrival.sender != SERVER_AGENT_ID {
         task.agent = Some(arrival.sender.clone());
     }

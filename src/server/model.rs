@@ -19,6 +19,10 @@ use crate::protocol::text::cut;
 /// Steps of a task's history that are kept; beyond it the oldest but the first go.
 const HISTORY_STEPS_MAX: usize = 200;
 
+/// Bytes of a step's detail, a sentence for people. With as many steps as are kept, the history of
+/// a task takes less than a message.
+pub const DETAIL_BYTES_MAX: usize = 4 << 10;
+
 /// Grants of a task that are remembered: an answer to an older one comes from a stranger.
 const GRANTS_MAX: usize = 1_000;
 
@@ -273,7 +277,8 @@ impl Task {
     }
 
     fn record(&mut self, step: Step) {
-        self.history.push(step);
+        let detail = step.detail.map(|detail| cut(detail, DETAIL_BYTES_MAX));
+        self.history.push(Step { detail, ..step });
         if self.history.len() > HISTORY_STEPS_MAX {
             self.history.remove(1);
         }

@@ -8,6 +8,7 @@ use super::model::{Task, TaskStatus};
 use super::tasks;
 use crate::clock::Millis;
 use crate::protocol::payload::{Artifact, TaskUpdate};
+use crate::protocol::text::cut;
 use crate::protocol::{Envelope, ErrorCode, Refusal};
 
 /// Artifacts of one task.
@@ -19,6 +20,10 @@ const ARTIFACT_PARTS_MAX: usize = 4_096;
 /// Bytes of all artifacts of a task: with its description, its result and the message that brings
 /// it, 1 MiB each at the most, it still fits into one frame of the journal.
 const ARTIFACTS_BYTES_MAX: usize = 3 << 20;
+
+/// Bytes of what an agent says of its progress, or asks, that are kept; whoever shared the task
+/// gets all of it.
+const MESSAGE_BYTES_MAX: usize = 16 << 10;
 
 /// Plain updates of one task are kept at most once in this time, section 2 of the protocol.
 const UPDATE_INTERVAL_MILLIS: Millis = 1_000;
@@ -59,8 +64,8 @@ pub fn update(
     let status = status_of(&update);
     task.reported_at = Some(desk.now());
     task.progress = update.progress.or(task.progress);
-    if update.message.is_some() {
-        task.message = update.message;
+    if let Some(message) = update.message {
+        task.message = Some(cut(message, MESSAGE_BYTES_MAX));
     }
     if let Some(artifact) = update.artifact {
         add_artifact(&mut task, artifact)?;

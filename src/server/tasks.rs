@@ -7,13 +7,14 @@ use storage::event::Event;
 
 use super::desk::Desk;
 use super::life::{Name, name};
-use super::model::{Rejection, Task, TaskStatus};
+use super::model::{DETAIL_BYTES_MAX, Rejection, Task, TaskStatus};
 use super::{mail, registry};
 use crate::clock::Millis;
 use crate::protocol::payload::{
     Outcome, RejectReason, TaskAccept, TaskCancel, TaskComplete, TaskError, TaskInput, TaskOffer,
     TaskReject,
 };
+use crate::protocol::text::cut;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
 
 /// Creates a task: pending, or expired at once when its deadline has passed.
@@ -122,9 +123,16 @@ pub fn reject(
         desk.put_task(Event::TaskReject, sender, &task);
         return Ok(());
     }
+    // Its own words are only for people.
+    let why = match &reject.detail {
+        Some(detail) => {
+            format!("{}: {}", reason.as_str(), cut(detail.clone(), DETAIL_BYTES_MAX))
+        }
+        None => reason.as_str().to_owned(),
+    };
     match reason {
         RejectReason::ShuttingDown if task.status != TaskStatus::Offered => {
-            return take_back(desk, &mut task, sender, reason.as_str());
+            return take_back(desk, &mut task, sender, &why);
         }
         RejectReason::Capacity => desk.life.full(&name(namespace, sender), true),
         RejectReason::ShuttingDown => {}
@@ -133,7 +141,7 @@ pub fn reject(
         }
     }
     release(desk, &mut task, Event::TaskReject);
-    task.step(desk.now(), TaskStatus::Pending, Some(sender), Some(reason.as_str()));
+    task.step(desk.now(), TaskStatus::Pending, Some(sender), Some(&why));
     desk.put_task(Event::TaskReject, sender, &task);
     Ok(())
 }
@@ -180,7 +188,7 @@ pub fn complete(
         return Ok(());
     }
     task.result = complete.result;
-    task.error = complete.error;
+    task.error = complete.error.map(TaskError::kept);
     task.sealed_result = envelope.payload_value().get("sealed").cloned();
     task.cost_usd = complete.cost_usd;
     task.duration_seconds = complete.duration_seconds;
@@ -206,6 +214,9 @@ pub fn cancel(
     by: Option<&str>,
     reason: Option<&str>,
 ) -> Result<Task, Refusal> {
+    // The agent that has the task is told as much as is kept.
+    let reason = reason.map(|reason| cut(reason.to_owned(), DETAIL_BYTES_MAX));
+    let reason = reason.as_deref();
     let mut task = desk.task(namespace, task_id)?;
     if by.is_some() && task.offered_by.as_deref() != by {
         return Err(not_owner(&task));

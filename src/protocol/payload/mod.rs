@@ -21,8 +21,9 @@ pub use sealed::{Origin, Sealed};
 pub use session::{AgentStatus, Heartbeat, Register, RegisterAck, RunningTask};
 pub use state::{StateEntry, StateSync};
 pub use task::{
-    Artifact, Outcome, Priority, RejectReason, Requirements, TaskAccept, TaskCancel, TaskComplete,
-    TaskError, TaskInput, TaskOffer, TaskReject, TaskUpdate,
+    Artifact, ERROR_CODE_BYTES_MAX, ERROR_MESSAGE_BYTES_MAX, Outcome, Priority, RejectReason,
+    Requirements, TaskAccept, TaskCancel, TaskComplete, TaskError, TaskInput, TaskOffer,
+    TaskReject, TaskUpdate,
 };
 
 use super::{Envelope, ErrorCode, MessageType, Refusal, json};

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::{Payload, raw_text, wire};
 use crate::clock::Millis;
 use crate::protocol::MessageType;
+use crate::protocol::text::cut;
 
 /// How urgent a task is; the order of the variants is that of service.
 #[derive(
@@ -304,6 +305,24 @@ pub struct TaskError {
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// Bytes of an error's code that are kept.
+pub const ERROR_CODE_BYTES_MAX: usize = 256;
+
+/// Bytes of an error's message that are kept: the last words of a command, which are 8 KiB, with
+/// what is said around them.
+pub const ERROR_MESSAGE_BYTES_MAX: usize = 16 << 10;
+
+impl TaskError {
+    /// What is kept of it: a long text loses its end.
+    #[must_use]
+    pub fn kept(self) -> Self {
+        Self {
+            code: self.code.map(|code| cut(code, ERROR_CODE_BYTES_MAX)),
+            message: self.message.map(|message| cut(message, ERROR_MESSAGE_BYTES_MAX)),
+        }
+    }
 }
 
 /// The task is no longer wanted.

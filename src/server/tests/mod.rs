@@ -6,6 +6,7 @@ mod fairness;
 mod http;
 mod interface;
 mod presence;
+mod sizes;
 mod trace;
 mod upkeep;
 mod wire;
