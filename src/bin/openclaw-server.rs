@@ -118,6 +118,7 @@ fn run(config: &ServerConfig) -> Result<(), Exit> {
     }
     database.set_dedup_window(config.dedup_window);
     database.set_retention(upkeep::retention(&config.store, config.retention));
+    database.set_audit_retention(config.audit.retention);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -177,6 +177,7 @@ impl Program for ServerConfig {
             check::ids("authorization.allowed_namespaces", &self.authorization.allowed_namespaces),
             check::prefixes("state.merge_prefixes", &self.state.merge_prefixes),
             check::prefixes("state.reject_prefixes", &self.state.reject_prefixes),
+            check::positive("audit.retention", self.audit.retention),
             ("audit.syslog.port", self.audit.syslog.port > 0, "a port from 1 to 65535"),
         ];
         rules.extend(self.store.rules(
@@ -203,7 +204,7 @@ impl Program for ServerConfig {
 type Row = Known<ServerConfig>;
 
 /// Every setting of `openclaw-server`, in the order of `docs/configuration.md`.
-static KNOWN: [Row; 37] = [
+static KNOWN: [Row; 38] = [
     Row::key("listen", |c| &mut c.listen).variable("OPENCLAW_LISTEN"),
     Row::key("hosts", |c| &mut c.hosts),
     Row::key("data_dir", |c| &mut c.data_dir).variable("OPENCLAW_DATA_DIR"),
@@ -238,6 +239,7 @@ static KNOWN: [Row; 37] = [
     Row::key("audit.enabled", |c| &mut c.audit.enabled).opposite("OPENCLAW_AUDIT_DISABLED"),
     Row::key("audit.level", |c| &mut c.audit.level),
     Row::key("audit.exclude_events", |c| &mut c.audit.exclude_events),
+    Row::key("audit.retention", |c| &mut c.audit.retention),
     Row::key("audit.syslog.host", |c| &mut c.audit.syslog.host)
         .variable("OPENCLAW_AUDIT_SYSLOG_HOST"),
     Row::key("audit.syslog.port", |c| &mut c.audit.syslog.port)

@@ -106,7 +106,7 @@ const SERVER_VARIABLES: [(&str, &str, &str, &str); 16] = [
     ("audit.syslog.protocol", "OPENCLAW_AUDIT_SYSLOG_PROTO", "tcp", "tcp"),
 ];
 
-const SERVER_KEYS: [(&str, &str, &str); 37] = [
+const SERVER_KEYS: [(&str, &str, &str); 38] = [
     ("listen", "127.0.0.1:9", "127.0.0.1:9"),
     ("hosts", "[claw.lan]", "[claw.lan]"),
     ("data_dir", "store", "store"),
@@ -141,6 +141,7 @@ const SERVER_KEYS: [(&str, &str, &str); 37] = [
     ("audit.enabled", "false", "false"),
     ("audit.level", "warning", "warning"),
     ("audit.exclude_events", "[openclaw.*]", "[openclaw.*]"),
+    ("audit.retention", "30d", "30d"),
     ("audit.syslog.host", "logs", "logs"),
     ("audit.syslog.port", "6514", "6514"),
     ("audit.syslog.protocol", "tcp", "tcp"),
