@@ -52,6 +52,11 @@ pub fn shown(info: &Info, full: Option<&str>) -> Value {
         "last_frame": info.frames.1,
         "messages": messages,
         "last_compaction": info.last_compaction.map(rfc3339),
+        "recorded_since": info.recorded_since.map(rfc3339),
+        "last_trim": info.last_trim.map(rfc3339),
+        "oldest_unfinished": info.oldest_unfinished.as_ref().map(|(message_id, status)| {
+            json!({ "message_id": message_id, "status": status.as_str() })
+        }),
         "full": full,
     })
 }

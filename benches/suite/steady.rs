@@ -26,6 +26,10 @@ const DEAD_ONE_IN: u64 = 100;
 const EXPIRES_AFTER: u32 = 20;
 const EXPIRES_AFTER_MIN: Duration = Duration::from_secs(30);
 
+/// How long messages, their ids and the audit log are kept: a part of the whole time, so that in
+/// the last third as much goes as comes.
+const KEPT_PART: u32 = 6;
+
 /// Samples of the whole time.
 const SAMPLES: u32 = 90;
 
@@ -63,7 +67,10 @@ pub fn measure(short: bool) -> Outcome<Report> {
 async fn steady(whole: Duration, probe: Duration) -> Outcome<Report> {
     let folder = support::folder()?;
     let data = folder.path().join("server");
-    let server = program::server(&data)?;
+    let kept = (whole / KEPT_PART).as_secs().max(1);
+    let config =
+        format!("dedup_window_seconds: {kept}\nretention: {kept}s\naudit:\n  retention: {kept}s\n");
+    let server = program::server_with(&data, &config)?;
     let most = carried(&server, probe).await?;
     let rate = (most * LOAD_PERCENT / 100).max(1);
     let (live, dead) = (Load::new(0), Load::new(0));

@@ -29,8 +29,16 @@ pub struct Program {
 
 /// `openclaw-server` over the data of this folder.
 pub fn server(data: &Path) -> Outcome<Program> {
+    server_with(data, "")
+}
+
+/// The same, with a configuration file of this content.
+pub fn server_with(data: &Path, config: &str) -> Outcome<Program> {
+    let file = data.with_extension("yaml");
+    fs::write(&file, config)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_openclaw-server"));
-    command.arg("--data-dir").arg(data).env("OPENCLAW_LISTEN", "127.0.0.1:0");
+    command.arg("--config").arg(&file).arg("--data-dir").arg(data);
+    command.env("OPENCLAW_LISTEN", "127.0.0.1:0");
     start(command, data)
 }
 

@@ -30,6 +30,13 @@ pub struct Info {
     pub messages: BTreeMap<&'static str, (u64, u64)>,
     /// When a segment was written anew last.
     pub last_compaction: Option<Millis>,
+    /// When the oldest frame was recorded.
+    pub recorded_since: Option<Millis>,
+    /// When it was written down last that the oldest segments go.
+    pub last_trim: Option<Millis>,
+    /// The id and the status of the oldest message that is not finished: its segment and all after
+    /// it stay.
+    pub oldest_unfinished: Option<(String, Status)>,
 }
 
 /// Counts rows for [`Info`], the newest first.
@@ -40,6 +47,7 @@ pub struct Tally {
     limits: Limits,
     messages: BTreeMap<&'static str, (u64, u64)>,
     kept: u64,
+    oldest_unfinished: Option<(String, Status)>,
 }
 
 impl Tally {
@@ -53,6 +61,9 @@ impl Tally {
         let (count, bytes) = self.messages.entry(row.status.as_str()).or_default();
         (*count, *bytes) = (*count + 1, *bytes + u64::from(row.size_bytes));
         self.limits.count(row, &self.retention);
+        if !row.status.is_finished() {
+            self.oldest_unfinished = Some((row.message_id.clone(), row.status));
+        }
         if !is_dead(row, &self.retention, &self.limits, self.now) {
             self.kept += u64::from(row.body.length);
         }
@@ -64,7 +75,8 @@ impl Tally {
 /// # Errors
 /// When the journal cannot be read.
 pub fn info(dir: &Path, reader: &Reader, tally: Tally) -> Result<Info, ReadError> {
-    let mut info = Info { messages: tally.messages, ..Info::default() };
+    let Tally { messages, oldest_unfinished, kept, .. } = tally;
+    let mut info = Info { messages, oldest_unfinished, ..Info::default() };
     let mut bodies = 0;
     let mut used = Vec::new();
     for segment in reader.segments() {
@@ -74,7 +86,7 @@ pub fn info(dir: &Path, reader: &Reader, tally: Tally) -> Result<Info, ReadError
         bodies += weight.bodies;
         used.push(segment.path().to_path_buf());
     }
-    info.live_bytes = info.bytes - bodies.saturating_sub(tally.kept).min(info.bytes);
+    info.live_bytes = info.bytes - bodies.saturating_sub(kept).min(info.bytes);
     // What cannot be listed just now is not counted.
     for entry in fs::read_dir(dir.join("journal")).into_iter().flatten().flatten() {
         let (path, len) = (entry.path(), entry.metadata().map_or(0, |metadata| metadata.len()));
@@ -85,10 +97,16 @@ pub fn info(dir: &Path, reader: &Reader, tally: Tally) -> Result<Info, ReadError
         }
     }
     info.frames = (reader.first_sequence(), reader.head().position.sequence);
-    let events = vec![Event::StoreCompact.name().to_owned()];
-    let newest = audit(reader, &AuditFilter { events, limit: 1, ..AuditFilter::default() })?;
-    info.last_compaction = newest.entries.first().map(|entry| entry.time);
+    info.recorded_since = reader.frames(info.frames.0).find_map(Result::ok).map(|one| one.time);
+    info.last_compaction = last(reader, Event::StoreCompact)?;
+    info.last_trim = last(reader, Event::StoreTrim)?;
     Ok(info)
+}
+
+fn last(reader: &Reader, event: Event) -> Result<Option<Millis>, ReadError> {
+    let events = vec![event.name().to_owned()];
+    let newest = audit(reader, &AuditFilter { events, limit: 1, ..AuditFilter::default() })?;
+    Ok(newest.entries.first().map(|entry| entry.time))
 }
 
 impl Info {

@@ -62,6 +62,7 @@ fn what_nobody_keeps_goes_from_the_disk_and_its_history_stays() {
     let after = asked(&world, &["store", "info"]);
     assert!(after["bytes"].as_u64() < Some(3_000_000), "{after}");
     assert!(after["last_compaction"].is_string() && after["full"].is_null(), "{after}");
+    assert!(after["recorded_since"].is_string() && after["last_trim"].is_null(), "{after}");
     let shown = asked(&world, &["openclaw", "show", "m-3"]);
     assert_eq!((&shown["payload"], &shown["status"]), (&Value::Null, &json!("delivered")));
     assert!(shown["history"].as_array().is_some_and(|steps| steps.len() > 1), "{shown}");

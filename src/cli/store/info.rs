@@ -15,7 +15,7 @@ use crate::config::BridgeConfig;
 use crate::upkeep;
 
 /// The members in the order in which a person needs them.
-const MEMBERS: [&str; 12] = [
+const MEMBERS: [&str; 15] = [
     "format",
     "segments",
     "bytes",
@@ -25,6 +25,9 @@ const MEMBERS: [&str; 12] = [
     "reserve_bytes",
     "first_frame",
     "last_frame",
+    "recorded_since",
+    "oldest_unfinished",
+    "last_trim",
     "last_compaction",
     "full",
     "messages",

@@ -22,7 +22,7 @@ use crate::trim;
 use crate::view::{View, ViewError};
 
 /// Segments that go at once: their rows are read and removed.
-const SEGMENTS_MAX: usize = 64;
+const SEGMENTS_MAX: usize = 256;
 
 /// Nothing was dropped this time.
 #[derive(Debug, thiserror::Error)]
@@ -120,11 +120,9 @@ impl Trimming {
             })
             .collect();
         let messages: u64 = finished.iter().map(|(.., count)| count).sum();
-        let until = last.times().1;
-        let details = format!(
-            r#"{{"through":{through},"segments":{},"messages":{messages},"recorded_until":{until}}}"#,
-            going.len(),
-        );
+        let (segments, until) = (going.len(), last.times().1);
+        let frames = format!(r#""through":{through},"recorded_until":{until}"#);
+        let details = format!(r#"{{{frames},"segments":{segments},"messages":{messages}}}"#);
         let act = Act::new(Event::StoreTrim, "store", "", "journal").level(Level::Info);
         let (act, trim) = (act.details(details), Trim { through, hash, finished });
         let done = self.store.commit(move |transaction| -> Result<(), std::convert::Infallible> {

@@ -53,7 +53,7 @@ impl Bloom {
     }
 }
 
-fn probes(id: u128, bytes: usize) -> impl Iterator<Item = usize> {
+pub(super) fn probes(id: u128, bytes: usize) -> impl Iterator<Item = usize> {
     let halves = id.to_le_bytes();
     let half = |range: std::ops::Range<usize>| {
         halves[range].iter().rev().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte))

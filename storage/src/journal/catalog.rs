@@ -7,6 +7,7 @@ use super::footer::{self, FooterHead, Section};
 use super::index::{FrameRow, SegmentIndex, row_of};
 use super::scan::{Scope, scan};
 use super::segment::{SegmentHeader, TAIL_BYTES, Tail};
+use super::slices::Groups;
 use super::trim::Holds;
 use super::zone::Zone;
 use super::{DamageReason, Head, Identity, IndexFn, ReadError};
@@ -105,6 +106,8 @@ pub(super) struct Catalog {
     pub(super) segments: RwLock<Segments>,
     /// The newest durable frame.
     pub(super) head: RwLock<Head>,
+    /// The filters of the oldest segments, for ids without a time.
+    pub(super) groups: RwLock<Groups>,
     /// Readers that need old frames.
     pub(super) holds: Holds,
     files: Mutex<Lru<Arc<File>>>,
@@ -123,6 +126,7 @@ impl Catalog {
             index,
             segments: RwLock::new(Segments { list: segments, zones: Vec::new() }),
             head: RwLock::new(head),
+            groups: RwLock::default(),
             holds: Holds::default(),
             files: Mutex::new(Lru::new(FILES_MAX)),
             tables: Mutex::new(Lru::new(TABLES_MAX)),

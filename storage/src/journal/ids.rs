@@ -4,6 +4,7 @@ use super::bloom::Bloom;
 use super::catalog::{Catalog, Sealed, Segment, State, pages_of};
 use super::footer::{self, Section};
 use super::index::IdRow;
+use super::slices::{GROUP, Group};
 use super::zone::Zone;
 use super::{EntryRef, ReadError, Wanted};
 use std::sync::Arc;
@@ -27,7 +28,7 @@ impl Segment {
 impl Catalog {
     /// The entries about an id that a segment accepted, oldest first.
     pub(super) fn find_accepted(&self, wanted: &Wanted) -> Result<Vec<EntryRef>, ReadError> {
-        for segment in self.candidates(wanted) {
+        for segment in self.candidates(wanted)? {
             let mut found = self.find(&segment, wanted.id)?;
             if found.is_empty() {
                 continue;
@@ -44,23 +45,90 @@ impl Catalog {
     }
 
     /// The segments that may have accepted an id, oldest first.
-    fn candidates(&self, wanted: &Wanted) -> Vec<Arc<Segment>> {
-        let has_news = {
+    fn candidates(&self, wanted: &Wanted) -> Result<Vec<Arc<Segment>>, ReadError> {
+        self.note_zones();
+        let (mut candidates, after) = match wanted.made_at {
+            Some(_) => (Vec::new(), 0),
+            None => self.grouped(wanted)?,
+        };
+        let segments = self.segments.read();
+        let from = segments.list.partition_point(|one| one.header.first_sequence <= after);
+        let zones = segments.zones.iter().map(|zone| zone.may_accept(wanted));
+        let may_accept = zones.chain(std::iter::repeat(true));
+        let both = segments.list.iter().zip(may_accept).skip(from);
+        let found = both.filter(|(_, may_accept)| *may_accept).map(|(one, _)| Arc::clone(one));
+        candidates.extend(found);
+        Ok(candidates)
+    }
+
+    /// Notes the zones of segments to which nothing is added any more.
+    fn note_zones(&self) {
+        let is_news = {
             let segments = self.segments.read();
             segments.zones.len() + 1 < segments.list.len()
         };
-        if has_news {
+        if is_news {
             let mut segments = self.segments.write();
             let from = segments.zones.len();
             let last = segments.list.len().saturating_sub(1);
             let new: Vec<Zone> = segments.list[from..last].iter().map(|one| one.zone()).collect();
             segments.zones.extend(new);
         }
-        let segments = self.segments.read();
-        let zones = segments.zones.iter().map(|zone| zone.may_accept(wanted));
-        let may_accept = zones.chain(std::iter::repeat(true));
-        let both = segments.list.iter().zip(may_accept);
-        both.filter(|(_, may_accept)| *may_accept).map(|(one, _)| Arc::clone(one)).collect()
+    }
+
+    /// What the groups of filters say: the segments that may have accepted an id, and the first
+    /// sequence of the last segment that is in a group.
+    fn grouped(&self, wanted: &Wanted) -> Result<(Vec<Arc<Segment>>, u64), ReadError> {
+        self.group()?;
+        let groups = self.groups.read();
+        let firsts = groups.iter().flat_map(|group| group.may_contain(wanted.id));
+        let there = firsts.filter_map(|first| {
+            // It may have been dropped since.
+            let holder = self.holder(first)?;
+            let is_it = holder.header.first_sequence == first;
+            (is_it && holder.times().1 >= wanted.since).then_some(holder)
+        });
+        Ok((there.collect(), groups.last().map_or(0, |group| group.last())))
+    }
+
+    /// Makes groups of the segments that are in none and do not change any more, when there are
+    /// enough, and lets those go whose segments were all dropped.
+    fn group(&self) -> Result<(), ReadError> {
+        loop {
+            let after = self.groups.read().last().map_or(0, |group| group.last());
+            let news: Vec<Arc<Segment>> = {
+                let segments = self.segments.read();
+                let from = segments.list.partition_point(|one| one.header.first_sequence <= after);
+                let known = segments.zones.len().max(from);
+                segments.list[from..known].iter().take(GROUP).cloned().collect()
+            };
+            if news.len() < GROUP {
+                return Ok(());
+            }
+            let mut filters = Vec::with_capacity(GROUP);
+            for segment in &news {
+                filters.push((segment.header.first_sequence, self.filter(segment)?));
+            }
+            let group = Arc::new(Group::new(&filters));
+            let oldest =
+                self.segments.read().list.first().map_or(0, |one| one.header.first_sequence);
+            let mut groups = self.groups.write();
+            groups.retain(|one| one.last() >= oldest);
+            groups.push(group);
+        }
+    }
+
+    /// The filter of a segment; that of one whose footer is damaged is made from its frames.
+    fn filter(&self, segment: &Segment) -> Result<Bloom, ReadError> {
+        self.ask(
+            segment,
+            |sealed| self.section(segment, sealed, Section::Filter).map(Bloom::from_bytes),
+            |index| {
+                let mut ids = index.ids.clone();
+                ids.sort_unstable();
+                Bloom::new(&ids)
+            },
+        )
     }
 
     /// Whether an id may be in a segment; a wrong "yes" is rare, a "no" is right.

@@ -29,6 +29,7 @@ mod recover;
 mod refoot;
 mod scan;
 mod segment;
+mod slices;
 mod space;
 mod sync;
 mod trim;

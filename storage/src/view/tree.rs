@@ -175,29 +175,34 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes the rows of messages that were accepted up to a frame.
+    /// Removes the rows of messages that were accepted up to a frame; all of them are finished.
     pub(crate) fn trim(&self, through: u64) -> Result<(), ViewError> {
         if through == 0 {
             return Ok(());
         }
         let last = EntryId { sequence: through, index: u32::MAX };
-        loop {
-            let (mut batch, mut blocks) = (sled::Batch::default(), 0);
-            for item in self.db()?.range(ROWS.to_vec()..=with_entry(ROWS, last)).take(TRIM_BLOCKS) {
-                let (key, value) = item.map_err(|error| self.failed(&error))?;
-                let Some(first) = entry_of(&key) else { continue };
-                let mut block = Block::read(self.decode(&value)?);
-                block.rows.retain(|row| row.entry > last);
-                if block.rows.len() < block.length_before {
-                    self.put(&mut batch, first, &block)?;
-                    blocks += 1;
-                }
+        let (mut batch, mut count) = (sled::Batch::default(), 0);
+        let mut before: Option<EntryId> = None;
+        for item in self.db()?.range(ROWS.to_vec()..=with_entry(ROWS, last)).keys() {
+            let key = item.map_err(|error| self.failed(&error))?;
+            let Some(first) = entry_of(&key) else { continue };
+            // Of the block before this one every row is older than this one's first.
+            if let Some(whole) = before.replace(first) {
+                self.put(&mut batch, whole, &Block::read(Vec::new()))?;
+                count += 1;
             }
-            if blocks == 0 {
-                return Ok(());
+            if count == TRIM_BLOCKS {
+                let full = std::mem::take(&mut batch);
+                self.db()?.apply_batch(full).map_err(|error| self.failed(&error))?;
+                count = 0;
             }
-            self.db()?.apply_batch(batch).map_err(|error| self.failed(&error))?;
         }
+        if let Some(first) = before {
+            let mut block = Block::read(self.block(first)?);
+            block.rows.retain(|row| row.entry > last);
+            self.put(&mut batch, first, &block)?;
+        }
+        self.db()?.apply_batch(batch).map_err(|error| self.failed(&error))
     }
 
     /// Removes all rows.

@@ -110,6 +110,33 @@ fn an_id_is_looked_for_in_the_segments_of_its_time_only() {
 }
 
 #[test]
+fn an_id_without_a_time_is_looked_for_in_many_segments_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    let mut count = 0;
+    while log.reader().segments().len() < 150 {
+        count += 1;
+        put(&mut log, count, 3_000);
+    }
+    let reader = log.reader();
+    for number in 1..=count {
+        let at = EntryRef { sequence: number, index: 0 };
+        assert_eq!(accepted(&reader, number).unwrap(), [at], "{number}");
+    }
+    log.close().unwrap();
+    let look = ReadOnly::open(dir.path(), index).unwrap();
+    let reader = look.reader();
+    let stranger = count + 1 + count % 2;
+    assert!(accepted(reader, stranger).unwrap().is_empty());
+    let oldest = reader.segments().pop().unwrap();
+    let unread = ReadOnly::open(dir.path(), index).unwrap();
+    std::fs::remove_file(oldest.path()).unwrap();
+    assert!(accepted(reader, stranger).unwrap().is_empty(), "its filter is in a group by now");
+    assert!(accepted(reader, 1).is_err(), "but it is asked for what it may have");
+    assert!(accepted(unread.reader(), stranger).is_err(), "no group could be made of it");
+}
+
+#[test]
 fn what_became_of_an_id_is_found_where_no_id_of_its_time_was_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, _) = open(dir.path());
