@@ -55,17 +55,23 @@ impl Verdict {
 }
 
 /// Verifies the log of a folder, also against the ends of it that peers saw. With a key nothing
-/// else may have signed.
+/// else may have signed. `watch` is told how many bytes of how many are done.
 ///
 /// # Errors
 /// When it cannot be read, or a newer program wrote it. That it is not what was recorded is no
 /// error.
-pub fn verify(dir: &Path, against: &[Seen], key: Option<&str>) -> Result<Verdict, String> {
+pub fn verify(
+    dir: &Path,
+    against: &[Seen],
+    key: Option<&str>,
+    watch: &mut dyn FnMut(u64, u64),
+) -> Result<Verdict, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     // First, so that a store in use has at least what was signed by then.
     let beside = Signed::last(dir).map_err(|error| text(&error))?;
     let look = Inspect::open(dir).map_err(|error| text(&error))?;
-    let found = journal::check(&dir.join("journal"), index_of).map_err(|error| text(&error))?;
+    let found = journal::check_watched(&dir.join("journal"), index_of, watch);
+    let found = found.map_err(|error| text(&error))?;
     let reader = look.reader();
     let (frames, entries) = (found.frames, found.entries);
     let mut verdict = Verdict { frames, entries, head: heads::head(reader), ..Verdict::default() };

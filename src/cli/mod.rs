@@ -15,6 +15,7 @@ mod start;
 mod stop;
 mod store;
 mod trace;
+mod waiting;
 
 use std::process::ExitCode;
 

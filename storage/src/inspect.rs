@@ -159,7 +159,20 @@ impl Inspect {
         filter: &AuditFilter,
         show: &mut dyn FnMut(&AuditEntry) -> bool,
     ) -> Result<Vec<String>, ReadError> {
-        let mut damage = audit::oldest_first(self.reader(), filter, show)?;
+        self.each_entry_watched(filter, show, &mut |_| {})
+    }
+
+    /// The same for somebody who waits: `watch` is told each frame up to which it is done.
+    ///
+    /// # Errors
+    /// As [`Inspect::each_entry`].
+    pub fn each_entry_watched(
+        &self,
+        filter: &AuditFilter,
+        show: &mut dyn FnMut(&AuditEntry) -> bool,
+        watch: &mut dyn FnMut(u64),
+    ) -> Result<Vec<String>, ReadError> {
+        let mut damage = audit::oldest_first(self.reader(), filter, show, watch)?;
         self.add_damage(&mut damage);
         Ok(damage)
     }

@@ -40,4 +40,5 @@ mod trace;
 mod traffic;
 mod units;
 mod verify;
+mod waiting;
 mod way;

@@ -1,6 +1,7 @@
 //! What a person sees: a picture on a terminal, plain lines without control codes elsewhere, and no
 //! complaint when the reader of a pipe has seen enough.
 
+use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 
 use crate::support::{World, output};
@@ -45,8 +46,18 @@ fn world() -> World {
 /// A command on a terminal: its exit code and everything that was shown.
 fn on_terminal(world: &World, environment: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
     let loki = world.loki("one", "");
+    program_on_terminal(world, environment, loki.get_program(), arguments)
+}
+
+/// The same of any program.
+pub fn program_on_terminal(
+    world: &World,
+    environment: &[(&str, &str)],
+    program: &OsStr,
+    arguments: &[&str],
+) -> (i32, String) {
     let mut command = Command::new("python3");
-    command.args(["-c", TERMINAL]).arg(loki.get_program()).args(arguments);
+    command.args(["-c", TERMINAL]).arg(program).args(arguments);
     command.current_dir(world.path("one")).env("LOKI_DASHBOARD_PORT", "0").env("TERM", "xterm");
     let (code, shown, talk) = output(command.envs(environment.iter().copied()));
     (code.expect("an exit code"), shown + &talk)

@@ -14,6 +14,7 @@ use super::read::warn;
 use crate::audit::{csv, query, syslog};
 use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
+use crate::cli::waiting::Waiting;
 use crate::cli::{Done, look, output, past, store};
 
 /// Bytes that are written at once.
@@ -52,21 +53,33 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     let asked = asked.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let filter = query::filter(asked).map_err(|refusal| store::past_failure(&refusal))?;
     let dir = config.openclaw.data_dir;
-    let done = tokio::task::spawn_blocking(move || export(&dir, &filter, arguments.format)).await;
+    let waiting = Waiting::beside_data(global, "exporting");
+    let work = move || export(&dir, &filter, arguments.format, &waiting);
+    let done = tokio::task::spawn_blocking(work).await;
     let damage = done.map_err(|error| Failure::new(Code::Store, error.to_string()))??;
     warn(&damage);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Writes the entries; gives back what is damaged.
-fn export(dir: &Path, filter: &AuditFilter, format: Format) -> Result<Vec<Value>, Failure> {
+fn export(
+    dir: &Path,
+    filter: &AuditFilter,
+    format: Format,
+    waiting: &Waiting,
+) -> Result<Vec<Value>, Failure> {
     let inspect = past::quietly(dir)?;
+    let (first, last) =
+        (inspect.reader().first_sequence(), inspect.reader().head().position.sequence);
+    let mut watch = |frame: u64| {
+        waiting.at((frame + 1).saturating_sub(first), (last + 1).saturating_sub(first));
+    };
     let mut starts: HashMap<u32, Value> = HashMap::new();
     let mut text = String::new();
     if format == Format::Csv {
         text.push_str(csv::HEADER);
     }
-    let damage = inspect.each_entry(filter, &mut |one: &AuditEntry| {
+    let mut show = |one: &AuditEntry| {
         let start = starts.entry(one.epoch).or_insert_with(|| {
             serde_json::from_str(&start_of(inspect.reader(), one.epoch)).unwrap_or_default()
         });
@@ -83,7 +96,8 @@ fn export(dir: &Path, filter: &AuditFilter, format: Format) -> Result<Vec<Value>
         let is_read = output::raw(text.as_bytes());
         text.clear();
         is_read
-    });
+    };
+    let damage = inspect.each_entry_watched(filter, &mut show, &mut watch);
     output::raw(text.as_bytes());
     let damage = damage.map_err(|error| Failure::new(Code::Store, error.to_string()))?;
     Ok(damage.into_iter().map(Value::from).collect())

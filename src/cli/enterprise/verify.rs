@@ -14,6 +14,7 @@ use crate::audit::verify::{Verdict, verify};
 use crate::audit::witness::{Seen, seen};
 use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
+use crate::cli::waiting::Waiting;
 use crate::cli::{Done, look, output, output_of, past};
 use crate::clock::rfc3339;
 
@@ -36,12 +37,14 @@ const SHOWN_MAX: usize = 20;
 pub async fn run(global: &Global, arguments: Arguments) -> Done {
     let dir = look(global)?.openclaw.data_dir;
     past::quietly(&dir)?;
+    let waiting = Waiting::new(global, "verifying");
     let work = move || {
         let mut against = Vec::new();
         for place in &arguments.against {
             against.extend(ends(place)?);
         }
-        let verdict = verify(&dir, &against, arguments.key.as_deref());
+        let mut watch = |done, all| waiting.at(done, all);
+        let verdict = verify(&dir, &against, arguments.key.as_deref(), &mut watch);
         let verdict = verdict.map_err(|text| Failure::new(Code::Store, text))?;
         let own = |one: &&Seen| is_same_journal(&one.head, &verdict.head);
         if !arguments.against.is_empty() && !against.iter().any(|one| own(&one)) {

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use storage::database::Database;
 use storage::journal;
@@ -14,7 +13,8 @@ use storage::journal;
 use super::open::{check_free, check_there, close, open};
 use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
-use crate::cli::{Done, look, output, output_of};
+use crate::cli::waiting::Waiting;
+use crate::cli::{Done, look, output_of};
 use crate::clock::Clock;
 use crate::shutdown::Shutdown;
 
@@ -42,10 +42,14 @@ pub async fn run(global: &Global, _: &Arguments) -> Done {
             _ => {}
         }
     }
+    let waiting = Waiting::new(global, "opening the store");
     let database = open(&dir, &config.openclaw.store, &Clock::system(), &Shutdown::default())?;
-    let rows = watch(&database).await;
+    waiting.step("making the rows");
+    let rows = watch(&database, &waiting).await;
     let frames = database.view().lag().applied;
+    waiting.step("closing the store");
     close(database)?;
+    drop(waiting);
     let messages = rows.map_err(|error| failed(&error))?;
     let answer =
         json!({ "store": dir.display().to_string(), "frames": frames, "messages": messages });
@@ -53,27 +57,17 @@ pub async fn run(global: &Global, _: &Arguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows how far it is, until every row is there; then counts them.
-async fn watch(database: &Database) -> Result<u64, storage::view::ViewError> {
+/// Waits until every row is there, and tells how far that is; then counts them.
+async fn watch(database: &Database, waiting: &Waiting) -> Result<u64, storage::view::ViewError> {
     let view = database.view().clone();
     let settled = tokio::task::spawn_blocking(move || view.settle());
-    let bar = output::is_terminal().then(|| {
-        let bar = ProgressBar::new(database.view().lag().published);
-        let style = ProgressStyle::with_template("{bar:30} frame {pos} of {len}, {eta} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        output::screen().add(bar)
-    });
     while !settled.is_finished() {
-        if let Some(bar) = &bar {
-            let lag = database.view().lag();
-            bar.set_length(lag.published);
-            bar.set_position(lag.applied);
-        }
+        let lag = database.view().lag();
+        waiting.at(lag.applied, lag.published);
         tokio::time::sleep(PAUSE).await;
     }
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
     settled.await.unwrap_or(Err(storage::view::ViewError::Closed))?;
+    let lag = database.view().lag();
+    waiting.at(lag.applied, lag.published);
     Ok(database.store().messages(|messages| messages.counts().values().sum()))
 }

@@ -106,17 +106,19 @@ pub fn start_of(reader: &Reader, epoch: u32) -> String {
     opened.map_or_else(String::new, |one| one.record.details)
 }
 
-/// Shows the entries that a filter asks for, the oldest first, until `show` says `false`. Gives
-/// back what is damaged.
+/// Shows the entries that a filter asks for, the oldest first, until `show` says `false`, and tells
+/// `watch` up to which frame that is done. Gives back what is damaged.
 pub(super) fn oldest_first(
     reader: &Reader,
     filter: &AuditFilter,
     show: &mut dyn FnMut(&AuditEntry) -> bool,
+    watch: &mut dyn FnMut(u64),
 ) -> Result<Vec<String>, ReadError> {
     let (codes, mut damage) = (codes(filter), Vec::new());
     for segment in reader.segments().iter().rev().filter(|one| filter.may_have(one)) {
         damage.extend(segment.damage()?.iter().map(sentence));
         if filter.found(segment, &codes)?.is_some_and(|entries| entries.is_empty()) {
+            watch(segment.range().1);
             continue;
         }
         for frame in segment.frames() {
@@ -133,6 +135,7 @@ pub(super) fn oldest_first(
             if !shown.all(|one| show(&one)) {
                 return Ok(damage);
             }
+            watch(frame.position.sequence);
         }
     }
     Ok(damage)

@@ -33,13 +33,30 @@ pub struct Check {
 /// # Errors
 /// When the directory cannot be listed or a segment not be read, or a newer program wrote it.
 pub fn check(dir: &Path, index_fn: IndexFn) -> Result<Check, OpenError> {
+    check_watched(dir, index_fn, &mut |_, _| {})
+}
+
+/// The same for somebody who waits: `watch` is told after each segment how many bytes of how many
+/// are done.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_watched(
+    dir: &Path,
+    index_fn: IndexFn,
+    watch: &mut dyn FnMut(u64, u64),
+) -> Result<Check, OpenError> {
     let look = ReadOnly::open(dir, index_fn)?;
     let mut found =
         Check { segments: 0, frames: 0, entries: 0, bytes: 0, hash: None, damage: Vec::new() };
     let segments = look.reader().catalog.all();
+    let size = |segment: &Segment| segment.path.metadata().map_or(0, |file| file.len());
+    let (mut done, all) = (0, segments.iter().map(|segment| size(segment)).sum());
     for (at, segment) in segments.iter().enumerate() {
         let following = segments.get(at + 1).map(|next| next.header.first_sequence);
         one(segment, following, index_fn, &mut found)?;
+        done += size(segment);
+        watch(done, all);
     }
     for damage in look.damage() {
         if !found.damage.iter().any(|one| one.covers(damage)) {

@@ -40,7 +40,7 @@ pub use chain::{
     Hash, entry_chain_hash, genesis, inclusion_proof, leaf_hash, merkle_root, next_hash,
     verify_inclusion,
 };
-pub use check::{Check, check};
+pub use check::{Check, check, check_watched};
 pub use compact::{CompactError, Compacted, Compactor, Weight};
 pub use error::{AppendError, OpenError, ReadError};
 pub use file_log::{FileLog, Options};
