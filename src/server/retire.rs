@@ -17,6 +17,7 @@ use super::mailboxes::Mailboxes;
 use super::model;
 use crate::clock::Millis;
 use crate::protocol::{Refusal, SERVER_AGENT_ID};
+use crate::trace::{self, traced};
 
 /// Entities that one decision retires at the most.
 const RETIRED_MAX: usize = 128;
@@ -67,6 +68,7 @@ pub fn retire(
             }
             continue;
         }
+        let trace = found.and_then(|entity| trace_of(key.kind, &entity.value));
         let parts = model::parts(&key.name);
         let [namespace, id, ..] = parts[..] else { continue };
         if key.kind == Kind::Agent {
@@ -79,9 +81,15 @@ pub fn retire(
         }
         let details = json!({"kind": format!("{:?}", key.kind).to_lowercase()}).to_string();
         let act = Act::new(Event::StoreForget, SERVER_AGENT_ID, namespace, id);
-        desk.tx.remove(act.level(Level::Debug).details(details), key);
+        let act = traced(act.level(Level::Debug).details(details), trace.as_deref());
+        desk.tx.remove(act, key);
     }
     kept
+}
+
+/// The trace of a task.
+fn trace_of(kind: Kind, value: &[u8]) -> Option<String> {
+    if kind == Kind::Task { trace::of_object(value) } else { None }
 }
 
 /// Forgets the ids of messages that nobody may repeat any more.

@@ -1,5 +1,8 @@
 //! What a person does to a message, and what becomes of it by itself, is in its trace.
 
+use storage::event::Event;
+use storage::transaction::{Act, Change};
+
 use super::*;
 use crate::outbox::sweep;
 
@@ -62,6 +65,40 @@ async fn a_message_that_expires_is_in_its_trace_until_the_end() {
     let told = place.traced("m");
     assert_eq!(told, [("message.queued", true), ("message.expired", true)]);
     place.end().await;
+}
+
+#[tokio::test]
+async fn a_start_after_a_crash_is_in_the_trace_of_what_was_being_sent() {
+    let place = Place::new(|_| {});
+    for id in ["m", "other"] {
+        match id {
+            "m" => place.send_traced(id).await,
+            _ => drop(place.send(Some(id), json!({})).await.unwrap()),
+        }
+        let commit = place.database.store().commit(move |tx| -> Result<(), Refusal> {
+            let live = tx.live(tx.find(&key(id)).unwrap().entry).unwrap();
+            let act = Act::new(Event::MessageSent, "loki-one", "default", id);
+            let change = Change { status: Status::Sending, attempts: 1, ..Change::of(&live) };
+            tx.change(act, &live, change);
+            Ok(())
+        });
+        commit.await.unwrap().unwrap();
+    }
+    let dir = place.end().await;
+    let now = Box::new(|| START);
+    let database = Database::open(dir.path(), now, Box::new(|_| {})).unwrap().0;
+    let events = vec!["message.retry".to_owned()];
+    let filter = AuditFilter { events, ..AuditFilter::default() };
+    let mut entries = audit(database.reader(), &filter).unwrap().entries;
+    entries.sort_by_key(|one| one.record.resource.len());
+    let told = |one: &storage::inspect::AuditEntry| {
+        let details: Value = serde_json::from_str(&one.record.details).unwrap();
+        assert!(details["cause"].as_str().unwrap().contains("being sent"));
+        (one.record.resource.to_string(), details["traceparent"].clone())
+    };
+    let told: Vec<_> = entries.iter().map(told).collect();
+    assert_eq!(told, [("m".to_owned(), json!(TRACE)), ("other".to_owned(), Value::Null)]);
+    database.close().unwrap();
 }
 
 #[tokio::test]

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use storage::event::Event;
+use storage::record::Record;
+
 use super::World;
-use crate::server::mail;
+use crate::server::{mail, retire};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -16,7 +19,11 @@ fn recorded(world: &World) -> Arc<Mutex<Vec<(&'static str, Value)>>> {
     let entries = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&entries);
     world.core.store.listen(Box::new(move |published| {
-        let told = published.entries.iter().map(|(_, record, _)| {
+        // Ids and agents are forgotten too, in no trace.
+        let is_other =
+            |record: &Record| record.event == Event::StoreForget && &*record.resource != "t";
+        let records = published.entries.iter().map(|(_, record, _)| record);
+        let told = records.filter(|record| !is_other(record)).map(|record| {
             let details: Value = serde_json::from_str(&record.details).unwrap_or_default();
             (record.event.name(), details["traceparent"].clone())
         });
@@ -76,6 +83,9 @@ async fn the_whole_life_of_a_task_is_in_its_trace() {
     check(&entries, &json!(TRACE), &events);
     let events = ["message.delivered", "task.accept", "task.start", "task.complete"];
     check(&entries, &json!(TRACE), &events);
+    world.core.clock.advance(world.core.rules.retention + std::time::Duration::from_secs(1));
+    while retire::step(&world.core).await.unwrap() {}
+    check(&entries, &json!(TRACE), &["store.forget"]);
 }
 
 #[tokio::test]

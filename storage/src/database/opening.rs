@@ -8,10 +8,10 @@ use crate::checkpoint::{self, CheckpointError, Loaded, Writer};
 use crate::database::{Report, apply};
 use crate::event::Event;
 use crate::fold::State;
-use crate::inspect::{AuditFilter, AuditPage, Touched, audit, touched};
+use crate::inspect::{AuditFilter, AuditPage, Touched, audit, entry_in, touched};
 use crate::journal::{Damage, Frame, FrameEntry, ReadError, Reader, Recovery, Syncer};
 use crate::messages::Summary;
-use crate::record::{Level, Status};
+use crate::record::{EntryId, Level, Status};
 use crate::store::{CommitError, Store};
 use crate::transaction::{Act, Change, Transaction};
 
@@ -171,13 +171,15 @@ impl Report {
 pub(super) fn record(store: &Store, report: &Report) -> Result<(), CommitError> {
     let report = report.clone();
     let interrupted = store.select(is_sending);
+    let traces: Vec<String> = interrupted.iter().map(|live| trace_of(store, live.entry)).collect();
     let done = store.commit(move |transaction| -> Result<(), std::convert::Infallible> {
         notes(transaction, &report);
-        for live in &interrupted {
+        for (live, trace) in interrupted.iter().zip(&traces) {
+            let cause = "the store stopped while it was being sent";
             let act =
                 Act::new(Event::MessageRetry, ACTOR, &live.head.namespace, &live.head.message_id)
                     .level(Level::Warning)
-                    .details(r#"{"cause":"the store stopped while it was being sent"}"#.into());
+                    .details(format!(r#"{{"cause":"{cause}"{trace}}}"#));
             let change =
                 Change { status: Status::Pending, maybe_delivered: true, ..Change::of(live) };
             transaction.change(act, live, change);
@@ -185,6 +187,17 @@ pub(super) fn record(store: &Store, report: &Report) -> Result<(), CommitError> 
         Ok(())
     });
     done.wait().map(|_| ())
+}
+
+/// The trace that the entry which accepted a message names, as one more member of details; empty
+/// where it names none. Every entry about the message has it.
+fn trace_of(store: &Store, accepted: EntryId) -> String {
+    const MEMBER: &str = r#""traceparent":""#;
+    let frame = store.reader().frame(accepted.sequence).ok();
+    let entry = frame.and_then(|frame| entry_in(&frame, accepted.index));
+    let details = entry.map(|entry| entry.record.details).unwrap_or_default();
+    let trace = details.split_once(MEMBER).and_then(|(_, rest)| rest.split_once('"'));
+    trace.map_or_else(String::new, |(trace, _)| format!(",{MEMBER}{trace}\""))
 }
 
 /// Writes into the audit log that the rows are rebuilt because they disagree with the journal.
