@@ -2,11 +2,13 @@
 //! goes.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{World, output};
+use crate::support::{World, output, say};
 
 const IDLE: &str = "agents:\n  - type: eng-qa\n    command: [\"true\"]\n";
 const NOWHERE: &str = "http://127.0.0.1:9";
@@ -207,6 +209,9 @@ fn the_log_of_a_server_is_read_from_its_data_directory() {
     assert_eq!(serde_json::from_str::<Value>(&running[1][0]).expect("json")["entries"], 3);
     let over = format!("{}/api/audit/summary?event=task.create&level=error", server.address);
     assert_eq!(world.get(&over).expect("an answer")["entries"], 0);
+    for query in ["after=12", "offset=9999999", "limit=1000000", "end=soon", "event=tsk.*"] {
+        assert!(world.get(&format!("{}/api/audit?{query}", server.address)).is_none(), "{query}");
+    }
     assert_eq!(server.stop(), Some(0));
     assert_eq!(questions.map(ask), running);
 }
@@ -286,6 +291,152 @@ fn a_bad_question_is_one_sentence_with_its_code_and_changes_nothing() {
 }
 
 #[test]
+fn verify_and_heads_refuse_in_one_sentence_and_change_nothing() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", IDLE);
+    let bridge = world.bridge("one", NOWHERE, "loki-one");
+    assert_eq!(bridge.stop(), Some(0));
+    let data = world.path("one/.loki/openclaw");
+    world.write("garbage", "this is no head\n");
+    let garbage = world.path("garbage").display().to_string();
+    let gone = world.path("gone").display().to_string();
+    let refused = |line: &str, code: i32, sentence: &str| {
+        let (found, lines, talk) = asked(&world, &line.split(' ').collect::<Vec<_>>());
+        assert_eq!((found, lines.len()), (Some(code), 0), "{line}: {talk}");
+        assert!(talk.contains(sentence) && !talk.contains("panic"), "{line}: {talk}");
+        // The parser of the command line adds where to read more.
+        let said = talk.lines().filter(|line| !line.is_empty() && !line.starts_with("For more"));
+        assert_eq!(said.count(), 1, "{line}: {talk}");
+    };
+    let before = files(&data);
+    refused("verify --key zz", 2, "give the 64 hexadecimal digits");
+    refused(&format!("verify --against {garbage}"), 2, "a line is no head");
+    refused(&format!("verify --against {gone}"), 2, &gone);
+    refused(&format!("verify --against {}", world.path("one").display()), 3, "there is no store");
+    refused("tail --since yesterday", 2, "give a time such as");
+    refused("export --until 31.12.2026", 2, "give a time such as");
+    refused(&format!("verify --data-dir {gone}"), 3, &gone);
+    refused(&format!("heads --data-dir {gone}"), 3, &gone);
+    assert!(!world.path("gone").exists());
+    std::fs::write(data.join("format"), "loki-openclaw store 99\n").expect("written");
+    refused("verify", 3, "99");
+    refused("heads", 3, "99");
+    std::fs::remove_file(data.join("format")).expect("removed");
+    let after = files(&data);
+    assert!(before.iter().filter(|(path, _)| !path.ends_with("format")).eq(&after));
+}
+
+#[test]
+fn the_store_of_another_user_is_named_and_left_alone() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", IDLE);
+    // Whoever is nobody runs the program at all: not where it is built in a private folder.
+    let nobody = |command: &mut Command| {
+        let mut as_nobody = Command::new("setpriv");
+        as_nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        as_nobody.arg(command.get_program()).args(command.get_args());
+        as_nobody.current_dir(command.get_current_dir().expect("a folder"));
+        as_nobody
+    };
+    for folder in [world.path(""), world.path("one"), world.path("one/.loki")] {
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder, open).expect("our own");
+    }
+    let tried = nobody(world.loki("one", NOWHERE).arg("--version")).output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        say("skipped: no command can be run as another user here");
+        return;
+    }
+    let bridge = world.bridge("one", NOWHERE, "loki-one");
+    assert_eq!(bridge.stop(), Some(0));
+    let data = world.path("one/.loki/openclaw");
+    let before = files(&data);
+    let owner = std::fs::metadata(&data).expect("there").uid();
+    let commands = [
+        "enterprise audit tail",
+        "enterprise audit summary",
+        "enterprise audit search x",
+        "enterprise audit export",
+        "enterprise audit verify",
+        "enterprise audit heads",
+        "openclaw messages",
+        "store info",
+    ];
+    // Its folder may not be listed; or its files not be read, as after an odd umask.
+    for (folder, file) in [(0o700, 0o600), (0o755, 0o600)] {
+        let mode = std::fs::Permissions::from_mode;
+        for path in before.keys() {
+            std::fs::set_permissions(path, mode(file)).expect("our own");
+        }
+        for path in [data.clone(), data.join("journal")] {
+            std::fs::set_permissions(path, mode(folder)).expect("our own");
+        }
+        for line in commands {
+            let mut command = world.loki("one", NOWHERE);
+            command.args(line.split(' ')).arg("--data-dir").arg(&data);
+            let (code, text, talk) = output(&mut nobody(&mut command));
+            assert_eq!((code, text.as_str()), (Some(3), ""), "{line} {folder:o}: {talk}");
+            assert_eq!(talk.lines().count(), 1, "{line} {folder:o}: {talk}");
+            let named = format!("may not be read: it belongs to the user with the number {owner}");
+            assert!(talk.contains(&named), "{line} {folder:o}: {talk}");
+        }
+    }
+    assert_eq!(files(&data), before);
+}
+
+#[test]
+fn damage_is_named_also_when_it_is_met_while_following() {
+    let world = World::new();
+    world.write("one/.loki/config.yaml", IDLE);
+    let bridge = world.bridge("one", NOWHERE, "loki-one");
+    let url = format!("{}/api/openclaw/send", bridge.address);
+    for number in 0..5 {
+        let message = serde_json::json!({
+            "message_type": "state_sync", "payload": {}, "message_id": format!("m-{number}"),
+        });
+        assert_eq!(world.post(&url, &message).expect("an answer").0, 202);
+    }
+    bridge.kill();
+    let mut command = world.loki("one", NOWHERE);
+    command.args(["enterprise", "audit", "tail", "--follow", "--json", "-n", "1"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut tail = Killed(command.spawn().expect("a tail"));
+    let mut lines = BufReader::new(tail.0.stdout.take().expect("its output")).lines();
+    assert!(lines.next().expect("an entry").expect("text").contains("m-4"));
+    let talk = BufReader::new(tail.0.stderr.take().expect("its talk")).lines();
+    let (tell, told) = std::sync::mpsc::channel();
+    let reader = std::thread::Builder::new().spawn(move || {
+        talk.map_while(Result::ok).try_for_each(|line| tell.send(line).map_err(|_| ()))
+    });
+    let name = damage(&world.path("one/.loki/openclaw"), b"m-3");
+    let warning = world.wait("a word about it", || told.try_recv().ok());
+    assert!(warning.starts_with("warning: ") && warning.contains(&name), "{warning}");
+    // The same words once, however often it looks.
+    let bridge = world.bridge("one", NOWHERE, "loki-one");
+    assert!(lines.next().expect("an entry").is_ok());
+    assert_eq!(bridge.stop(), Some(0));
+    drop(tail);
+    assert_eq!(told.iter().filter(|line| *line == warning).count(), 0, "{warning}");
+    let _ = reader.expect("a thread").join().expect("no panic");
+}
+
+/// Changes a bit of the first frame with this id; the name of its file.
+fn damage(data: &Path, id: &[u8]) -> String {
+    let journal = files(&data.join("journal"));
+    let (path, at, byte) = journal
+        .into_iter()
+        .find_map(|(path, bytes)| {
+            let at = bytes.windows(id.len()).position(|window| window == id)?;
+            Some((path, at as u64, bytes[at]))
+        })
+        .expect("the message");
+    // In its place: whoever reads meanwhile finds one byte changed and no file that is too short.
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opened");
+    file.write_all_at(&[byte ^ 1], at).expect("written");
+    path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned()
+}
+
+#[test]
 fn what_damage_took_is_named_and_the_rest_is_answered() {
     let world = World::new();
     world.write("one/.loki/config.yaml", IDLE);
@@ -298,18 +449,7 @@ fn what_damage_took_is_named_and_the_rest_is_answered() {
         assert_eq!(world.post(&url, &message).expect("an answer").0, 202);
     }
     assert_eq!(bridge.stop(), Some(0));
-    let journal = files(&world.path("one/.loki/openclaw/journal"));
-    let id = b"m-2";
-    let (path, mut bytes, at) = journal
-        .into_iter()
-        .find_map(|(path, bytes)| {
-            let at = bytes.windows(id.len()).position(|window| window == id)?;
-            Some((path, bytes, at))
-        })
-        .expect("the message");
-    bytes[at] ^= 1;
-    std::fs::write(&path, bytes).expect("written");
-    let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+    let name = damage(&world.path("one/.loki/openclaw"), b"m-2");
     for line in [
         "tail --json --event message.queued",
         "search --json m- --event message.queued",
@@ -317,11 +457,11 @@ fn what_damage_took_is_named_and_the_rest_is_answered() {
     ] {
         let (code, lines, talk) = asked(&world, &line.split(' ').collect::<Vec<_>>());
         assert_eq!((code, lines.len()), (Some(0), 4), "{line}: {talk}");
-        assert!(talk.starts_with("warning: ") && talk.contains(name), "{line}: {talk}");
+        assert!(talk.starts_with("warning: ") && talk.contains(&name), "{line}: {talk}");
         assert_eq!(talk.lines().count(), 1, "{line}: {talk}");
     }
     let (code, lines, talk) = asked(&world, &["summary", "--json", "--event", "message.queued"]);
     let counted: Value = serde_json::from_str(&lines[0]).expect("json");
     assert_eq!((code, &counted["entries"]), (Some(0), &4.into()));
-    assert!(talk.contains(name) && counted["damage"][0].to_string().contains(name), "{talk}");
+    assert!(talk.contains(&name) && counted["damage"][0].to_string().contains(&name), "{talk}");
 }

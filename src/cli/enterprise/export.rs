@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
+use serde_json::{Value, json};
 use storage::inspect::{AuditEntry, AuditFilter, start_of};
 
 use super::Filters;
-use super::read::warn;
+use super::read::Told;
 use crate::audit::{csv, query, syslog};
 use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
@@ -57,7 +57,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     let work = move || export(&dir, &filter, arguments.format, &waiting);
     let done = tokio::task::spawn_blocking(work).await;
     let damage = done.map_err(|error| Failure::new(Code::Store, error.to_string()))??;
-    warn(&damage);
+    Told::default().warn(&json!({ "damage": damage }));
     Ok(ExitCode::SUCCESS)
 }
 

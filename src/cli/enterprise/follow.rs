@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::read::Told;
 use crate::bridge::history::place;
 use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
@@ -35,6 +36,8 @@ pub struct Begin {
     pub last: Option<Value>,
     /// Without one, the time to begin at, as a part of a query.
     pub since: Option<(&'static str, String)>,
+    /// What was told to be missing so far.
+    pub told: Told,
 }
 
 /// Shows the entries, oldest first, and then those that come, until nobody reads them any more.
@@ -51,7 +54,7 @@ pub async fn follow(
             return Ok(ExitCode::SUCCESS);
         }
         tokio::time::sleep(PAUSE).await;
-        entries = match newer(config, &filters, &begin).await {
+        entries = match newer(config, &filters, &mut begin).await {
             Ok(entries) => {
                 trouble.clear();
                 entries
@@ -73,7 +76,7 @@ pub async fn follow(
 async fn newer(
     config: &BridgeConfig,
     filters: &[(&str, String)],
-    begin: &Begin,
+    begin: &mut Begin,
 ) -> Result<Vec<Value>, Failure> {
     let seen = begin.last.as_ref().and_then(number);
     let start = begin.last.as_ref().and_then(time).map(|start| ("start", rfc3339(start)));
@@ -87,6 +90,7 @@ async fn newer(
         let oldest = found.last().and_then(time).map(|end| end + 1);
         query.extend(oldest.map(|end| ("end", rfc3339(end))));
         let answer = past::get(config, "/api/audit", &query).await?;
+        begin.told.warn(&answer);
         let page = answer["entries"].as_array().cloned().unwrap_or_default();
         let full = page.len() == PAGE;
         let before = found.len();

@@ -10,6 +10,7 @@ use crate::config::BridgeConfig;
 pub const COLUMNS: [&str; 6] = ["timestamp", "event", "level", "resource", "actor", "details"];
 
 /// The newest entries that a query asks for, `count` at the most, the newest last as in every tail.
+/// What is missing is told, unless it was before.
 ///
 /// # Errors
 /// When neither the running program nor the store has an answer.
@@ -17,34 +18,39 @@ pub async fn newest(
     config: &BridgeConfig,
     query: &[(&str, String)],
     count: usize,
+    told: &mut Told,
 ) -> Result<Vec<Value>, Failure> {
-    let (mut entries, mut next, mut damage) = (Vec::new(), None, Vec::new());
+    let (mut entries, mut next) = (Vec::new(), None);
     loop {
         let mut query = query.to_vec();
         query.push(("limit", (count - entries.len()).to_string()));
         query.extend(next.map(|next| ("after", next)));
         let answer = past::get(config, "/api/audit", &query).await?;
         entries.extend(answer["entries"].as_array().into_iter().flatten().cloned());
-        damage.extend(answer["damage"].as_array().into_iter().flatten().cloned());
+        told.warn(&answer);
         next = answer["next"].as_str().map(str::to_owned);
         // A page that is not full only says that enough was read for one answer.
         if next.is_none() || entries.len() >= count {
             break;
         }
     }
-    warn(&damage);
     entries.reverse();
     Ok(entries)
 }
 
-/// Says what is missing, each once.
-pub fn warn(damage: &[Value]) {
-    let mut told: Vec<&Value> = Vec::new();
-    for one in damage {
-        if !told.contains(&one) {
-            let sentence = one.as_str().unwrap_or_default();
-            output::say(&format!("warning: a part of the store cannot be read: {sentence}"));
-            told.push(one);
+/// What was told to be missing.
+#[derive(Debug, Default)]
+pub struct Told(Vec<Value>);
+
+impl Told {
+    /// Says what an answer names as missing, each once.
+    pub fn warn(&mut self, answer: &Value) {
+        for one in answer["damage"].as_array().into_iter().flatten() {
+            if !self.0.contains(one) {
+                let sentence = one.as_str().unwrap_or_default();
+                output::say(&format!("warning: a part of the store cannot be read: {sentence}"));
+                self.0.push(one.clone());
+            }
         }
     }
 }

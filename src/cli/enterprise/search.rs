@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Filters;
-use super::read::{COLUMNS, newest};
+use super::read::{COLUMNS, Told, newest};
 use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Done, look, output_of};
@@ -30,7 +30,7 @@ pub async fn run(global: &Global, search: &Arguments) -> Done {
     }
     let mut query = search.filters.whole();
     query.push(("text", search.text.clone()));
-    let entries = newest(&config, &query, search.count).await?;
+    let entries = newest(&config, &query, search.count, &mut Told::default()).await?;
     output_of(global).list(&entries, &COLUMNS);
     Ok(ExitCode::SUCCESS)
 }

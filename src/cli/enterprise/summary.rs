@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Filters;
-use super::read::warn;
+use super::read::Told;
 use crate::cli::arguments::Global;
 use crate::cli::{Done, look, output_of, past};
 
@@ -24,7 +24,7 @@ const COLUMNS: [&str; 3] = ["by", "name", "count"];
 pub async fn run(global: &Global, arguments: &Arguments) -> Done {
     let config = look(global)?;
     let answer = past::get(&config, "/api/audit/summary", &arguments.filters.whole()).await?;
-    warn(answer["damage"].as_array().map(Vec::as_slice).unwrap_or_default());
+    Told::default().warn(&answer);
     let output = output_of(global);
     if output.json {
         output.object(&answer, &[]);

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Filters;
 use super::follow::{Begin, PAUSE, follow};
-use super::read::{COLUMNS, newest};
+use super::read::{COLUMNS, Told, newest};
 use crate::cli::arguments::Global;
 use crate::cli::failure::Code;
 use crate::cli::{Done, look, output_of};
@@ -30,8 +30,9 @@ pub async fn run(global: &Global, tail: Arguments) -> Done {
     let query = tail.filters.whole();
     // Of none the newest is still the one after which to go on.
     let count = tail.count.max(1);
+    let mut told = Told::default();
     let mut entries = loop {
-        match newest(&config, &query, count).await {
+        match newest(&config, &query, count, &mut told).await {
             // A bridge that starts or ends has no answer for a moment.
             Err(failure) if tail.follow && failure.code == Code::Unreachable => {
                 tokio::time::sleep(PAUSE).await;
@@ -44,7 +45,7 @@ pub async fn run(global: &Global, tail: Arguments) -> Done {
         entries.clear();
     }
     if tail.follow {
-        let begin = Begin { last, since: tail.filters.start() };
+        let begin = Begin { last, since: tail.filters.start(), told };
         return follow(global, &config, tail.filters.query(), (entries, begin)).await;
     }
     output_of(global).list(&entries, &COLUMNS);

@@ -26,9 +26,19 @@ pub struct Arguments {
     #[arg(long, value_name = "PEER_HEADS")]
     against: Vec<PathBuf>,
     /// The public key that alone may have signed, in hexadecimal digits
-    #[arg(long)]
+    #[arg(long, value_parser = key)]
     key: Option<String>,
 }
+
+/// A public key of Ed25519.
+fn key(text: &str) -> Result<String, String> {
+    let is_key = text.len() == KEY_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let wanted = || format!("give the {KEY_DIGITS} hexadecimal digits that verify shows as `keys`");
+    is_key.then(|| text.to_ascii_lowercase()).ok_or_else(wanted)
+}
+
+/// The digits of a key.
+const KEY_DIGITS: usize = 64;
 
 /// Faults that are shown to a person.
 const SHOWN_MAX: usize = 20;
