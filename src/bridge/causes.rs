@@ -54,6 +54,8 @@ pub struct Cause {
 pub struct Causes {
     /// How many messages that are.
     pub messages: u64,
+    /// These are all of them, and not only the newest.
+    pub complete: bool,
     /// The causes, those of most messages first.
     pub causes: Vec<Cause>,
 }
@@ -77,14 +79,34 @@ struct Count {
     groups: BTreeMap<Key, Group>,
 }
 
-/// The causes of the messages that a filter asks for.
+/// The causes of the messages that a filter asks for: of all, or of so many of the newest.
 ///
 /// # Errors
 /// When the rows cannot be read.
-pub fn of(history: &dyn History, filter: &Filter) -> Result<Causes, ViewError> {
+pub fn of(
+    history: &dyn History,
+    filter: &Filter,
+    newest: Option<u64>,
+) -> Result<Causes, ViewError> {
     let mut count = Count::default();
-    history.each(filter, &mut |row| count.add(row))?;
-    Ok(count.told())
+    let Some(most) = newest else {
+        history.each(filter, &mut |row| count.add(row))?;
+        return Ok(count.told(true));
+    };
+    let mut filter = Filter { limit: 0, ..filter.clone() };
+    loop {
+        let page = history.rows(&filter)?;
+        for row in page.rows {
+            if count.messages == most {
+                return Ok(count.told(false));
+            }
+            count.add(&row);
+        }
+        filter.after = page.next;
+        if filter.after.is_none() {
+            return Ok(count.told(true));
+        }
+    }
 }
 
 impl Count {
@@ -93,10 +115,10 @@ impl Count {
         add(&mut self.groups, row);
     }
 
-    fn told(self) -> Causes {
+    fn told(self, complete: bool) -> Causes {
         let mut causes: Vec<Cause> = self.groups.into_iter().map(told).collect();
         causes.sort_by_key(|cause| std::cmp::Reverse(cause.messages));
-        Causes { messages: self.messages, causes }
+        Causes { messages: self.messages, complete, causes }
     }
 }
 
@@ -194,7 +216,7 @@ mod tests {
         for (number, error) in errors.iter().enumerate().rev() {
             count.add(&row(number as u64, error));
         }
-        count.told()
+        count.told(true)
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod history;
 mod mail;
 pub mod meter;
 pub mod offer;
+pub mod oldest;
 mod overview;
 pub mod prd;
 pub mod receipt;
@@ -51,6 +52,7 @@ use crate::{inbox, outbox};
 
 use board::Board;
 use mail::{Author, DESTINATION};
+use oldest::{Oldest, Waiting};
 use settings::Settings;
 use status::{Health, LinkState, Snapshot};
 use task::{LocalTask, TaskStatus};
@@ -70,6 +72,8 @@ struct Shared {
     gate: Gate,
     /// Its tasks in the orders in which they are listed.
     board: Arc<Board>,
+    /// Where the oldest waiting message is.
+    oldest: Arc<Oldest>,
     /// A task or a message that somebody may wait for has changed.
     changed: Arc<Notify>,
     /// A person wants the link otherwise: connected now, or parked.
@@ -121,10 +125,12 @@ impl Bridge {
         };
         let changed = Arc::new(Notify::new());
         let board = Arc::new(Board::new(&settings.namespace));
-        let (wake, heard) = (Arc::clone(&changed), Arc::clone(&board));
+        let oldest = Arc::new(Oldest::default());
+        let (wake, tasks, first) = (Arc::clone(&changed), Arc::clone(&board), Arc::clone(&oldest));
         store.listen(Box::new(move |published| {
             published.entries.iter().for_each(|(_, record, _)| logging::record(record));
-            heard.hear(published);
+            tasks.hear(published);
+            first.hear(published);
             wake.notify_waiters();
             true
         }));
@@ -134,6 +140,7 @@ impl Bridge {
         let shared = Arc::new(Shared {
             gate,
             board,
+            oldest,
             settings,
             store,
             clock,
@@ -195,10 +202,9 @@ impl Bridge {
 
     /// The state of the bridge, as the API shows it.
     pub fn snapshot(&self) -> Snapshot {
-        let shared = &*self.0;
-        let (gate, tasks) = (shared.gate.state(), shared.board.counts());
-        let (settings, store) = (&shared.settings, &shared.store);
-        status::snapshot(settings, store, &shared.link.read(), (&gate, tasks), &shared.clock)
+        let Shared { settings, store, link, gate, board, oldest, clock, .. } = &*self.0;
+        let (gate, found) = (gate.state(), (&**board, &**oldest));
+        status::snapshot(settings, store, &link.read(), &gate, found, clock)
     }
 
     /// The short state of the link.
@@ -214,6 +220,11 @@ impl Bridge {
     /// Another program took over the bridge's id, so that this one has to stop.
     pub fn is_replaced(&self) -> bool {
         self.0.link.read().replaced
+    }
+
+    /// The oldest message that waits.
+    pub fn oldest(&self) -> Option<Waiting> {
+        self.0.oldest.of(&self.0.store)
     }
 
     /// Its tasks in the orders in which they are listed, and their counts.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use storage::journal::Reader;
 use storage::record::Status;
@@ -10,6 +11,9 @@ use storage::view::View;
 use super::Bridge;
 use crate::clock::{Millis, rfc3339};
 use crate::dashboard::{Gauges, Subject, tally};
+
+/// How many times longer than it took a look is good for.
+const REST_FACTOR: Millis = 20;
 
 /// Agents whose tasks are counted, those first that have the most.
 const AGENTS_MAX: usize = 50;
@@ -24,9 +28,31 @@ pub(super) struct Overview {
     pub journal: Reader,
     /// When it was started.
     pub started_at: Millis,
+    /// What is unfinished by recipient.
+    pub seen: Mutex<Seen>,
+}
+
+/// What was found, and the monotonic time until which nobody looks again.
+#[derive(Default)]
+pub(super) struct Seen {
+    peers: Option<Value>,
+    until: Millis,
 }
 
 impl Overview {
+    /// What is unfinished by recipient, as it was a moment ago: looking takes at most a
+    /// twentieth of the time, however many pages ask.
+    fn unfinished(&self) -> Option<Value> {
+        let mut seen = self.seen.lock();
+        let begun = self.bridge.clock().monotonic();
+        if begun >= seen.until {
+            seen.peers = tally::by_peer(&self.view).ok();
+            let ended = self.bridge.clock().monotonic();
+            seen.until = ended + REST_FACTOR * ended.saturating_sub(begun);
+        }
+        seen.peers.clone()
+    }
+
     fn tasks_by_agent(&self) -> Vec<Value> {
         let agents = self.bridge.board().agents(AGENTS_MAX).into_iter();
         let shown = agents.map(|(agent, counts)| {
@@ -41,17 +67,18 @@ impl Overview {
 impl Subject for Overview {
     fn gauges(&self) -> Gauges {
         let (link, store) = (self.bridge.0.link.read(), self.bridge.store());
-        let (waiting, failed, oldest) = store.messages(|messages| {
+        let (waiting, failed) = store.messages(|messages| {
             let failed = tally::outbound(messages, |status| status == Status::Failed);
-            (tally::outbound(messages, tally::waits), failed, tally::oldest(messages))
+            (tally::outbound(messages, tally::waits), failed)
         });
+        let oldest = self.bridge.oldest();
         let now = self.bridge.clock().now();
         Gauges {
             is_up: link.connected,
             link_ms: link.latency_ms.filter(|_| link.connected),
             waiting,
             failed,
-            oldest_seconds: oldest.map_or(0, |at| now.saturating_sub(at) / 1_000),
+            oldest_seconds: oldest.map_or(0, |one| now.saturating_sub(one.accepted_at) / 1_000),
             agents: u64::try_from(self.bridge.settings().agents.all().len()).unwrap_or(u64::MAX),
         }
     }
@@ -59,10 +86,7 @@ impl Subject for Overview {
     fn overview(&self) -> Value {
         let snapshot = self.bridge.snapshot();
         let latency_ms = self.bridge.0.link.read().latency_ms;
-        let (counts, oldest) = self
-            .bridge
-            .store()
-            .messages(|messages| (tally::counts(messages), tally::oldest(messages)));
+        let (counts, oldest) = (self.bridge.store().messages(tally::counts), self.bridge.oldest());
         let size = |path: &std::path::Path| path.metadata().map_or(0, |file| file.len());
         let bytes: u64 = self.journal.segments().iter().map(|segment| size(segment.path())).sum();
         let lag = self.view.lag();
@@ -86,8 +110,8 @@ impl Subject for Overview {
             },
             "messages": counts,
             // Rows that cannot be read are told by the metrics and the lists.
-            "unfinished": tally::by_peer(&self.view).ok(),
-            "oldest_waiting_at": oldest.map(rfc3339),
+            "unfinished": self.unfinished(),
+            "oldest_waiting_at": oldest.map(|one| rfc3339(one.accepted_at)),
             "tasks": snapshot.tasks,
             "tasks_by_agent": self.tasks_by_agent(),
             "storage": {

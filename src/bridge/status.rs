@@ -7,10 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use storage::ledger::Ledger;
 use storage::messages::Messages;
-use storage::record::{Direction, Status};
+use storage::record::Direction;
 use storage::store::Store;
 
+use super::board::Board;
 use super::mail::DESTINATION;
+use super::oldest::{Oldest, Waiting, waits};
 use super::settings::Settings;
 use super::witness;
 use crate::clock::{Clock, Millis, rfc3339};
@@ -135,12 +137,21 @@ pub struct Owner<'a> {
     pub server: Option<&'a str>,
 }
 
+/// What was looked up for a snapshot.
+pub struct Found {
+    /// How many tasks stand where.
+    pub tasks: BTreeMap<String, u64>,
+    /// The oldest message that waits.
+    pub oldest: Option<Waiting>,
+}
+
 /// Takes the snapshot.
 pub fn snapshot(
     settings: &Settings,
     store: &Store,
     link: &LinkState,
-    (gate, tasks): (&GateState, BTreeMap<String, u64>),
+    gate: &GateState,
+    (board, oldest): (&Board, &Oldest),
     clock: &Clock,
 ) -> Snapshot {
     let owner = Owner {
@@ -149,8 +160,9 @@ pub fn snapshot(
         server: settings.server.as_deref(),
     };
     let ledger = store.ledger();
+    let found = Found { tasks: board.counts(), oldest: oldest.of(store) };
     let shown =
-        store.messages(|messages| shown(owner, messages, (&ledger, tasks), link, clock.now()));
+        store.messages(|messages| shown(owner, (messages, &ledger), found, link, clock.now()));
     Snapshot {
         circuit: if link.parked { "parked" } else { gate.circuit }.to_owned(),
         circuit_until: gate.until.map(rfc3339),
@@ -160,11 +172,11 @@ pub fn snapshot(
     }
 }
 
-/// The snapshot of these messages, entities and counts of tasks, with the circuit closed.
+/// The snapshot of these messages and entities, with the circuit closed.
 pub fn shown(
     owner: Owner<'_>,
-    messages: &Messages,
-    (ledger, tasks): (&Ledger, BTreeMap<String, u64>),
+    (messages, ledger): (&Messages, &Ledger),
+    found: Found,
     link: &LinkState,
     now: Millis,
 ) -> Snapshot {
@@ -172,7 +184,6 @@ pub fn shown(
     for ((_, _, status), count) in messages.counts().iter().filter(|(_, count)| **count > 0) {
         *counts.entry(status.as_str().to_owned()).or_default() += count;
     }
-    let oldest = messages.iter().find(|live| waits(live.status)).map(|live| live.created_at);
     Snapshot {
         connected: link.connected,
         agent_id: owner.agent_id.to_owned(),
@@ -184,8 +195,8 @@ pub fn shown(
         last_error: link.last_error.clone(),
         messages: counts,
         messages_pending: pending(messages),
-        oldest_pending_seconds: oldest.map(|at| now.saturating_sub(at) / 1_000),
-        tasks,
+        oldest_pending_seconds: found.oldest.map(|one| now.saturating_sub(one.created_at) / 1_000),
+        tasks: found.tasks,
         circuit: "closed".to_owned(),
         circuit_until: None,
         storage_full: None,
@@ -213,8 +224,4 @@ fn pending(messages: &Messages) -> u64 {
         .filter(|((_, direction, status), _)| outbound(*direction) && waits(*status))
         .map(|(_, count)| count)
         .sum()
-}
-
-fn waits(status: Status) -> bool {
-    matches!(status, Status::Pending | Status::Sending)
 }

@@ -1,15 +1,12 @@
-//! Messages counted for an overview: where how many stand, for whom, and since when the oldest
-//! waits. It looks at a bounded number of messages, however many there are.
+//! Messages counted for an overview: where how many stand, and for whom. It looks at a bounded
+//! number of messages, however many there are.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use storage::messages::Messages;
-use storage::record::{Direction, Millis, Status};
+use storage::record::{Direction, Status};
 use storage::view::{Filter, View, ViewError};
-
-/// Unfinished messages that are looked at for the oldest one that waits.
-const LOOK_MAX: usize = 20_000;
 
 /// Pages of a list that are looked at for what is not counted anyway, each of 1,000 rows.
 const PAGES_MAX: usize = 2;
@@ -29,13 +26,6 @@ pub fn outbound(messages: &Messages, is_asked: impl Fn(Status) -> bool) -> u64 {
         *direction == Direction::Outbound && is_asked(*status)
     });
     asked.map(|(_, count)| count).sum()
-}
-
-/// When the oldest message was accepted that waits; `None` also when too many lie before it that
-/// do not wait.
-pub fn oldest(messages: &Messages) -> Option<Millis> {
-    let mut looked = messages.iter().take(LOOK_MAX);
-    looked.find(|live| waits(live.status)).map(|live| live.accepted_at)
 }
 
 /// How many messages stand where.

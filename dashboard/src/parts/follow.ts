@@ -4,6 +4,9 @@ import { useEffect, useRef } from "preact/hooks";
 
 /** Between two readings of one thing, however much happens to it. */
 const PAUSE_MILLIS = 1_000;
+/** And so many times as long as a reading took, so that what is large costs no more of the time than what is small. */
+const REST_FACTOR = 20;
+const REST_MILLIS_MAX = 60_000;
 
 type Read = (signal: AbortSignal) => Promise<void>;
 
@@ -12,13 +15,14 @@ class Follower {
     #busy = false;
     #missed = false;
     #last = 0;
+    #rest = 0;
     readonly #mine = new AbortController();
 
     constructor(readonly read: Read, readonly fail: (detail: string | null) => void, readonly pause: number) {}
 
     ask(): void {
         if (this.#busy) this.#missed = true;
-        else this.#timer ??= setTimeout(() => void this.#run(), Math.max(0, this.#last + this.pause - Date.now()));
+        else this.#timer ??= setTimeout(() => void this.#run(), Math.max(0, this.#last + Math.max(this.pause, this.#rest) - Date.now()));
     }
 
     end(): void {
@@ -29,6 +33,7 @@ class Follower {
     async #run(): Promise<void> {
         [this.#timer, this.#busy] = [undefined, true];
         let detail: string | null = null;
+        const begun = Date.now();
         try {
             await this.read(this.#mine.signal);
         } catch (problem) {
@@ -37,6 +42,7 @@ class Follower {
         if (this.#mine.signal.aborted) return;
         this.fail(detail);
         [this.#busy, this.#last] = [false, Date.now()];
+        this.#rest = Math.min((this.#last - begun) * REST_FACTOR, REST_MILLIS_MAX);
         if (this.#missed) {
             this.#missed = false;
             this.ask();

@@ -78,21 +78,23 @@ function filters(cause: Cause): Record<string, string> {
     return { reason: cause.reason ?? "", type: one(cause.types), peer: one(cause.peers) };
 }
 
-/** Reading the causes goes through all dead letters, so it is not done at every change. */
+/** Reading the causes goes through that many dead letters, so it is not done at every change. */
+const CAUSES_OF = 5_000;
 const CAUSES_PAUSE_MILLIS = 5_000;
 
 function Causes() {
     const path = overview.value?.routes.causes;
-    const causes = useSignal<Cause[] | null>(null);
+    const found = useSignal<{ causes: Cause[]; complete: boolean } | null>(null);
     useFollow(path, changes.value.message, async (signal) => {
-        causes.value = (await get<{ causes: Cause[] }>(path!, {}, signal)).causes;
+        found.value = await get<{ causes: Cause[]; complete: boolean }>(path!, { newest: CAUSES_OF }, signal);
     }, CAUSES_PAUSE_MILLIS);
-    if (!path || !causes.value?.length) return null;
-    const most = Math.max(...causes.value.map((cause) => cause.messages));
+    const { causes = [], complete = true } = found.value ?? {};
+    if (!path || causes.length === 0) return null;
+    const most = Math.max(...causes.map((cause) => cause.messages));
     return (
-        <Panel title="By cause">
+        <Panel title="By cause" note={!complete && `of the newest ${exact(CAUSES_OF)}`}>
             <ul class="causes">
-                {causes.value.slice(0, 12).map((cause) => (
+                {causes.slice(0, 12).map((cause) => (
                     <li key={`${cause.reason} ${cause.cause}`}>
                         <b title={exact(cause.messages)}>{count(cause.messages)}</b>
                         <div>

@@ -30,9 +30,9 @@ pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Page>, Failed> {
 
 /// `GET /api/openclaw/causes`
 pub async fn grouped(State(api): Shared, uri: Uri) -> Result<Json<Causes>, Failed> {
-    let filter = query::<Asked>(&uri)?.causes()?;
-    // It goes through every row that there is.
-    Ok(Json(aside(move || Ok(causes::of(&*api.history, &filter)?)).await?))
+    let (filter, newest) = query::<Asked>(&uri)?.causes()?;
+    // Unless it is told how many are enough, it goes through every row that there is.
+    Ok(Json(aside(move || Ok(causes::of(&*api.history, &filter, newest)?)).await?))
 }
 
 /// `GET /api/openclaw/messages/{id}`

@@ -77,6 +77,7 @@ pub async fn serve(listener: TcpListener, api: Api, shutdown: Shutdown) -> io::R
         view: api.view.clone(),
         journal: api.journal.clone(),
         started_at: api.bridge.clock().now(),
+        seen: parking_lot::Mutex::default(),
     };
     let (store, clock) = (api.bridge.store().clone(), api.bridge.clock().clone());
     let dashboard = Dashboard::new(store, Box::new(subject));

@@ -38,8 +38,8 @@ fn found(inspect: Inspect, target: &str) -> Result<Value, Failed> {
             value(Past(inspect).list(&filter)?)
         }
         "/api/openclaw/causes" => {
-            let filter = query::<Asked>(&uri)?.causes()?;
-            value(causes::of(&Past(inspect), &filter)?)
+            let (filter, newest) = query::<Asked>(&uri)?.causes()?;
+            value(causes::of(&Past(inspect), &filter, newest)?)
         }
         path => {
             let id = path.strip_prefix("/api/openclaw/messages/");

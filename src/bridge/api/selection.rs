@@ -33,6 +33,7 @@ pub struct Asked {
     since: Option<String>,
     until: Option<String>,
     after: Option<String>,
+    newest: Option<u64>,
 }
 
 impl Asked {
@@ -60,16 +61,21 @@ impl Asked {
         })
     }
 
-    /// The same over all pages, and of failed messages unless another status is named.
+    /// The same over all pages, or as many of the newest as are asked for; and of failed messages
+    /// unless another status is named.
     ///
     /// # Errors
     /// As [`Asked::filter`].
-    pub fn causes(self) -> Result<Filter, Failed> {
+    pub fn causes(self) -> Result<(Filter, Option<u64>), Failed> {
+        let newest = self.newest;
+        if newest == Some(0) {
+            return Err(Refusal::invalid("newest", "1 or more").into());
+        }
         let mut filter = self.filter()?;
         if filter.status.is_empty() {
             filter.status.push(Status::Failed);
         }
-        Ok(Filter { after: None, ..filter })
+        Ok((Filter { after: None, ..filter }, newest))
     }
 }
 
@@ -217,7 +223,7 @@ mod tests {
         let asked = |status: Option<&str>| {
             let status = status.map(str::to_owned);
             let asked = Asked { status, after: Some("3.0".into()), ..Asked::default() };
-            asked.causes().map_err(|Failed(refusal)| refusal).expect("a filter")
+            asked.causes().map_err(|Failed(refusal)| refusal).expect("a filter").0
         };
         assert_eq!((asked(None).status, asked(None).after), (vec![Status::Failed], None));
         assert_eq!(asked(Some("pending")).status, [Status::Pending]);

@@ -156,3 +156,41 @@ async fn a_shredded_content_is_dead_for_a_compaction_and_not_shown_and_marked_on
     assert_eq!(place.show(&other).payload, Value::Null);
     place.end().await;
 }
+
+#[tokio::test]
+async fn the_oldest_that_waits_is_found_behind_dead_letters_and_when_one_waits_again() {
+    let place = Place::new(|_| {});
+    let failed = place.send(None, json!({"k": 1})).await.unwrap();
+    place.ends(&failed, refused(ErrorCode::InvalidField)).await;
+    assert_eq!(place.bridge().oldest(), None);
+    place.clock.advance(Duration::from_secs(5));
+    let waiting = place.send(None, json!({"k": 2})).await.unwrap();
+    let written = |place: &Place| place.bridge().oldest().map(|one| one.created_at);
+    assert_eq!(written(&place), Some(START + 5_000));
+    place.clock.advance(Duration::from_secs(5));
+    place.send(None, json!({"k": 3})).await.unwrap();
+    assert_eq!(written(&place), Some(START + 5_000), "a newer one changes nothing");
+    assert_eq!(place.retry().await.count, 1);
+    assert_eq!(written(&place), Some(START), "and one that is sent again is the oldest");
+    place.ends(&failed, Outcome::Acknowledged).await;
+    place.ends(&waiting, Outcome::Acknowledged).await;
+    assert_eq!(written(&place), Some(START + 10_000));
+    assert_eq!(place.bridge().snapshot().oldest_pending_seconds, Some(0));
+    place.end().await;
+}
+
+#[tokio::test]
+async fn causes_are_those_of_as_many_of_the_newest_as_are_asked_for() {
+    let place = Place::new(|_| {});
+    place.failed(1_203).await;
+    let filter = of_status(Status::Failed).filter;
+    let found = |newest| {
+        let causes = crate::bridge::causes::of(&place.history(), &filter, newest).unwrap();
+        (causes.messages, causes.complete, causes.causes.len())
+    };
+    assert_eq!(found(Some(1_202)), (1_202, false, 1));
+    assert_eq!(found(Some(7)), (7, false, 1));
+    assert_eq!(found(Some(1_203)), (1_203, true, 1));
+    assert_eq!(found(None), (1_203, true, 1));
+    place.end().await;
+}

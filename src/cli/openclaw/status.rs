@@ -10,8 +10,8 @@ use storage::fold::State;
 use storage::inspect::{AuditEntry, AuditFilter, Inspect};
 use storage::record::Kind;
 
-use crate::bridge::status::{LinkState, Owner, shown};
-use crate::bridge::task;
+use crate::bridge::status::{Found, LinkState, Owner, shown};
+use crate::bridge::{oldest, task};
 use crate::cli::arguments::Global;
 use crate::cli::client::Client;
 use crate::cli::failure::{Code, Failure};
@@ -121,7 +121,8 @@ fn told(
     for task in task::list(&state.ledger, &bridge.namespace) {
         *tasks.entry(task.status.as_str().to_owned()).or_default() += 1;
     }
-    let snapshot = shown(owner, &state.messages, (&state.ledger, tasks), &link, now);
+    let found = Found { tasks, oldest: oldest::of(&state.messages) };
+    let snapshot = shown(owner, (&state.messages, &state.ledger), found, &link, now);
     let mut status = serde_json::to_value(snapshot).unwrap_or_default();
     status["running"] = false.into();
     status["circuit"] = "stopped".into();
