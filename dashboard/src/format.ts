@@ -55,11 +55,10 @@ const clockFormat = new Intl.DateTimeFormat("en-GB", {
 });
 const dayFormat = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 
-/** The time of day, with the day when it is another one. */
-export function clock(time: string | number, now: number): string {
+/** The time of day, with the day when it is another one than `today`. */
+export function clock(time: string | number, today: string): string {
     const at = new Date(time);
-    const day = new Date(now).toDateString() === at.toDateString();
-    return day ? clockFormat.format(at) : `${dayFormat.format(at)}, ${clockFormat.format(at)}`;
+    return today === at.toDateString() ? clockFormat.format(at) : `${dayFormat.format(at)}, ${clockFormat.format(at)}`;
 }
 
 export function full(time: string | number): string {

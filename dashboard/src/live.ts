@@ -1,6 +1,6 @@
 // The live state of the page: what the stream tells, kept within bounds, and the stream itself. It
 // comes back by itself after the program restarted or the machine slept, from where it was.
-import { batch, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 import { get, stream } from "./api";
 import type { Entry, Overview } from "./types";
 
@@ -22,6 +22,8 @@ export const leftOut = signal(0);
 export const points = signal<Point[]>([]);
 export const columns = signal<string[]>([]);
 export const now = signal(Date.now());
+/** Changes once a day, so that what only shows a time is not drawn each second. */
+export const today = computed(() => new Date(now.value).toDateString());
 /** Grows with each entry about a message or a task, and when some were left out. */
 export const changes = signal({ message: 0, task: 0, agent: 0 });
 

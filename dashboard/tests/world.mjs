@@ -91,8 +91,8 @@ export class World {
 
     /** A window of a real browser. What it complains of, and whom it asks, is kept. */
     async window(address, options = {}) {
-        this.#browser ??= await chromium.launch({ executablePath: browserPath, args: ["--no-sandbox"] });
-        const context = await this.#browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+        this.#browser ??= chromium.launch({ executablePath: browserPath, args: ["--no-sandbox"] });
+        const context = await (await this.#browser).newContext({ viewport: { width: 1280, height: 900 }, ...options });
         const page = await context.newPage();
         page.setDefaultTimeout(PATIENCE_MILLIS);
         const trouble = [];
@@ -105,7 +105,7 @@ export class World {
     }
 
     async close() {
-        await this.#browser?.close();
+        await (await this.#browser)?.close();
         await Promise.all(this.#programs.map((program) => program.end()));
         rmSync(this.#folder, { recursive: true, force: true });
     }

@@ -3,7 +3,7 @@ import { useComputed, useSignal } from "@preact/signals";
 import type { ComponentChildren, TargetedEvent } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { clock, full, since } from "../format";
-import { now } from "../live";
+import { now, today } from "../live";
 
 /** What a status means for an operator: the word says it, the colour only repeats it. */
 const TONES: Record<string, string> = {
@@ -25,7 +25,7 @@ export function Status({ of: word }: { of: string }) {
 /** A moment as the time of day; the whole of it on pointing. */
 export function Time({ at }: { at: string | number | null | undefined }) {
     if (at === null || at === undefined) return <span class="dim">–</span>;
-    return <time dateTime={full(at)} title={full(at)}>{clock(at, now.value)}</time>;
+    return <time dateTime={full(at)} title={full(at)}>{clock(at, today.value)}</time>;
 }
 
 export function Ago({ at }: { at: string | number | null | undefined }) {

@@ -1,5 +1,6 @@
 // The audit log: what happens now on top, and as far back as somebody asks.
 import { useSignal } from "@preact/signals";
+import { Component } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { get, Problem, stream, type Query } from "../api";
 import { shortId } from "../format";
@@ -12,6 +13,7 @@ const KEPT_MAX = 1_000;
 const PAGE = 100;
 const ENTRIES_A_SECOND = 40;
 const AGAIN_MILLIS = 2_000;
+const DRAW_MILLIS = 100;
 const EVENTS: [string, string][] = [
     ["", "all events"], ["message.*", "messages"], ["message.failed", "messages given up"], ["message.retry", "attempts that failed"],
     ["task.*", "tasks"], ["openclaw.*", "sessions of agents"], ["state.*", "shared state"], ["session.*", "starts and stops"],
@@ -67,13 +69,22 @@ function useLog(path: string | undefined, asked: Query) {
         let source: EventSource | undefined;
         let again: number | undefined;
         let last: string | undefined;
-        const add = (entry: Entry) => {
+        let draws: number | undefined;
+        let waiting: Entry[] = [];
+        /** Many entries at once are one drawing. */
+        const flush = () => {
+            const came = waiting.reverse();
+            waiting = [];
             if (isPaused.peek()) {
-                held.current = [entry, ...held.current].slice(0, KEPT_MAX);
+                held.current = [...came, ...held.current].slice(0, KEPT_MAX);
                 count.value = held.current.length;
             } else {
-                entries.value = [entry, ...entries.peek()].slice(0, KEPT_MAX);
+                entries.value = [...came, ...entries.peek()].slice(0, KEPT_MAX);
             }
+        };
+        const add = (entry: Entry) => {
+            waiting.push(entry);
+            if (waiting.length === 1) draws = setTimeout(flush, DRAW_MILLIS);
         };
         const listen = () => {
             const opened = (source = stream("/api/events", { ...asked, after: last, rate: ENTRIES_A_SECOND }));
@@ -97,6 +108,7 @@ function useLog(path: string | undefined, asked: Query) {
                 leftOut.value = 0;
                 held.current = [];
                 count.value = 0;
+                waiting = [];
                 last = page.entries[0]?.seq;
                 listen();
             } catch (problem) {
@@ -111,6 +123,7 @@ function useLog(path: string | undefined, asked: Query) {
         return () => {
             mine.abort();
             clearTimeout(again);
+            clearTimeout(draws);
             source?.close();
         };
     }, [wanted]);
@@ -140,19 +153,30 @@ function useLog(path: string | undefined, asked: Query) {
 export function Lines({ entries, isLive }: { entries: Entry[]; isLive?: boolean }) {
     return (
         <ol class="lines" aria-label={isLive ? "Audit entries" : "Latest entries"}>
-            {entries.map((entry) => (
-                <li key={entry.seq} class={entry.level} data-seq={entry.seq}>
-                    <Time at={entry.timestamp} />
-                    <span class={`event ${tone(entry.level)}`}><i class={toneOf(entry)} />{entry.event}</span>
-                    <About entry={entry} />
-                    <span class="actor" title="who did it">{entry.actor}</span>
-                    <span class="details">
-                        {(entry.level === "warning" || entry.level === "error") && <Status of={entry.level} />} {text(entry.details)}
-                    </span>
-                </li>
-            ))}
+            {entries.map((entry) => <Line key={entry.seq} entry={entry} />)}
         </ol>
     );
+}
+
+/** An entry never changes: what is drawn of it stays, however many come above it. */
+class Line extends Component<{ entry: Entry }> {
+    override shouldComponentUpdate() {
+        return false;
+    }
+
+    override render({ entry }: { entry: Entry }) {
+        return (
+            <li class={entry.level} data-seq={entry.seq}>
+                <Time at={entry.timestamp} />
+                <span class={`event ${tone(entry.level)}`}><i class={toneOf(entry)} />{entry.event}</span>
+                <About entry={entry} />
+                <span class="actor" title="who did it">{entry.actor}</span>
+                <span class="details">
+                    {(entry.level === "warning" || entry.level === "error") && <Status of={entry.level} />} {text(entry.details)}
+                </span>
+            </li>
+        );
+    }
 }
 
 function toneOf({ event, level }: Entry): string {

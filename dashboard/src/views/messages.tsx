@@ -1,5 +1,5 @@
 // Messages, newest first, a page at a time; and one message's life.
-import { useSignal } from "@preact/signals";
+import { useComputed, useSignal } from "@preact/signals";
 import { get, post, type Query } from "../api";
 import { bytes, millis, words } from "../format";
 import { changes, entries, now, overview } from "../live";
@@ -33,8 +33,9 @@ export const columns: Column<Row>[] = [
 ];
 
 function Next({ row }: { row: Row }) {
-    if (!row.next_attempt_at || Date.parse(row.next_attempt_at) <= now.value) return <>due</>;
-    return <>in {millis(Date.parse(row.next_attempt_at) - now.value)}</>;
+    const at = row.next_attempt_at;
+    const text = useComputed(() => (!at || Date.parse(at) <= now.value ? "due" : `in ${millis(Date.parse(at) - now.value)}`));
+    return <>{text}</>;
 }
 
 export function Messages() {
