@@ -183,6 +183,11 @@ test("tasks move and agents show their load", async () => {
     await page.locator("section[aria-label=completed] .card", { hasText: "Review the loans module" }).click();
     await page.locator(".life li", { hasText: "completed" }).waitFor();
     await page.locator("pre", { hasText: '"findings": 2' }).waitFor();
+    await post(`${server.address}/tasks`, { task_type: "code_review", description: "This will fail" });
+    await page.goto(`${server.address}/#/tasks`);
+    await page.locator("section[aria-label=failed] .card", { hasText: "This will fail" }).waitFor();
+    await page.locator("section[aria-label=completed] .card", { hasText: "Review the loans module" }).waitFor();
+    assert.equal(await page.locator("section[aria-label=completed] .card", { hasText: "This will fail" }).count(), 0);
     await page.goto(`${server.address}/#/agents`);
     await page.locator("article.online", { hasText: "planner" }).getByText("of 1").waitFor();
     await page.getByLabel("Name or type").fill("nobody");

@@ -80,10 +80,12 @@ async function ofServer(path: string, signal: AbortSignal): Promise<Map<string, 
     const audit = overview.peek()?.routes.audit;
     if (!audit) return lanes;
     const endings = await Promise.all(Object.keys(ENDINGS).filter((event) => counts[ENDINGS[event]!]).map(async (event) => {
-        const page = await get<{ entries: Entry[] }>(audit, { event, limit: 2 * LANE_MAX }, signal);
+        // The same event at the level of debugging only says that the agent has a free slot again.
+        const page = await get<{ entries: Entry[] }>(audit, { event, level: "info", limit: 2 * LANE_MAX }, signal);
         // Two parties may each record one ending.
         const newest = [...new Map(page.entries.reverse().map((entry) => [`${entry.namespace}/${entry.resource}`, entry])).values()].reverse();
-        return [ENDINGS[event]!, await Promise.all(newest.slice(0, LANE_MAX).map((entry) => ended(path, entry, signal)))] as const;
+        const tasks = await Promise.all(newest.slice(0, LANE_MAX).map((entry) => ended(path, entry, signal)));
+        return [ENDINGS[event]!, tasks.filter((task) => task.status === ENDINGS[event])] as const;
     }));
     for (const [status, tasks] of endings) lanes.set(status, tasks);
     return lanes;
