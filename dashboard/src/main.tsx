@@ -51,6 +51,8 @@ function Page() {
         document.title = [id || view?.title, seen?.agent_id, "OpenClaw"].filter(Boolean).join(" · ");
     }, [view?.title, id, seen?.agent_id]);
     useEffect(() => scrollTo(0, 0), [name, id]);
+    // On a phone the views stand in a row that is wider than the page.
+    useEffect(() => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [view?.name]);
     const Shown = view?.show;
     const failed = seen?.messages.find((it) => it.direction === "outbound" && it.status === "failed")?.count ?? 0;
     return (

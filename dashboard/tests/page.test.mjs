@@ -240,13 +240,18 @@ test("tasks that never stop moving are followed", async () => {
 });
 
 test("the page fits a phone and the dark", async () => {
-    const options = { viewport: { width: 390, height: 844 }, colorScheme: "dark" };
-    for (const address of [`${bridge.address}/`, `${bridge.address}/#/messages`, `${bridge.address}/#/audit`, `${server.address}/#/tasks`]) {
+    const id = await deadLetter(bridge, "unknown-phone");
+    const options = { viewport: { width: 360, height: 844 }, colorScheme: "dark" };
+    const views = ["", "#/messages", `#/messages/${id}`, "#/letters", "#/tasks", "#/agents", "#/audit"];
+    for (const address of [...views.map((view) => `${bridge.address}/${view}`), `${server.address}/#/tasks`, `${server.address}/#/agents`]) {
         const window = await world.window(address, options);
         await window.page.getByText("live", { exact: true }).waitFor();
-        await window.page.locator(".panel").first().waitFor();
+        await window.page.locator(".panel").last().waitFor();
+        if (address.endsWith("letters")) await window.page.locator(".causes li").first().waitFor();
         const wide = await window.page.evaluate(() => document.documentElement.scrollWidth);
-        assert.ok(wide <= 390, `${address} is ${wide} wide`);
+        const tables = await window.page.locator(".scroll").evaluateAll((all) => all.map((it) => it.scrollWidth - it.clientWidth));
+        assert.ok(tables.every((over) => over <= 0), `a table of ${address} is ${tables} too wide`);
+        assert.ok(wide <= 360, `${address} is ${wide} wide`);
         const ground = await window.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
         assert.equal(ground, "rgb(17, 19, 21)");
         quiet(window, address);

@@ -22,6 +22,9 @@ export interface ChartProps {
 
 const FONT = "11px Inter, system-ui, sans-serif";
 
+/** Pixels of a time under a chart: the last one stands half beyond its end. */
+const TIME_WIDTH = 48;
+
 const SPARSE_SHARE = 0.4;
 
 function isSparse(values: (number | null)[]): boolean {
@@ -41,7 +44,7 @@ function options(props: ChartProps, width: number): uPlot.Options {
         grid: { stroke: color("line"), width: 1 },
     };
     return {
-        width, height: props.height ?? 150, padding: [10, 4, 0, 0],
+        width, height: props.height ?? 150, padding: [10, TIME_WIDTH / 2, 0, 0],
         legend: { show: false },
         cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "time" } },
         scales: { y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.12] } },

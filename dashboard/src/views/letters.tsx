@@ -27,7 +27,7 @@ interface Cause {
 
 const letterColumns: Column<Row>[] = [
     ...columns.filter((column) => ["Type", "Way", "Message", "Attempts"].includes(column.name)),
-    { name: "Reason", cell: (row) => (row.reason ? words(row.reason) : "–") },
+    { name: "Reason", wide: true, cell: (row) => (row.reason ? words(row.reason) : "–") },
     { name: "Written", end: true, cell: (row) => <Time at={row.created_at} /> },
     { name: "", end: true, cell: (row) => overview.value?.routes.retry && <span onClick={(event) => event.stopPropagation()}><Action label="Send again" run={() => again([row.message_id])} /></span> },
 ];

@@ -139,12 +139,14 @@ function Card({ task }: { task: Task }) {
             {task.status === "in_progress" && task.progress !== null && (
                 <progress max={1} value={task.progress} aria-label={`${Math.round(task.progress * 100)} %`} />
             )}
-            <small>
-                {[task.task_type ?? task.type, who, task.attempt > 1 ? `attempt ${task.attempt}` : "", task.priority && task.priority !== "normal" ? task.priority : ""]
-                    .filter(Boolean).join(" · ")}
-                {" · "}<Ago at={task.updated_at ?? task.finished_at ?? task.started_at ?? task.created_at} />
+            <small class="about">
+                <span>
+                    {[task.task_type ?? task.type, who, task.attempt > 1 ? `attempt ${task.attempt}` : "", task.priority && task.priority !== "normal" ? task.priority : ""]
+                        .filter(Boolean).join(" · ")}
+                </span>
+                <Ago at={task.updated_at ?? task.finished_at ?? task.started_at ?? task.created_at} />
             </small>
-            {task.pending_reason && <small class="wait">{task.pending_reason}</small>}
+            {task.pending_reason && <small class="wait" title={task.pending_reason}>{task.pending_reason}</small>}
         </a>
     );
 }
