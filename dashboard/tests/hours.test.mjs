@@ -12,8 +12,9 @@ const TASKS_EVERY = 10;
 const AT_ONCE = 12;
 /** What may come and go: a tooltip, a status that was not there before, a lane that fills. */
 const NODES_MORE = 1.1;
-/** A board or a chart that was not full at first. */
-const NODES_SPARE = 1_000;
+/** A board that was not full at first, and one page of 50 rows that was replaced just now. A leak has more after some pages. */
+const NODES_SPARE = 1_500;
+const LISTENERS_SPARE = 150;
 const HEAP_MORE = 1.2;
 const HEAP_SPARE_BYTES = 1_500_000;
 const NOBODY = /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/;
@@ -96,8 +97,8 @@ test("after many thousands of events the page is as small as before, and follows
         const name = new URL(page.url()).hash + (at < names.length ? " of the bridge" : " of the server");
         const [one, other] = [before[at], now[at]];
         console.log(`${name}: ${JSON.stringify(one)} then ${JSON.stringify(other)}`);
-        assert.ok(other.nodes <= Math.max(one.nodes * NODES_MORE, NODES_SPARE), `nodes of ${name}: ${one.nodes}, then ${other.nodes}`);
-        assert.ok(other.listeners <= one.listeners * NODES_MORE + 50, `listeners of ${name}: ${one.listeners}, then ${other.listeners}`);
+        assert.ok(other.nodes <= one.nodes * NODES_MORE + NODES_SPARE, `nodes of ${name}: ${one.nodes}, then ${other.nodes}`);
+        assert.ok(other.listeners <= one.listeners * NODES_MORE + LISTENERS_SPARE, `listeners of ${name}: ${one.listeners}, then ${other.listeners}`);
         assert.ok(other.bytes <= one.bytes * HEAP_MORE + HEAP_SPARE_BYTES, `heap of ${name}: ${one.bytes}, then ${other.bytes}`);
     }
     const { body } = await post(`${bridge.address}/api/openclaw/send`, { message_type: "state_sync", payload: {} });
