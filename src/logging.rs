@@ -5,25 +5,35 @@ use std::io;
 
 use storage::record::{Level, Record};
 use tracing::{debug, enabled, info};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogFormat;
 use crate::trace;
 
-/// Writes what this program logs from now on, at `level` and above, to `writer`.
-pub fn start<W>(level: &str, format: LogFormat, colours: bool, writer: W)
+/// Lines that wait for a standard error that takes none; beyond them the newest are lost.
+const LINES_MAX: usize = 10_000;
+
+/// Writes what this program logs from now on, at `level` and above, to `writer`, on a thread of its
+/// own: whoever logs may be whom everybody waits for, and nobody waits for whoever reads a log.
+/// What is not written yet is when the answer is dropped.
+#[must_use = "dropped, it ends the log"]
+pub fn start<W>(level: &str, format: LogFormat, colours: bool, writer: W) -> WorkerGuard
 where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    W: io::Write + Send + 'static,
 {
+    let lines = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX);
+    let (writer, guard) = lines.thread_name("log").finish(writer);
     let filter = EnvFilter::new(format!("off,loki_openclaw={level},storage={level}"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     let builder = builder.with_writer(writer).with_ansi(colours && format == LogFormat::Text);
+    let builder = builder.log_internal_errors(false);
     // Whoever has begun to log before goes on with it.
     let _ = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    guard
 }
 
 /// Whether what standard error shows may have colours.

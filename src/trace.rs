@@ -57,12 +57,16 @@ pub fn of_body(body: Result<Vec<u8>, ReadError>) -> Option<String> {
     body.ok().and_then(|bytes| of_object(&bytes))
 }
 
-/// The trace of a message, read from its body: for what happens to few of them, as everybody waits
-/// while a decision runs.
+/// Bytes of a body that is read for its trace while a decision runs, which everybody waits for.
+const READ_BYTES_MAX: u32 = 16 << 10;
+
+/// The trace of a message, read from its body if that is not large: for what happens to few of
+/// them.
 pub fn of_message(transaction: &Transaction<'_>, store: &Store, live: &Live) -> Option<String> {
     match transaction.staged_body(live.entry) {
         Some(bytes) => of_object(bytes),
         None if live.body == BodyPlace::default() => None,
+        None if live.body.length > READ_BYTES_MAX => None,
         None => of_body(store.body(live.body)),
     }
 }

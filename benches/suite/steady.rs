@@ -123,6 +123,8 @@ async fn carried(server: &Program, probe: Duration) -> Outcome<u64> {
     tokio::time::sleep(probe).await;
     let received = load.received.load(Ordering::Relaxed);
     let rate = support::rate(received, watch.elapsed());
+    // What lay in a mailbox for ever would keep the history since then.
+    load.drained().await;
     load.stop();
     load::ended(agents).await?;
     Ok(rate)

@@ -21,6 +21,9 @@ use super::{MESSAGE_BYTES, Outcome, Watch};
 /// How long an agent waits before it looks again whether it may send or is to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// After so long without an arrival nothing is on its way.
+const STILL: Duration = Duration::from_millis(500);
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What all agents of one load share.
@@ -94,6 +97,21 @@ impl Load {
     pub fn more(&self, messages: u64) {
         self.left.fetch_add(messages, Ordering::Relaxed);
         self.bell.notify_waiters();
+    }
+
+    /// Lets no more go, and waits until nothing arrives any more.
+    pub async fn drained(&self) {
+        self.left.store(0, Ordering::Relaxed);
+        let arrived = || self.received.load(Ordering::Relaxed);
+        let mut before = arrived();
+        loop {
+            tokio::time::sleep(STILL).await;
+            let now = arrived();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
     }
 
     /// The times of the frames that were acknowledged since the last call.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde_json::Value;
 use storage::codec;
 use storage::inspect::{AuditEntry, start_of};
-use storage::journal::{Frame, Reader};
+use storage::journal::{Frame, Hold, Reader};
 use storage::record::{EntryId, Record};
 use storage::store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -60,6 +60,8 @@ pub struct Forward {
     changed: Arc<Notify>,
     file: PathBuf,
     to: Target,
+    /// What is not sent yet is not dropped, however old it is.
+    hold: Hold,
     shutdown: Shutdown,
 }
 
@@ -94,10 +96,13 @@ impl Forward {
             wake.notify_one();
             true
         }));
+        let file = data_dir.join(POSITION_FILE);
+        let at = begin(&file, journal, syslog.protocol);
         Some(Self {
             journal: journal.clone(),
             changed,
-            file: data_dir.join(POSITION_FILE),
+            hold: journal.hold(at.saturating_add(1)),
+            file,
             to: Target { host, port: syslog.port, protocol: syslog.protocol },
             shutdown: shutdown.clone(),
         })
@@ -109,13 +114,11 @@ impl Forward {
     /// None; the server's are retried.
     pub async fn run(self) -> io::Result<()> {
         let mut at = begin(&self.file, &self.journal, self.to.protocol);
-        // What is not sent yet is not dropped, however old it is.
-        let hold = self.journal.hold(at.saturating_add(1));
         let policy = Policy { max_interval: INTERVAL_MAX, ..Policy::default() };
         let mut failures = 0;
         loop {
             let done = self.step(&mut at).await;
-            hold.advance(at.saturating_add(1));
+            self.hold.advance(at.saturating_add(1));
             let pause = match done {
                 Ok(true) => GATHER,
                 Ok(false) => {

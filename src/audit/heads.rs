@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 
 use storage::journal::{Frame, Identity, Position, ReadLog};
 
+/// Characters of a head: a longer text is none, and is not kept for anybody.
+pub const LENGTH_MAX: usize = 32 + 1 + 10 + 1 + 20 + 1 + 64;
+
 /// Bytes as lower case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

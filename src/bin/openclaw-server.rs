@@ -98,7 +98,8 @@ fn configure(overrides: &ServerOverrides) -> Result<ServerConfig, Exit> {
 
 fn run(config: &ServerConfig) -> Result<(), Exit> {
     let level = config.log_level.as_str();
-    logging::start(level, config.log_format, logging::has_colours(), std::io::stderr);
+    let errors = std::io::stderr();
+    let _log = logging::start(level, config.log_format, logging::has_colours(), errors);
     let store = |text: String| Exit(EXIT_STORE, text);
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|error| store(format!("{}: {error}", config.data_dir.display())))?;
@@ -118,7 +119,6 @@ fn run(config: &ServerConfig) -> Result<(), Exit> {
     }
     database.set_dedup_window(config.dedup_window);
     database.set_retention(upkeep::retention(&config.store, config.retention));
-    database.set_audit_retention(config.audit.retention);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -183,6 +183,8 @@ fn forward(config: &ServerConfig, database: &Database, shutdown: &Shutdown) -> J
     let mut forwards = JoinSet::new();
     let journal = (database.store(), database.reader());
     let to = Forward::new(&config.audit.syslog, journal, &config.data_dir, shutdown);
+    // Nothing goes before those who read it hold it.
+    database.set_audit_retention(config.audit.retention);
     if let Some(forward) = to {
         forwards.spawn(async move {
             // It retries what fails, and has no error of its own.

@@ -243,12 +243,15 @@ async fn decide(
     shred: bool,
     actor: &str,
 ) -> Result<Pruned, Refusal> {
-    let actor = actor.to_owned();
-    let traced = |row: Row| {
-        let trace = trace::of_body(place.store.body(row.body));
+    let (actor, store) = (actor.to_owned(), place.store.clone());
+    // Of what has long ended nothing is read in order to be rid of it.
+    let traced = move |row: Row| {
+        let is_open = !row.status.is_finished();
+        let trace = is_open.then(|| trace::of_body(store.body(row.body))).flatten();
         (row, trace)
     };
-    let rows: Vec<(Row, Option<String>)> = rows.into_iter().map(traced).collect();
+    let read = tokio::task::spawn_blocking(move || rows.into_iter().map(traced).collect());
+    let rows: Vec<(Row, Option<String>)> = read.await.map_err(|error| unavailable(&error))?;
     let commit = place.store.commit(move |tx| -> Result<Pruned, Infallible> {
         Ok(prune::prune(tx, &rows, shred, &actor))
     });

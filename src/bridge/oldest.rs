@@ -10,14 +10,18 @@ use crate::clock::Millis;
 
 /// Where to look for it.
 #[derive(Default)]
-pub struct Oldest(Mutex<Hint>);
+pub struct Oldest {
+    hint: Mutex<Hint>,
+    /// One looks at a time.
+    looks: Mutex<()>,
+}
 
 #[derive(Clone, Copy, Default)]
 struct Hint {
     /// No message before this one waits.
     from: EntryId,
-    /// How often one before the hint began to wait again.
-    returns: u64,
+    /// The first one that began to wait again since somebody began to look.
+    returned: Option<EntryId>,
 }
 
 /// When it was written, and when it was accepted here.
@@ -42,21 +46,23 @@ impl Oldest {
     }
 
     fn returned(&self, message: EntryId) {
-        let mut hint = self.0.lock();
-        if message < hint.from {
-            (hint.from, hint.returns) = (message, hint.returns + 1);
-        }
+        let mut hint = self.hint.lock();
+        hint.from = hint.from.min(message);
+        hint.returned = Some(hint.returned.map_or(message, |known| known.min(message)));
     }
 
     /// The oldest one, if any waits.
     pub fn of(&self, store: &Store) -> Option<Waiting> {
-        let hint = *self.0.lock();
-        let (found, passed) = store.messages(|messages| first(messages, hint.from));
-        let mut now = self.0.lock();
-        // One that came back meanwhile may lie before what was looked at.
-        if now.returns == hint.returns {
-            now.from = now.from.max(passed);
-        }
+        let _alone = self.looks.lock();
+        let from = {
+            let mut hint = self.hint.lock();
+            hint.returned = None;
+            hint.from
+        };
+        let (found, passed) = store.messages(|messages| first(messages, from));
+        let mut now = self.hint.lock();
+        // One that came back meanwhile may lie before what was looked at, or within it.
+        now.from = now.returned.map_or(passed, |returned| returned.min(passed));
         found
     }
 }

@@ -36,6 +36,9 @@ const WINDOW_DEFAULT: usize = 256;
 /// How long a connection may take to end: a peer that takes nothing does not keep the program.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a heartbeat waits for the end of the journal that it shows to be remembered.
+const HEADS_PATIENCE: Duration = Duration::from_millis(500);
+
 /// A heartbeat is never asked for more often than this.
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 
@@ -247,7 +250,9 @@ async fn beat(shared: &Shared, interval: Duration, control: mpsc::Sender<Wire>) 
             let act = shared.act(Event::Heartbeat, DESTINATION).level(Level::Debug);
             note(shared, act, word.as_str().unwrap_or_default());
         }
-        let heads = witness::beat(shared, kept.as_ref()).await;
+        // A disk that is slow keeps no sign of life from leaving.
+        let heads = tokio::time::timeout(HEADS_PATIENCE, witness::beat(shared, kept.as_ref()));
+        let heads = heads.await.unwrap_or_default();
         let Ok(envelope) = heartbeat(shared, status, &heads) else { continue };
         if control.try_send(wire(&envelope)).is_ok() {
             shared.link.write().last_heartbeat = Some(shared.clock.now());

@@ -27,7 +27,8 @@ fn remembered(ledger: &Ledger, key: &EntityKey) -> Witness {
 }
 
 fn text(head: Option<&Value>) -> Option<String> {
-    head.and_then(Value::as_str).map(str::to_owned)
+    let head = head.and_then(Value::as_str).filter(|head| head.len() <= heads::LENGTH_MAX);
+    head.map(str::to_owned)
 }
 
 /// The last rollback as the status shows it.

@@ -20,6 +20,7 @@ mod waiting;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
+use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::config::{BridgeConfig, process_environment};
 use crate::executor::supervise;
@@ -56,7 +57,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Done {
-    log_to_stderr(&arguments.global);
+    let _log = log_to_stderr(&arguments.global);
     // Another provider that is there already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -94,11 +95,11 @@ fn output_of(global: &Global) -> Output {
     Output { json: global.json }
 }
 
-fn log_to_stderr(global: &Global) {
+fn log_to_stderr(global: &Global) -> WorkerGuard {
     let level = match global.verbose {
         0 => "warn",
         1 => "info",
         _ => "debug",
     };
-    logging::start(level, global.log_format(), logging::has_colours(), || output::Talk);
+    logging::start(level, global.log_format(), logging::has_colours(), output::Talk)
 }

@@ -3,6 +3,9 @@
 
 use crate::clock::{self, Millis};
 
+/// Characters of a trace parent: 55 in the version of today.
+const TRACEPARENT_LENGTH_MAX: usize = 128;
+
 /// Characters of an identifier.
 pub(super) const IDENTIFIER_LENGTH_MAX: usize = 128;
 
@@ -91,9 +94,16 @@ pub fn is_traceparent(text: &str) -> bool {
         part.len() == length && part.bytes().all(lower)
     };
     let some = |part: &str| part.bytes().any(|byte| byte != b'0');
+    if text.len() > TRACEPARENT_LENGTH_MAX {
+        return false;
+    }
     let parts: Vec<&str> = text.splitn(5, '-').collect();
     let [version, trace, span, flags, rest @ ..] = parts.as_slice() else { return false };
-    let known = hex(version, 2) && *version != "ff" && (rest.is_empty() || *version != "00");
+    // What a later version may add is of such letters too, so that it may stand anywhere as it is.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let more = rest.iter().all(|rest| rest.bytes().all(plain));
+    let known =
+        hex(version, 2) && *version != "ff" && (rest.is_empty() || *version != "00") && more;
     known && hex(trace, 32) && some(trace) && hex(span, 16) && some(span) && hex(flags, 2)
 }
 
@@ -156,6 +166,12 @@ mod tests {
         assert!(is_traceparent(good) && is_traceparent(&good.replacen("00", "01", 1)));
         for bad in [&good[1..], &format!("{good}-x"), &good.to_uppercase(), "00-0-0-01", ""] {
             assert!(!is_traceparent(bad), "{bad}");
+        }
+        let later = good.replacen("00", "01", 1);
+        assert!(is_traceparent(&format!("{later}-more-7f")));
+        let long = "x".repeat(100);
+        for more in [r#"","x":"y"#, "\"", "\0", " ", "é", &long] {
+            assert!(!is_traceparent(&format!("{later}-{more}")), "{more}");
         }
     }
 }

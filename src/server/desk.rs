@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use storage::event::Event;
 use storage::record::{EntityKey, Kind, Level};
@@ -21,7 +21,7 @@ use crate::clock::{Clock, Millis};
 use crate::config::{Audit, AuditLevel};
 use crate::outbox;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
-use crate::trace::traced;
+use crate::trace::{self, traced};
 
 /// What the server goes by.
 #[derive(Debug, Clone)]
@@ -133,13 +133,9 @@ impl Desk<'_, '_> {
 
     /// The trace that a message belongs to: its own, or that of its task.
     pub fn trace(&self, namespace: &str, envelope: &Envelope) -> Option<String> {
-        #[derive(Deserialize)]
-        struct Traced {
-            traceparent: Option<String>,
-        }
         let of_task = || {
             let entity = self.tx.get(&model::task_key(namespace, envelope.task_id()?))?;
-            decode::<Traced>(&entity.value)?.traceparent
+            trace::of_object(&entity.value)
         };
         envelope.traceparent().map(str::to_owned).or_else(of_task)
     }

@@ -125,9 +125,7 @@ pub fn reject(
     }
     // Its own words are only for people.
     let why = match &reject.detail {
-        Some(detail) => {
-            format!("{}: {}", reason.as_str(), cut(detail.clone(), DETAIL_BYTES_MAX))
-        }
+        Some(detail) => format!("{}: {detail}", reason.as_str()),
         None => reason.as_str().to_owned(),
     };
     match reason {
@@ -289,6 +287,7 @@ pub fn take_back(
         desk.put_task(Event::TaskReject, by, task);
         return Ok(());
     }
+    let why = cut(why.to_owned(), DETAIL_BYTES_MAX);
     let message = format!("given up after {} attempts: {why}", task.misses);
     let code = Some("max_attempts".to_owned());
     task.error = Some(TaskError { code, message: Some(message.clone()) });

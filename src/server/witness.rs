@@ -24,7 +24,7 @@ pub struct Seen {
 }
 
 fn text(head: Option<&Value>) -> Option<&str> {
-    head.and_then(Value::as_str)
+    head.and_then(Value::as_str).filter(|head| head.len() <= heads::LENGTH_MAX)
 }
 
 /// What to remember of the agent's journal. It went back when it shows an earlier end than before,

@@ -229,14 +229,14 @@ impl Database {
         let folder = dir.join("checkpoints");
         let (state, writer, mut replay) = opening::fold(&folder, &reader);
         let mut damaged = std::mem::take(&mut replay.damage);
+        let is_sound = damaged.is_empty() && recovery.damage.is_empty();
         // That it cannot be told now is told when the frames are read.
         damaged.extend(trim::damage(&reader).unwrap_or_default());
         let mut report = Report::of(recovery, replay, &state);
         report.damaged(damaged, (&reader, &state), &syncer);
-        if report.checkpoint.is_none()
-            && reader.first_sequence() > 1
-            && report.recovery.damage.is_empty()
-        {
+        // What was dropped is nowhere else; what is damaged besides is no reason to do without it.
+        let is_needed = || is_sound || !matches!(trim::recorded(&reader), Ok(None));
+        if report.checkpoint.is_none() && reader.first_sequence() > 1 && is_needed() {
             let what = format!(
                 "the journal begins at frame {} and no checkpoint reads back",
                 reader.first_sequence()
@@ -330,8 +330,10 @@ impl Database {
     }
 
     /// One round of what else is done every minute: the oldest segments that nobody needs are
-    /// written down, or their files removed; see [`Database::set_audit_retention`].
+    /// written down, or their files removed; see [`Database::set_audit_retention`]. It waits for
+    /// the rows to be compared with the fold, without which nothing goes.
     pub fn trim(&self) {
+        self.view.compared();
         self.housekeeper.trim();
     }
 

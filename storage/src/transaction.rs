@@ -339,8 +339,10 @@ impl<'a> Transaction<'a> {
     }
 
     /// Records that the oldest frames are dropped.
-    pub(crate) fn trim(&mut self, act: Act, trim: Trim) {
+    pub(crate) fn trim(&mut self, act: Act, trim: Trim) -> EntryId {
+        let entry = self.next_entry();
         self.stage(act, Fact::Trim(trim));
+        entry
     }
 
     /// Drops finished message ids accepted up to `through` from memory; the journal has them.

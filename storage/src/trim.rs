@@ -34,6 +34,9 @@ pub(crate) fn recorded(reader: &Reader) -> Result<Option<(EntryRef, Trim)>, Read
 pub(crate) fn damage(reader: &Reader) -> Result<Option<Damage>, ReadError> {
     let Some(oldest) = reader.segments().pop() else { return Ok(None) };
     let (first, _) = oldest.range();
+    if first <= 1 {
+        return Ok(None);
+    }
     let trim = recorded(reader)?.map(|(_, trim)| trim);
     let through = trim.as_ref().map_or(0, |trim| trim.through);
     if first > through.saturating_add(1) {

@@ -152,6 +152,7 @@ fn written_down() -> (Place, Database) {
     let database = place.again(database);
     place.pass(1);
     database.tidy(1_000).expect("tidies");
+    database.view().settle().expect("settles");
     database.trim();
     database.view().settle().expect("settles");
     assert_eq!((first(&database), trims(&database).len()), (1, 1));
@@ -217,6 +218,51 @@ fn a_crash_between_the_word_and_the_files_changes_nothing() {
 }
 
 #[test]
+fn a_kill_before_the_rows_know_costs_no_rebuild() {
+    let place = Place::new();
+    let (database, _) = place.open();
+    fill(&place, &database, "old");
+    fill(&place, &database, "new");
+    let database = place.again(database);
+    place.pass(1);
+    database.tidy(1_000).expect("tidies");
+    database.view().settle().expect("settles");
+    let all = rows(&database);
+    database.trim();
+    drop(database);
+    let (database, report) = place.open();
+    assert_eq!((report.rebuild, report.recovery.damage), (None, Vec::new()));
+    let kept = rows(&database);
+    assert!(all.contains(&"old-0".into()) && !kept.contains(&"old-0".into()), "{kept:?}");
+    let database = place.again(database);
+    let filter = AuditFilter { events: vec!["store.rebuild".into()], ..AuditFilter::default() };
+    let rebuilt = audit(database.reader(), &filter).expect("reads").entries;
+    assert!(rebuilt.is_empty(), "{rebuilt:?}");
+    database.close().expect("closes");
+}
+
+#[test]
+fn what_was_dropped_is_in_no_other_place_than_the_checkpoints() {
+    let (place, database) = written_down();
+    let database = place.again(place.again(database));
+    database.trim();
+    assert!(first(&database) > 50);
+    database.close().expect("closes");
+    std::fs::remove_dir_all(place.path().join("checkpoints")).expect("removed");
+    let refused = |place: &Place| {
+        let opened = Database::open_sized(place.path(), SIZES, Box::new(|| 1), Box::new(|_| {}));
+        opened.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert!(refused(&place).contains("no checkpoint reads back"), "{}", refused(&place));
+    // Damage besides is no reason to go on without what was dropped.
+    let newest = place.segments().pop().expect("a segment");
+    let mut bytes = std::fs::read(&newest).expect("reads");
+    bytes[9_000] ^= 1;
+    std::fs::write(&newest, bytes).expect("written");
+    assert!(refused(&place).contains("no checkpoint reads back"), "{}", refused(&place));
+}
+
+#[test]
 fn files_stay_while_somebody_needs_them() {
     let (place, database) = written_down();
     database.trim();
@@ -250,10 +296,14 @@ fn a_log_that_is_signed_has_the_word_signed_first() {
     fill(&place, &database, "new");
     place.pass(1);
     database.tidy(1_000).expect("tidies");
+    database.view().settle().expect("settles");
     database.trim();
     let database = place.again(place.again(database));
     database.trim();
     assert_eq!((first(&database), trims(&database).len()), (1, 1));
+    sign(&database);
+    database.trim();
+    assert_eq!(first(&database), 1, "what was signed may be an end before it");
     sign(&database);
     database.trim();
     assert!(first(&database) > 50);
@@ -272,6 +322,7 @@ fn a_message_that_is_not_finished_keeps_its_segment_and_those_after_it() {
     let database = place.again(place.again(database));
     for _ in 0..3 {
         database.tidy(1_000).expect("tidies");
+        database.view().settle().expect("settles");
         database.trim();
     }
     let kept = rows(&database);

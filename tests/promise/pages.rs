@@ -90,7 +90,11 @@ fn the_tasks_of_a_bridge_are_read_page_by_page_while_they_move() {
     assert_eq!(next, None);
     let written: Vec<String> = (0..TASKS).map(|number| task(number).1).collect();
     assert_eq!([first, second, third].concat(), written, "each once, in the order of the PRD");
-    assert_eq!(world.page(&tasks, "tasks", "task_id").0.len(), 50, "a page has as many by itself");
+    assert_eq!(
+        world.page(&tasks, "tasks", "task_id").0.len(),
+        1_000,
+        "a page has as many by itself"
+    );
     let recent = format!("{tasks}?order=recent&status=completed&limit=3");
     let newest: BTreeSet<String> = world.page(&recent, "tasks", "task_id").0.into_iter().collect();
     assert_eq!(newest, WAITING.map(|number| task(number).1).collect(), "what ended last");
@@ -130,7 +134,7 @@ fn the_agents_of_a_server_are_read_page_by_page() {
     let agents = format!("{}/agents", server.address);
     let all: Vec<String> = (0..TASKS).map(|number| format!("a-{number:04}")).collect();
     assert_eq!(world.pages(&format!("{agents}?limit=7"), "agents", "agent_id"), all);
-    assert_eq!(world.page(&agents, "agents", "agent_id").0.len(), 100);
+    assert_eq!(world.page(&agents, "agents", "agent_id").0.len(), 1_000);
     let lost = world.pages(&format!("{agents}?status=offline&limit=50"), "agents", "agent_id");
     assert!(lost.len() >= TASKS / 3 && lost.contains(&all[2]), "{}", lost.len());
     let typed = world.pages(&format!("{agents}?text=type-3&limit=50"), "agents", "agent_id");

@@ -14,8 +14,8 @@ use crate::bridge::board::{Order, Place};
 use crate::bridge::task::{self, LocalTask, TaskStatus};
 use crate::protocol::{ErrorCode, Refusal};
 
-/// Tasks of a page unless the caller asks for another number, as of messages.
-const LIMIT_USUAL: usize = 50;
+/// Tasks of a page unless the caller asks for another number: as many as one may ask for.
+const LIMIT_USUAL: usize = 1_000;
 
 /// The query of a list.
 #[derive(Debug, Deserialize)]

@@ -10,7 +10,7 @@ use crate::audit::sign::Signer;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::store;
 use crate::clock::Clock;
-use crate::config::StoreRules;
+use crate::config::{Audit, StoreRules};
 use crate::server::{Disk, Rules, Running, Server, ServerSettings};
 use crate::shutdown::Shutdown;
 use crate::upkeep;
@@ -27,7 +27,7 @@ impl Embedded {
     /// program.
     pub async fn start(
         data_dir: &Path,
-        rules: &StoreRules,
+        (rules, audit): (&StoreRules, &Audit),
         shutdown: &Shutdown,
     ) -> Result<Self, Failure> {
         let dir = data_dir.join("server");
@@ -35,12 +35,13 @@ impl Embedded {
         let clock = Clock::system();
         let database = store::open(&dir, rules, &clock, shutdown)?;
         database.set_retention(upkeep::retention(rules, Rules::default().retention));
+        database.set_audit_retention(audit.retention);
         let signer = super::sign(&database, &dir)?;
         let settings = ServerSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             store: database.store().clone(),
             clock,
-            rules: Rules::default(),
+            rules: Rules { audit: audit.clone(), ..Rules::default() },
             disk: Some(Disk::of(&database)),
         };
         let running = Server::start(settings).await;

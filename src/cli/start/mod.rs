@@ -108,7 +108,8 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     if !arguments.embedded {
         return started(global, &arguments, &config, (listener, shutdown), tasks).await;
     }
-    let embedded = Embedded::start(&data_dir, &config.openclaw.store, &shutdown).await?;
+    let settings = (&config.openclaw.store, &config.audit);
+    let embedded = Embedded::start(&data_dir, settings, &shutdown).await?;
     config.openclaw.enabled = true;
     config.openclaw.endpoint = Some(embedded.url());
     let done = started(global, &arguments, &config, (listener, shutdown), tasks).await;
@@ -170,7 +171,6 @@ async fn started(
     database.set_dedup_window(config.openclaw.dedup_window);
     let bridge = &config.openclaw;
     database.set_retention(upkeep::retention(&bridge.store, bridge.retention));
-    database.set_audit_retention(config.audit.retention);
     let agent_id = store::agent_id(data_dir, config.openclaw.agent_id.as_deref(), true)?;
     let supervisor = vec![std::env::current_exe()?.into_os_string(), "supervise".into()];
     let executor =
@@ -190,6 +190,8 @@ async fn started(
     if let Some(forward) = forward {
         services.spawn(forward.run());
     }
+    // Nothing goes before those who read it hold it.
+    database.set_audit_retention(config.audit.retention);
     let endpoint = serve::spawn(&mut services, listener, (&bridge, &database), config, &shutdown)?;
     bridge.add(tasks, trace::inherited()).await?;
     let stays = arguments.prd.is_none() || arguments.keep_running;

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 use storage::record::{EntityKey, Kind};
 
-use super::Parameters;
 use super::pages::{in_turn, page};
 use super::problem::Failure;
+use super::{LIMIT_MAX, Parameters};
 use crate::protocol::payload::{CapabilityQuery, CapabilityResponse, QueryType};
 use crate::protocol::{ErrorCode, Refusal, is_identifier};
 use crate::server::core::Core;
@@ -28,7 +28,8 @@ pub(super) struct Page {
 /// `GET /agents`. Without a namespace: those of all.
 pub(super) async fn list(State(core): State<Arc<Core>>, uri: Uri) -> Result<Json<Page>, Failure> {
     let parameters = Parameters::of(&uri)?;
-    let limit = parameters.limit()?;
+    // The protocol knows no pages of them: who asks for none has all that one may have.
+    let limit = parameters.limit_or(LIMIT_MAX)?;
     let namespace = parameters.identifier("namespace")?;
     let prefix = namespace.map_or_else(String::new, |namespace| format!("{namespace}\0"));
     let status = parameters.get("status").map(presence).transpose()?;

@@ -123,7 +123,11 @@ impl Parameters {
     }
 
     fn limit(&self) -> Result<usize, Refusal> {
-        let Some(text) = self.get("limit") else { return Ok(LIMIT_DEFAULT) };
+        self.limit_or(LIMIT_DEFAULT)
+    }
+
+    fn limit_or(&self, usual: usize) -> Result<usize, Refusal> {
+        let Some(text) = self.get("limit") else { return Ok(usual) };
         let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
         limit.ok_or_else(|| Refusal::invalid("limit", "a whole number from 1 to 1000"))
     }

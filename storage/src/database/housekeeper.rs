@@ -277,7 +277,7 @@ impl Work {
                 tracing::warn!(error.text = %error, "old message ids are not let go of");
             }
             if is_time {
-                self.trimming.lock().step();
+                self.trimming.lock().step_in_time();
             }
         }
     }

@@ -4,6 +4,7 @@
 //! on: what is written down is dropped for good, whether its files are still there or not.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::checkpoint;
 use crate::event::Event;
-use crate::journal::{CompactError, Compactor, ReadError, Reader, SegmentView};
+use crate::journal::{CompactError, Compactor, EntryRef, ReadError, Reader, SegmentView};
 use crate::messages::Messages;
 use crate::record::{Direction, EntryId, Level, Millis, Status, Trim};
 use crate::retention::Retention;
@@ -23,6 +24,12 @@ use crate::view::{View, ViewError};
 
 /// Segments that go at once: their rows are read and removed.
 const SEGMENTS_MAX: usize = 256;
+
+/// Between two rounds: under load the housekeeper looks more often.
+const INTERVAL: Millis = 20_000;
+
+/// Signed ends after the word of what goes, before it goes.
+const SIGNED: usize = 2;
 
 /// Nothing was dropped this time.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +52,15 @@ pub(super) struct Trimming {
     view: View,
     checkpoints: PathBuf,
     bodies: Arc<Mutex<Retention>>,
-    /// For how long the audit log is kept.
+    /// For how long the audit log is kept; for ever until the owner says otherwise, who has the
+    /// readers that hold frames by then.
     kept: Arc<AtomicU64>,
+    /// The newest trim that the journal has, if it was looked for.
+    newest: Option<(EntryRef, Trim)>,
+    /// To look for what is hardly ever there takes long: it is done once.
+    is_known: bool,
+    /// When there was a round.
+    last: Millis,
 }
 
 impl Trimming {
@@ -64,87 +78,121 @@ impl Trimming {
             checkpoints,
             bodies: Arc::clone(bodies),
             kept: Arc::clone(kept),
+            newest: None,
+            is_known: false,
+            last: 0,
+        }
+    }
+
+    /// One round, if the last one was a while ago.
+    pub(super) fn step_in_time(&mut self) {
+        let now = self.store.state(|state| state.time);
+        if now >= self.last.saturating_add(INTERVAL) {
+            self.last = now;
+            self.step();
         }
     }
 
     /// One round.
-    pub(super) fn step(&self) {
+    pub(super) fn step(&mut self) {
+        if self.kept.load(Ordering::Relaxed) == Millis::MAX {
+            return;
+        }
         if let Err(failure) = self.try_step() {
             tracing::warn!(error.text = %failure, "old entries of the audit log are not dropped");
         }
     }
 
-    fn try_step(&self) -> Result<(), Failure> {
-        if let Some((at, trim)) = trim::recorded(&self.reader)?
-            && self.reader.first_sequence() <= trim.through
-        {
-            if self.may_go(at.sequence, &trim)? {
-                let (segments, bytes) = self.compactor.trim(trim.through)?;
-                tracing::info!(segments, bytes, "old segments of the journal are dropped");
-            }
-            return Ok(());
+    fn try_step(&mut self) -> Result<(), Failure> {
+        if !self.is_known {
+            self.newest = trim::recorded(&self.reader)?;
+            self.is_known = true;
         }
-        self.write_down()
+        let open = self.newest.as_ref();
+        let open = open.filter(|(_, trim)| self.reader.first_sequence() <= trim.through);
+        let Some((at, trim)) = open else { return self.write_down() };
+        if self.may_go(at.sequence, trim)? {
+            let (segments, bytes) = self.compactor.trim(trim.through)?;
+            tracing::info!(segments, bytes, "old segments of the journal are dropped");
+        }
+        Ok(())
     }
 
     /// Whether the files of what is written down may go. A checkpoint needs the frames after it; of
-    /// two the newer may be cut short. An audit log that is signed has the word signed first.
+    /// two the newer may be cut short. An audit log that is signed has the word signed first: of
+    /// two ends that were signed after it the second one lies after it.
     fn may_go(&self, at: u64, trim: &Trim) -> Result<bool, Failure> {
-        let lag = self.view.lag();
-        if lag.applied < at || lag.catching_up || self.reader.held_from() <= trim.through {
+        if !self.view.is_whole(at) || self.reader.held_from() <= trim.through {
             return Ok(false);
         }
         let firsts = checkpoint::firsts(&self.checkpoints, self.reader.identity().journal);
         if firsts.len() < checkpoint::KEPT || firsts.iter().any(|first| *first <= trim.through) {
             return Ok(false);
         }
-        let signed = self.reader.by_event(&[Event::AuditSign.code()], None, 1)?;
-        Ok(signed.first().is_none_or(|signed| signed.sequence > at))
+        let signed = self.reader.by_event(&[Event::AuditSign.code()], None, SIGNED)?;
+        Ok(signed.is_empty() || signed.iter().filter(|one| one.sequence > at).count() == SIGNED)
     }
 
-    fn write_down(&self) -> Result<(), Failure> {
-        let oldest_first = self.reader.segments().into_iter().rev();
-        let going: Vec<SegmentView> =
-            oldest_first.take(SEGMENTS_MAX).take_while(|segment| self.is_old(segment)).collect();
-        let (Some(first), Some(last)) = (going.first(), going.last()) else { return Ok(()) };
-        let (through, lag) = (last.range().1, self.view.lag());
-        if lag.catching_up || lag.applied < through {
+    fn write_down(&mut self) -> Result<(), Failure> {
+        let mut segments = self.reader.segments();
+        segments.reverse();
+        let damage = self.reader.damage()?;
+        let now = self.now();
+        // The newest one is written to. One that is damaged is evidence, and its counts are not
+        // sure.
+        let older = segments.len().saturating_sub(1).min(SEGMENTS_MAX);
+        let is_damaged =
+            |segment: &SegmentView| damage.iter().any(|one| one.segment == segment.path());
+        let goes = |segment: &&SegmentView| !is_damaged(segment) && self.is_old(segment, now);
+        let going = segments.iter().take(older).take_while(goes).count();
+        let (Some(first), Some(next)) = (segments.first(), segments.get(going)) else {
+            return Ok(());
+        };
+        let (from, through) = (first.range().0, next.range().0.saturating_sub(1));
+        if going == 0 || through < from || !self.view.is_whole(through) {
             return Ok(());
         }
-        let Some(counted) = self.count((first.range().0, through))? else { return Ok(()) };
-        let hash = self.reader.frame(through)?.hash;
+        let counted = self.count((from, through))?;
+        // The rows may have been given up meanwhile.
+        let Some(counted) = counted.filter(|_| self.view.is_whole(through)) else { return Ok(()) };
+        let (hash, until) = (next.previous(), segments[going - 1].times().1);
+        let messages: u64 = counted.values().sum();
         let finished = counted.into_iter();
         let finished: Vec<_> = finished
-            .map(|((destination, direction, status), count)| {
-                (destination, direction, status, count)
-            })
+            .map(|((to, direction, status), count)| (to, direction, status, count))
             .collect();
-        let messages: u64 = finished.iter().map(|(.., count)| count).sum();
-        let (segments, until) = (going.len(), last.times().1);
         let frames = format!(r#""through":{through},"recorded_until":{until}"#);
-        let details = format!(r#"{{{frames},"segments":{segments},"messages":{messages}}}"#);
+        let details = format!(r#"{{{frames},"segments":{going},"messages":{messages}}}"#);
         let act = Act::new(Event::StoreTrim, "store", "", "journal").level(Level::Info);
         let (act, trim) = (act.details(details), Trim { through, hash, finished });
-        let done = self.store.commit(move |transaction| -> Result<(), std::convert::Infallible> {
-            transaction.trim(act, trim);
-            Ok(())
+        let written = trim.clone();
+        let done = self.store.commit(move |transaction| -> Result<EntryId, Infallible> {
+            Ok(transaction.trim(act, trim))
         });
         // A store that does not write just now is asked again in the next round.
-        let _ = done.wait();
+        if let Ok(Ok(entry)) = done.wait() {
+            let at = EntryRef { sequence: entry.sequence, index: entry.index };
+            self.newest = Some((at, written));
+        }
         Ok(())
     }
 
+    /// By record time, which follows a clock that jumped ahead only once something was recorded
+    /// then, and no longer than it is there.
+    fn now(&self) -> Millis {
+        let wall = self.store.commit(|transaction| Ok::<_, Infallible>(transaction.now()));
+        let recorded = self.store.state(|state| state.time);
+        wall.wait().map_or(0, |wall| wall.unwrap_or(0)).min(recorded)
+    }
+
     /// Whether nobody needs a segment, as far as that shows without reading it.
-    fn is_old(&self, segment: &SegmentView) -> bool {
+    fn is_old(&self, segment: &SegmentView, now: Millis) -> bool {
         let bodies = *self.bodies.lock();
         let all = [bodies.delivered, bodies.expired, bodies.processed, bodies.rejected];
         let bodies = all.iter().map(|keep| keep.age).max().unwrap_or(0);
         let kept = self.kept.load(Ordering::Relaxed).max(bodies);
         let ((_, through), (_, latest)) = (segment.range(), segment.times());
-        // By record time: a clock that jumped ahead is followed once something was recorded then.
-        let now = self.store.state(|state| state.time);
-        segment.is_sealed()
-            && latest.saturating_add(kept) <= now
+        latest.saturating_add(kept) <= now
             && self.store.messages(|messages| {
                 let oldest = messages.iter().next().map_or(u64::MAX, |one| one.entry.sequence);
                 through < oldest && latest < remembered_from(messages)

@@ -9,6 +9,7 @@ use super::recover::{floor_of, frames_of, salvage};
 use super::scan::{Scope, scan};
 use super::segment::SegmentHeader;
 use super::{Damage, DamageReason, Hash, IndexFn, OpenError, ReadOnly};
+use std::io;
 use std::path::Path;
 
 /// What a full check found.
@@ -54,7 +55,11 @@ pub fn check_watched(
     let (mut done, all) = (0, segments.iter().map(|segment| size(segment)).sum());
     for (at, segment) in segments.iter().enumerate() {
         let following = segments.get(at + 1).map(|next| next.header.first_sequence);
-        one(segment, following, index_fn, &mut found)?;
+        match one(segment, following, index_fn, &mut found) {
+            // A writer beside this look dropped it since it was listed.
+            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            checked => checked?,
+        }
         done += size(segment);
         watch(done, all);
     }

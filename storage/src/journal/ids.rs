@@ -52,7 +52,7 @@ impl Catalog {
             None => self.grouped(wanted)?,
         };
         let segments = self.segments.read();
-        let from = segments.list.partition_point(|one| one.header.first_sequence <= after);
+        let from = segments.list.partition_point(|one| one.header.number <= after);
         let zones = segments.zones.iter().map(|zone| zone.may_accept(wanted));
         let may_accept = zones.chain(std::iter::repeat(true));
         let both = segments.list.iter().zip(may_accept).skip(from);
@@ -76,42 +76,45 @@ impl Catalog {
         }
     }
 
-    /// What the groups of filters say: the segments that may have accepted an id, and the first
-    /// sequence of the last segment that is in a group.
+    /// What the groups of filters say: the segments that may have accepted an id, and the number of
+    /// the last segment that is in a group.
     fn grouped(&self, wanted: &Wanted) -> Result<(Vec<Arc<Segment>>, u64), ReadError> {
-        self.group()?;
+        self.group(wanted)?;
         let groups = self.groups.read();
-        let firsts = groups.iter().flat_map(|group| group.may_contain(wanted.id));
-        let there = firsts.filter_map(|first| {
+        let segments = self.segments.read();
+        let numbers = groups.iter().flat_map(|group| group.may_contain(wanted.id));
+        let there = numbers.filter_map(|number| {
             // It may have been dropped since.
-            let holder = self.holder(first)?;
-            let is_it = holder.header.first_sequence == first;
-            (is_it && holder.times().1 >= wanted.since).then_some(holder)
+            let place =
+                segments.list.binary_search_by_key(&number, |one| one.header.number).ok()?;
+            let zone = segments.zones.get(place)?;
+            zone.is_within(wanted).then(|| Arc::clone(&segments.list[place]))
         });
         Ok((there.collect(), groups.last().map_or(0, |group| group.last())))
     }
 
-    /// Makes groups of the segments that are in none and do not change any more, when there are
-    /// enough, and lets those go whose segments were all dropped.
-    fn group(&self) -> Result<(), ReadError> {
+    /// Makes groups of the segments that are in none, do not change any more and are not too old to
+    /// count, when there are enough; and lets those go whose segments were dropped or are too old.
+    fn group(&self, wanted: &Wanted) -> Result<(), ReadError> {
         loop {
             let after = self.groups.read().last().map_or(0, |group| group.last());
-            let news: Vec<Arc<Segment>> = {
+            let (oldest, news) = {
                 let segments = self.segments.read();
-                let from = segments.list.partition_point(|one| one.header.first_sequence <= after);
-                let known = segments.zones.len().max(from);
-                segments.list[from..known].iter().take(GROUP).cloned().collect()
+                let young = segments.zones.partition_point(|zone| !zone.is_within(wanted));
+                let known = &segments.list[..segments.zones.len()];
+                let fresh = known.partition_point(|one| one.header.number <= after);
+                let news: Vec<Arc<Segment>> =
+                    known.iter().skip(fresh.max(young)).take(GROUP).cloned().collect();
+                (known.get(young).map_or(u64::MAX, |one| one.header.number), news)
             };
             if news.len() < GROUP {
                 return Ok(());
             }
             let mut filters = Vec::with_capacity(GROUP);
             for segment in &news {
-                filters.push((segment.header.first_sequence, self.filter(segment)?));
+                filters.push((segment.header.number, self.filter(segment)?));
             }
             let group = Arc::new(Group::new(&filters));
-            let oldest =
-                self.segments.read().list.first().map_or(0, |one| one.header.first_sequence);
             let mut groups = self.groups.write();
             groups.retain(|one| one.last() >= oldest);
             groups.push(group);

@@ -13,8 +13,8 @@ pub(super) const GROUP: usize = 64;
 /// The filters of a group of segments.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// The first sequence of each, by which it is found again.
-    firsts: Vec<u64>,
+    /// The number of each.
+    numbers: Vec<u64>,
     /// One word for each bit of the longest filter.
     words: Vec<u64>,
     /// Those whose filter has another form and does not fit: they may always have it.
@@ -22,7 +22,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Lays filters over each other, each with the first sequence of its segment: at most
+    /// Lays filters over each other, each with the number of its segment: at most
     /// [`GROUP`].
     pub(super) fn new(filters: &[(u64, Bloom)]) -> Self {
         let fits =
@@ -43,10 +43,10 @@ impl Group {
                 }
             }
         }
-        Self { firsts: filters.iter().map(|(first, _)| *first).collect(), words, others }
+        Self { numbers: filters.iter().map(|(number, _)| *number).collect(), words, others }
     }
 
-    /// The first sequences of the segments that may have an id, oldest first.
+    /// The numbers of the segments that may have an id, oldest first.
     pub(super) fn may_contain(&self, id: u128) -> impl Iterator<Item = u64> + '_ {
         let mut mask = if self.words.is_empty() { 0 } else { u64::MAX };
         for bit in probes(id, self.words.len() / 8) {
@@ -57,12 +57,12 @@ impl Group {
         }
         let mask = mask | self.others;
         let there = move |place: &usize| mask & (1 << place) != 0;
-        (0..self.firsts.len()).filter(there).map(|place| self.firsts[place])
+        (0..self.numbers.len()).filter(there).map(|place| self.numbers[place])
     }
 
-    /// The last of its segments begins with this sequence.
+    /// The number of the last of its segments.
     pub(super) fn last(&self) -> u64 {
-        self.firsts.last().copied().unwrap_or(0)
+        self.numbers.last().copied().unwrap_or(0)
     }
 }
 

@@ -12,10 +12,11 @@ mod tree;
 mod worker;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::journal::{ReadLog, Syncer, is_full};
 use crate::messages::Counts;
@@ -106,6 +107,11 @@ pub(crate) struct Shared {
     pub(crate) tree: RwLock<Result<Tree, ViewError>>,
     pub(crate) overlay: RwLock<Overlay>,
     pub(crate) feed: Feed,
+    /// The rows were compared with the fold after opening.
+    pub(crate) compared: AtomicBool,
+    /// Whether the thread that compares them has ended, and the bell for those who wait for it.
+    pub(crate) comparison: Mutex<bool>,
+    pub(crate) comparing: Condvar,
     /// Told after each write of rows.
     pub(crate) progress: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -156,6 +162,9 @@ impl View {
             tree: RwLock::new(there),
             overlay: RwLock::default(),
             feed: Feed::new(applied.sequence, published, catching_up),
+            compared: AtomicBool::new(false),
+            comparison: Mutex::default(),
+            comparing: Condvar::new(),
             progress: OnceLock::new(),
         });
         let (here, path) = (Arc::clone(&shared), path.to_path_buf());
@@ -180,6 +189,21 @@ impl View {
     /// How far the view is behind; above the bound whoever admits messages slows down.
     pub fn lag(&self) -> Lag {
         self.shared.feed.lag()
+    }
+
+    /// Whether the rows up to a frame are those of the journal, as far as that can be known: all of
+    /// them are there, and they were compared with the fold.
+    pub(crate) fn is_whole(&self, sequence: u64) -> bool {
+        let lag = self.lag();
+        self.shared.compared.load(Ordering::Acquire) && !lag.catching_up && lag.applied >= sequence
+    }
+
+    /// Waits until the rows were compared with the fold, or cannot be.
+    pub(crate) fn compared(&self) {
+        let (mut done, compared) = (self.shared.comparison.lock(), &self.shared.compared);
+        while !compared.load(Ordering::Acquire) && !*done {
+            self.shared.comparing.wait(&mut done);
+        }
     }
 
     /// Calls `told` after each write of rows; there is one such call.
@@ -391,6 +415,7 @@ fn prepare(
     let tail = worker::short_tail(reader, applied.sequence, published);
     if let Some((overlay, head)) = tail.and_then(|tail| tail.head.map(|head| (tail, head))) {
         (applied.sequence, applied.hash) = head;
+        tree.trim(overlay.trimmed)?;
         tree.write(&overlay.pending, applied)?;
     }
     Ok((tree, rebuild))

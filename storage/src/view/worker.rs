@@ -5,6 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::codec;
@@ -52,6 +53,10 @@ impl Worker {
             let worked = catch_unwind(AssertUnwindSafe(|| {
                 if !std::mem::replace(&mut is_compared, true) {
                     self.audit(audit)?;
+                    let done = self.shared.comparison.lock();
+                    self.shared.compared.store(true, Ordering::Release);
+                    self.shared.comparing.notify_all();
+                    drop(done);
                 }
                 self.work(&mut pause)
             }));
@@ -62,6 +67,8 @@ impl Worker {
             }
         }
         self.shared.feed.end();
+        *self.shared.comparison.lock() = true;
+        self.shared.comparing.notify_all();
         self.progress();
     }
 
