@@ -41,7 +41,7 @@ impl Place {
         &self.task_id
     }
 
-    /// The place that [`Place::to_string`] wrote.
+    /// The place that its text names; `None` for another text.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(4, '.');
         let mut number = || parts.next()?.parse().ok();
