@@ -118,9 +118,10 @@ fn find(tx: &Transaction<'_>, namespace: &str, agent_id: &str, id: &str) -> Opti
     tx.live(tx.find(&outbound(namespace, agent_id, id))?.entry)
 }
 
-/// Ends what lay too long: past its `expires_at`, or older than a message may get.
-pub fn give_up(desk: &mut Desk<'_, '_>, overdue: &[EntryId]) {
-    let now = desk.now();
+/// Ends what lay too long at a time: past its `expires_at`, or older than a message may get.
+pub fn give_up(desk: &mut Desk<'_, '_>, overdue: &[EntryId], at: Millis) {
+    // A decision may join others that began a moment before they were found overdue.
+    let now = desk.now().max(at);
     for entry in overdue {
         let live = desk.tx.live(*entry).filter(|live| live.status == Status::Pending);
         let Some(live) = live else { continue };

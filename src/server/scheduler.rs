@@ -84,11 +84,12 @@ fn wait(core: &Core) -> Duration {
 pub async fn step(core: &Arc<Core>) -> bool {
     end_offers(core).await;
     let mut more = end_silence(core).await;
-    let lain = core.mailboxes.overdue(core.clock.now(), EXPIRED_MAX);
+    let now = core.clock.now();
+    let lain = core.mailboxes.overdue(now, EXPIRED_MAX);
     let is_all = lain.len() < EXPIRED_MAX;
     if !lain.is_empty() {
         let ended = core.decided(move |desk| {
-            mail::give_up(desk, &lain);
+            mail::give_up(desk, &lain, now);
             Ok(())
         });
         more |= written("mail that lay too long", ended.await).is_some() && !is_all;

@@ -106,9 +106,10 @@ async fn what_goes_wrong_with_a_message_is_in_its_trace() {
     late["to"] = "nobody".into();
     world.send(late).await;
     world.core.clock.advance(std::time::Duration::from_secs(11));
-    let expired = world.core.mailboxes.overdue(world.core.clock.now(), 10);
+    let now = world.core.clock.now();
+    let expired = world.core.mailboxes.overdue(now, 10);
     let give_up = move |desk: &mut crate::server::desk::Desk<'_, '_>| {
-        mail::give_up(desk, &expired);
+        mail::give_up(desk, &expired, now);
         Ok(())
     };
     world.core.decided(give_up).await.unwrap();

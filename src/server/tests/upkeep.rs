@@ -2,14 +2,14 @@
 
 use serde_json::json;
 use storage::event::Event;
-use storage::record::Kind;
+use storage::record::{Kind, Status};
 
 use super::*;
 use crate::audit::heads;
 use crate::audit::witness::Seen;
 use crate::config::{Audit, AuditLevel};
 use crate::server::model::{Remembered, encode};
-use crate::server::retire;
+use crate::server::{mail, retire};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -53,6 +53,27 @@ async fn a_finished_task_is_kept_for_its_retention_and_then_unknown() {
     assert_eq!(open.collect::<Vec<_>>(), [(TaskStatus::Pending, 1)]);
     let code = world.refused("b", "task_complete", json!({"task_id": "t"})).await;
     assert_eq!(code, ErrorCode::UnknownTask);
+}
+
+#[tokio::test]
+async fn a_message_is_expired_also_by_a_decision_that_began_before_it_was_overdue() {
+    let world = World::new();
+    world.register("a").await;
+    let note = json!({"message_type": "review_note", "agent_id": "a", "to": "nobody",
+        "message_id": "m", "expires_at": "2026-02-15T14:30:10Z", "payload": {}});
+    world.send(note).await;
+    // Those who looked were a little later than the decision says it is.
+    let later = world.core.clock.now() + 20_000;
+    let overdue = world.core.mailboxes.overdue(later, 10);
+    assert_eq!(overdue.len(), 1);
+    let give_up = move |desk: &mut crate::server::desk::Desk<'_, '_>| {
+        mail::give_up(desk, &overdue, later);
+        Ok(())
+    };
+    world.core.decided(give_up).await.unwrap();
+    let counts = world.core.store.messages(|messages| messages.counts().clone());
+    let stand: Vec<_> = counts.keys().filter(|(to, ..)| !to.is_empty()).map(|key| key.2).collect();
+    assert!(stand.contains(&Status::Expired) && !stand.contains(&Status::Failed), "{counts:?}");
 }
 
 #[tokio::test]
