@@ -84,6 +84,9 @@ async fn an_end_that_nobody_waits_for_any_more_loses_no_message() {
     place.send(&ids(1), None).await;
     let pump = failing(&place, 1);
     assert_eq!(left(&pump, 1).await, ["m-00"]);
+    // The attempt is durable before the committer is kept busy: its frame could not be published
+    // meanwhile, and would keep everybody else waiting.
+    published(&place).await;
     let gone = Refusal::new(ErrorCode::InvalidField, "no");
     // What is in the committer's way keeps the answer from being there at the first look.
     let (held, holds) = std::sync::mpsc::channel::<()>();

@@ -59,7 +59,8 @@ async fn a_finished_task_is_kept_for_its_retention_and_then_unknown() {
 async fn a_message_is_expired_also_by_a_decision_that_began_before_it_was_overdue() {
     let world = World::new();
     world.register("a").await;
-    let note = json!({"message_type": "review_note", "agent_id": "a", "to": "nobody",
+    world.register("b").await;
+    let note = json!({"message_type": "review_note", "agent_id": "a", "to": "b",
         "message_id": "m", "expires_at": "2026-02-15T14:30:10Z", "payload": {}});
     world.send(note).await;
     // Those who looked were a little later than the decision says it is.
