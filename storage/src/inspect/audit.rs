@@ -9,6 +9,7 @@ use crate::inspect::{AuditEntry, Glance, entry_in};
 use crate::journal::{Damage, EntryRef, Frame, ReadError, Reader, SegmentView};
 use crate::record::{EntryId, Level, Millis};
 use crate::store::{actor_hash, level_key};
+use crate::trim;
 
 /// Entries of a page at the most.
 pub const AUDIT_ENTRIES_MAX: usize = 1_000;
@@ -75,7 +76,7 @@ pub fn audit(reader: &Reader, filter: &AuditFilter) -> Result<AuditPage, ReadErr
         if !filter.may_have(&segment) {
             continue;
         }
-        search.page.damage.extend(segment.damage()?.iter().map(sentence));
+        search.page.damage.extend(damage_of(reader, &segment)?);
         let done = match filter.found(&segment, &codes)? {
             Some(entries) => search.some(&entries),
             None if filter.text.is_some() => search.text(&segment),
@@ -116,7 +117,7 @@ pub(super) fn oldest_first(
 ) -> Result<Vec<String>, ReadError> {
     let (codes, mut damage) = (codes(filter), Vec::new());
     for segment in reader.segments().iter().rev().filter(|one| filter.may_have(one)) {
-        damage.extend(segment.damage()?.iter().map(sentence));
+        damage.extend(damage_of(reader, segment)?);
         if filter.found(segment, &codes)?.is_some_and(|entries| entries.is_empty()) {
             watch(segment.range().1);
             continue;
@@ -139,6 +140,13 @@ pub(super) fn oldest_first(
         }
     }
     Ok(damage)
+}
+
+/// What is damaged of a segment or missing before it, for people; not what was dropped.
+pub(super) fn damage_of(reader: &Reader, segment: &SegmentView) -> Result<Vec<String>, ReadError> {
+    let is_oldest = segment.range().0 == reader.first_sequence();
+    let lost = if is_oldest { trim::damage(reader)? } else { None };
+    Ok(lost.iter().chain(&segment.damage()?).map(sentence).collect())
 }
 
 /// What is damaged, for people.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::event::Event;
-use crate::inspect::audit::sentence;
+use crate::inspect::audit::damage_of;
 use crate::inspect::{AuditFilter, Glance};
 use crate::journal::{ReadError, Reader};
 use crate::record::{Level, Millis};
@@ -42,7 +42,7 @@ pub fn summary(reader: &Reader, filter: &AuditFilter) -> Result<AuditSummary, Re
     let mut count = Count::default();
     let mut damage = Vec::new();
     for segment in reader.segments().iter().filter(|one| filter.may_have(one)) {
-        damage.extend(segment.damage()?.iter().map(sentence));
+        damage.extend(damage_of(reader, segment)?);
         let unread = segment.heads(|at, time, head| {
             if let Some(one) = Glance::read(at, time, head).filter(|one| filter.shows(one)) {
                 count.add(&one);

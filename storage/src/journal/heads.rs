@@ -22,11 +22,11 @@ impl SegmentView {
         Ok(found)
     }
 
-    /// Frames that no segment has, because a file is gone.
+    /// Frames that no segment has, because a file is gone. Whether those before the oldest segment
+    /// were dropped is not for the journal to say.
     fn gap(&self) -> Option<Damage> {
         let begins = self.segment.header.first_sequence;
-        let before = self.reader.catalog.holder(begins.checked_sub(1)?);
-        let first = before.map_or(1, |before| next_of(&before));
+        let first = next_of(&*self.reader.catalog.holder(begins.checked_sub(1)?)?);
         (first < begins).then(|| Damage {
             segment: self.segment.path.clone(),
             offset: 0,
