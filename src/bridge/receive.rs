@@ -23,7 +23,7 @@ use crate::protocol::{
     Envelope, ErrorCode, Fields, MessageType, Refusal, Rejected, SERVER_AGENT_ID,
 };
 use crate::shutdown::Phase;
-use crate::trace::traced;
+use crate::trace::{self, traced};
 use crate::transport::{Answer, Answers, Handler};
 
 /// Takes what arrives on the session.
@@ -149,6 +149,9 @@ fn trace_of(shared: &Shared, tx: &Transaction<'_>, envelope: &Envelope) -> Optio
     let of_task = || {
         let (ledger, namespace) = (tx.ledger(), &shared.settings.namespace);
         let id = envelope.task_id()?;
+        // Most tasks belong to no trace, which shows without reading the whole of one.
+        let named = |id| trace::of_object(&ledger.get(&task::key(namespace, id))?.value);
+        named(id).or_else(|| named(id.rsplit_once('.')?.0))?;
         let task = task::get_shared(ledger, namespace, id);
         task.or_else(|| task::get(ledger, namespace, id))?.traceparent
     };
