@@ -47,7 +47,9 @@ pub fn main() -> ExitCode {
     if let Command::Supervise { run_dir } = &arguments.command {
         return ExitCode::from(supervise::main(run_dir));
     }
-    match run(arguments) {
+    let done = run(arguments);
+    output::end();
+    match done {
         Ok(code) => code,
         Err(failure) => {
             output::error(&failure);

@@ -2,7 +2,7 @@
 //! went away ends the output and is no error.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table};
@@ -102,6 +102,21 @@ pub fn screen() -> &'static MultiProgress {
 pub fn say(text: &str) {
     // In one piece: the screen is drawn again after each.
     let _ = Talk.write_all(format!("{text}\n").as_bytes());
+}
+
+/// Says something when everything else is said: what is logged until then comes before it.
+pub fn say_last(text: &'static str) {
+    // The first word is the reason, if there are more.
+    let _ = LAST.set(text);
+}
+
+static LAST: OnceLock<&str> = OnceLock::new();
+
+/// Says what was kept for the end.
+pub fn end() {
+    if let Some(text) = LAST.get() {
+        say(text);
+    }
 }
 
 /// Standard error, above what is drawn there.

@@ -113,7 +113,7 @@ fn the_second_program_with_an_id_replaces_the_first_which_says_so() {
         assert_eq!(first.ended(&world), Some(1), "{transport}");
         let said = std::fs::read_to_string(world.path("one/.loki/openclaw.log")).expect("a log");
         let sentence = "another program registered with this agent id, so this one has stopped\n";
-        assert!(said.contains(sentence), "{said}");
+        assert!(said.ends_with(sentence), "{said}");
         world.wait("the second to be connected", || {
             status(&world, &second).filter(|status| status["connected"] == true)
         });

@@ -305,7 +305,7 @@ fn report(global: &Global, bridge: &Bridge, watch: &Watch) -> ExitCode {
         bridge.conclude(good);
     }
     if bridge.is_replaced() {
-        output::say("another program registered with this agent id, so this one has stopped");
+        output::say_last("another program registered with this agent id, so this one has stopped");
     }
     if good && !bridge.is_replaced() { ExitCode::SUCCESS } else { Code::NotSo.into() }
 }
