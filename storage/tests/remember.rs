@@ -1,17 +1,18 @@
 //! Message ids are remembered for a window, also beyond what stays in memory and over restarts; and
 //! rows that disagree with the journal are made anew.
 
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use common::head;
 use storage::database::{Database, Report};
-use storage::event::Event;
 use storage::inspect::{AuditFilter, audit};
 use storage::messages::Known;
-use storage::record::{Direction, MessageHead, Reason, Status};
-use storage::transaction::{Act, Body};
+use storage::record::Status;
 use storage::view::{Filter, Row, decode_rows};
 
 /// A store with a clock that the test sets.
@@ -21,40 +22,8 @@ fn open(dir: &Path, clock: &Arc<AtomicU64>) -> (Database, Report) {
     Database::open(dir, now, Box::new(|_| {})).expect("opens")
 }
 
-fn head(id: &str, status: Status) -> MessageHead {
-    MessageHead {
-        direction: Direction::Inbound,
-        message_id: id.into(),
-        message_type: "task_update".into(),
-        namespace: "default".into(),
-        peer: "agent".into(),
-        destination: String::new(),
-        sender: "agent".into(),
-        lane: String::new(),
-        priority: 2,
-        created_at: 0,
-        deadline: None,
-        expires_at: None,
-        task_id: None,
-        correlation_id: None,
-        retry_of: None,
-        sealed: false,
-        size: 4,
-        digest: [0; 32],
-        status,
-        reason: Reason::None,
-        due_at: 0,
-    }
-}
-
 fn receive(database: &Database, id: &str, status: Status) {
-    let id = id.to_owned();
-    let done = database.store().commit(move |transaction| -> Result<(), ()> {
-        let act = Act::new(Event::MessageReceived, "agent", "default", &id);
-        transaction.accept(act, head(&id, status), Body::new(id.as_bytes()));
-        Ok(())
-    });
-    done.wait().expect("durable").expect("accepted");
+    common::receive(database, id, status, id.as_bytes());
 }
 
 /// What a decision finds of an id, and the body that it leads to.

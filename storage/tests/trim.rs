@@ -1,17 +1,20 @@
 //! The oldest segments go when nobody needs them (JOURNAL rule 22), and nothing else changes.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use common::{head, receive};
 use storage::database::{Database, Report, Setup, Sizes};
 use storage::event::Event;
 use storage::inspect::{AuditFilter, Inspect, audit, check, summary};
 use storage::journal::DamageReason;
-use storage::record::{Direction, MessageHead, Reason, Status};
+use storage::record::Status;
 use storage::retention::{Keep, Retention};
-use storage::transaction::{Act, Body};
+use storage::transaction::Act;
 use storage::view::{Filter, Row};
 
 const SIZES: Sizes = Sizes { segment_bytes: 16 << 10, reserve_bytes: 32 << 10 };
@@ -73,40 +76,8 @@ impl Place {
     }
 }
 
-fn head(id: &str, status: Status) -> MessageHead {
-    MessageHead {
-        direction: Direction::Inbound,
-        message_id: id.into(),
-        message_type: "note".into(),
-        namespace: "default".into(),
-        peer: "agent".into(),
-        destination: String::new(),
-        sender: "agent".into(),
-        lane: String::new(),
-        priority: 2,
-        created_at: 0,
-        deadline: None,
-        expires_at: None,
-        task_id: None,
-        correlation_id: None,
-        retry_of: None,
-        sealed: false,
-        size: 4,
-        digest: [0; 32],
-        status,
-        reason: Reason::None,
-        due_at: 0,
-    }
-}
-
 fn accept(database: &Database, id: &str, status: Status) {
-    let id = id.to_owned();
-    let done = database.store().commit(move |tx| -> Result<(), ()> {
-        let act = Act::new(Event::MessageReceived, "agent", "default", &id);
-        tx.accept(act, head(&id, status), Body::new(&[7; 400]));
-        Ok(())
-    });
-    done.wait().expect("durable").expect("accepted");
+    receive(database, id, status, &[7; 400]);
 }
 
 /// A hundred finished messages, one a second.
