@@ -253,23 +253,26 @@ fn step(entry: &AuditEntry) -> Value {
         "event": entry.record.event.name(),
         "actor": &*entry.record.actor,
     });
-    match &entry.record.fact {
+    let (head, state) = match &entry.record.fact {
         Fact::Accept(head) => {
             step["status"] = head.status.as_str().into();
-            if let Some(earlier) = &head.retry_of {
-                step["retry_of"] = earlier.as_str().into();
-            }
+            (Some(head), None)
         }
-        Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
-            let due = (change.next_attempt_at > 0).then(|| rfc3339(change.next_attempt_at));
-            step["status"] = change.status.as_str().into();
-            step["reason"] = change.reason.as_str().into();
-            step["attempts"] = change.attempts.into();
-            step["next_attempt_at"] = due.into();
-            step["maybe_delivered"] = change.maybe_delivered.into();
-            step["error"] = Some(&change.error).filter(|error| !error.is_empty()).cloned().into();
-        }
-        _ => {}
+        Fact::Change(change) | Fact::Prune(Prune { change, .. }) => (None, Some(change)),
+        Fact::Carry(carried) => (Some(&carried.head), Some(&carried.state)),
+        _ => (None, None),
+    };
+    if let Some(earlier) = head.and_then(|head| head.retry_of.as_deref()) {
+        step["retry_of"] = earlier.into();
+    }
+    if let Some(change) = state {
+        let due = (change.next_attempt_at > 0).then(|| rfc3339(change.next_attempt_at));
+        step["status"] = change.status.as_str().into();
+        step["reason"] = change.reason.as_str().into();
+        step["attempts"] = change.attempts.into();
+        step["next_attempt_at"] = due.into();
+        step["maybe_delivered"] = change.maybe_delivered.into();
+        step["error"] = Some(&change.error).filter(|error| !error.is_empty()).cloned().into();
     }
     if let Fact::Prune(prune) = &entry.record.fact {
         step["shred"] = prune.shred.into();

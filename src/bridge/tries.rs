@@ -34,6 +34,11 @@ pub fn of(history: &[AuditEntry]) -> Vec<Try> {
     for entry in history {
         let change = match &entry.record.fact {
             Fact::Change(change) => change,
+            // What was before it may be gone.
+            Fact::Carry(carried) => {
+                attempts = carried.state.attempts;
+                continue;
+            }
             Fact::Prune(prune) if prune.change.status == Status::Pruned => &prune.change,
             _ => continue,
         };

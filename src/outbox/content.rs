@@ -23,7 +23,7 @@ pub(super) enum Content {
 /// Reads the bytes of a message.
 pub(super) fn read(store: &Store, live: &Live) -> Content {
     if !live.has_head() {
-        return match store.head(live.entry) {
+        return match store.head(live.place()) {
             Ok(_) | Err(ReadError::Io { .. }) => Content::Later,
             Err(_) => Content::Never("its record in the journal cannot be read".into()),
         };

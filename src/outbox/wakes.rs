@@ -59,6 +59,6 @@ fn concerns(record: &Record, destination: &str, has_pending: bool) -> bool {
         Fact::Change(change) => has_pending || change.status == Status::Pending,
         Fact::Prune(_) => has_pending,
         Fact::Put(write) => write.key.kind == Kind::Circuit,
-        Fact::Note | Fact::Forget(_) | Fact::Evict(_) | Fact::Trim(_) => false,
+        Fact::Note | Fact::Forget(_) | Fact::Evict(_) | Fact::Trim(_) | Fact::Carry(_) => false,
     }
 }

@@ -7,6 +7,7 @@
 //! <dir>/messages      the rows in sled; may be deleted
 //! ```
 
+mod carrying;
 mod compaction;
 mod housekeeper;
 mod opening;

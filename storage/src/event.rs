@@ -80,6 +80,7 @@ events! {
     StoreRoom = 99, "store.room";
     ConfigLoad = 100, "config.load";
     StoreTrim = 101, "store.trim";
+    StoreCarry = 102, "store.carry";
     StoreWitness = 105, "store.witness";
     StoreImport = 106, "store.import";
     AuditSign = 110, "audit.sign";

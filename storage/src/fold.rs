@@ -53,6 +53,7 @@ impl State {
             Fact::Forget(before) => self.messages.forget(*before),
             Fact::Evict(through) => self.messages.evict(*through),
             Fact::Trim(trim) => self.messages.trim(trim),
+            Fact::Carry(carried) => self.messages.carry(carried.state.message, body),
         }
     }
 

@@ -34,8 +34,7 @@ pub struct Info {
     pub recorded_since: Option<Millis>,
     /// When it was written down last that the oldest segments go.
     pub last_trim: Option<Millis>,
-    /// The id and the status of the oldest message that is not finished: its segment and all after
-    /// it stay.
+    /// The id and the status of the oldest message that is not finished.
     pub oldest_unfinished: Option<(String, Status)>,
 }
 

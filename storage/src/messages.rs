@@ -29,7 +29,8 @@ use crate::slab::{Keyed, Slab};
 use crate::table::Table;
 use slot::{Item, Slot};
 use slots::Slots;
-pub use summary::{Live, Summary};
+pub(crate) use summary::place;
+pub use summary::{Live, Place, Summary};
 
 /// 128 bits that stand for a message key; keyed, so that nobody outside can make two alike.
 pub type Fingerprint = u128;
@@ -210,9 +211,11 @@ impl Messages {
         Queues::new(&mut self.queues, &mut self.slots)
     }
 
-    /// The first message of the lane that an unfinished one is in, perhaps itself.
-    pub fn lane_head(&self, entry: EntryId) -> Option<EntryId> {
-        crate::queue::lane_head(&self.slots, entry)
+    /// The first message of the lane that an unfinished one is in, perhaps itself, and where its
+    /// head is read.
+    pub fn lane_head(&self, entry: EntryId) -> Option<Place> {
+        let head = crate::queue::lane_head(&self.slots, entry)?;
+        self.live(head).map(|head| head.place())
     }
 
     /// Which ranges of entries changed since the last checkpoint: derived, as the queues.
@@ -304,6 +307,17 @@ impl Messages {
     pub fn evict(&mut self, through: EntryId) {
         self.evicted_through = self.evicted_through.max(through);
         self.drop_oldest(|one, known| one.entry <= known.evicted_through);
+    }
+
+    /// The head and the body of an unfinished message are somewhere else from now on.
+    pub fn carry(&mut self, message: EntryId, body: BodyPlace) {
+        let Some(id) = self.slots.find(message) else { return };
+        let Some(mut item) = self.slots.item(id) else { return };
+        self.touched.touch(&item.entry);
+        self.checksum.remove(self.hash(&item));
+        item.body = body;
+        self.slots.update(id, &item);
+        self.checksum.add(self.hash(&item));
     }
 
     /// Finished messages whose acceptance was dropped are not counted any more.

@@ -74,6 +74,9 @@ pub enum Fact {
     Prune(Prune),
     /// The oldest frames are dropped; nobody needs what is in them.
     Trim(Trim),
+    /// An unfinished message was carried forward, out of frames that are to be dropped; its body
+    /// lies beside the entry.
+    Carry(Box<Carried>),
 }
 
 /// Which way a message travels, seen from the owner of the store.
@@ -333,6 +336,18 @@ pub struct Trim {
     /// The messages that were accepted in them, all finished: destination, direction, status, how
     /// many.
     pub finished: Vec<(Arc<str>, Direction, Status, u64)>,
+}
+
+/// An unfinished message, all of it once more, as it stood: from here on its head and its body are
+/// read from the entry that says so. It is still the one that its first entry accepted.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Carried {
+    /// What was known when it was accepted.
+    pub head: Arc<MessageHead>,
+    /// Its state.
+    pub state: MessageChange,
+    /// The time of its last change.
+    pub updated_at: Millis,
 }
 
 /// What an entity is. The number is on disk.

@@ -17,11 +17,11 @@ use crate::commit::{Answer, Commit};
 use crate::fold::State;
 use crate::journal::{BodyRef, IndexKeys, Log, Made, ReadError, ReadLog, Space};
 use crate::ledger::Ledger;
-use crate::messages::{BodyPlace, Live, Messages, Summary};
+use crate::messages::{BodyPlace, Live, Messages, Place, Summary};
 use crate::record::{EntryId, Fact, Level, MessageHead, Millis, Prune, Record, id_time};
 use crate::transaction::{SALT_BYTES, Transaction};
 use committer::Committer;
-pub(crate) use heads::Heads;
+pub(crate) use heads::{Heads, head_in};
 
 /// A commit did not become durable, or is not known to be.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -174,21 +174,25 @@ impl Store {
         self.lives(&[entry]).pop()
     }
 
-    /// The head of the message that an entry accepted.
+    /// The head of a message, from where it is read.
     ///
     /// # Errors
     /// When the journal does not give it: for good, unless it is [`ReadError::Io`].
-    pub fn head(&self, entry: EntryId) -> Result<Arc<MessageHead>, ReadError> {
-        self.0.heads.get(entry)
+    pub fn head(&self, place: Place) -> Result<Arc<MessageHead>, ReadError> {
+        self.0.heads.get(place)
     }
 
     /// The unfinished messages among these, with their heads. One whose head cannot be read has
     /// what memory knows of it, and no id; its body cannot be read either.
     pub fn lives(&self, entries: &[EntryId]) -> Vec<Live> {
         // The journal is read before anybody has to wait for this.
-        let heads: Vec<_> = entries.iter().map(|entry| self.0.heads.get(*entry).ok()).collect();
+        let places: Vec<Place> = self.messages(|messages| {
+            let found = entries.iter().filter_map(|entry| messages.live(*entry));
+            found.map(|summary| summary.place()).collect()
+        });
+        let heads: Vec<_> = places.iter().map(|place| self.0.heads.get(*place).ok()).collect();
         let state = self.0.state.read();
-        let found = entries.iter().zip(heads).filter_map(|(entry, head)| {
+        let found = places.iter().zip(heads).filter_map(|((entry, _), head)| {
             let summary = state.messages.live(*entry)?;
             Some(summary.with(head.unwrap_or_else(|| Arc::new(summary.remains()))))
         });
@@ -356,6 +360,11 @@ pub(crate) fn record_keys(
         Fact::Accept(head) => {
             let made = id_time(&head.message_id).map_or(Made::Unknown, Made::At);
             (Some(fingerprint(&head.key())), made)
+        }
+        // The entry that accepted it may be gone.
+        Fact::Carry(carried) => {
+            let made = id_time(&carried.head.message_id).map_or(Made::Unknown, Made::At);
+            (Some(carried.state.fingerprint), made)
         }
         Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
             (Some(change.fingerprint), Made::Elsewhere)

@@ -14,8 +14,8 @@ use crate::journal::{FRAME_BYTES_MAX, ReadError, ReadLog, Wanted};
 use crate::ledger::{Entity, Ledger};
 use crate::messages::{BodyPlace, Fingerprint, Known, Live};
 use crate::record::{
-    EntityKey, EntityWrite, EntryId, Fact, Level, MessageChange, MessageHead, MessageKey, Millis,
-    Prune, Reason, Record, Status, Trim, id_time,
+    Carried, EntityKey, EntityWrite, EntryId, Fact, Level, MessageChange, MessageHead, MessageKey,
+    Millis, Prune, Reason, Record, Status, Trim, id_time,
 };
 use crate::salt;
 use crate::store::{Heads, Time};
@@ -264,7 +264,7 @@ impl<'a> Transaction<'a> {
             return (!live.status.is_finished()).then(|| live.clone());
         }
         let summary = self.state.messages.live(entry)?;
-        match self.heads.get(entry) {
+        match self.heads.get(summary.place()) {
             Ok(head) => Some(summary.with(head)),
             Err(error @ ReadError::Io { .. }) => {
                 // It may be read again in a moment, so nothing is decided on it.
@@ -343,6 +343,21 @@ impl<'a> Transaction<'a> {
         let entry = self.next_entry();
         self.stage(act, Fact::Trim(trim));
         entry
+    }
+
+    /// Carries an unfinished message forward: `salted` is its body as it lies in the journal. Its
+    /// state is the published one, so that `false` is the answer while a change of it is not.
+    pub(crate) fn carry(&mut self, act: Act, live: &Live, salted: Vec<u8>) -> bool {
+        let stands = self.state.messages.live(live.entry);
+        let is_as_seen = stands.is_some_and(|stands| stands.is_state_of(live));
+        if self.ahead(live.entry).is_some() || !is_as_seen {
+            return false;
+        }
+        let state = Change::of(live).of_message(live.entry, self.fingerprint(live));
+        let (head, updated_at) = (Arc::clone(&live.head), live.updated_at);
+        let carried = Box::new(Carried { head, state, updated_at });
+        self.push(act.record(Fact::Carry(carried)), Some(salted));
+        true
     }
 
     /// Drops finished message ids accepted up to `through` from memory; the journal has them.
@@ -440,6 +455,11 @@ fn remembered(reader: &dyn ReadLog, wanted: Wanted) -> Result<Option<Known>, Rea
             Fact::Accept(head) if frame.time >= wanted.since => {
                 let body = crate::store::place(one.body);
                 known = Some(Known { entry, body, status: head.status });
+            }
+            // Where it was accepted may be gone.
+            Fact::Carry(carried) if frame.time >= wanted.since => {
+                let (entry, status) = (carried.state.message, carried.state.status);
+                known = Some(Known { entry, body: crate::store::place(one.body), status });
             }
             Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
                 if let Some(known) = known.as_mut().filter(|one| one.entry == change.message) {

@@ -15,8 +15,8 @@ use storage::fold::State;
 use storage::inspect::replay;
 use storage::messages::BodyPlace;
 use storage::record::{
-    Direction, EntityKey, EntityWrite, EntryId, Fact, Kind, Level, MessageChange, MessageHead,
-    Millis, Prune, Reason, Record, Status, Trim,
+    Carried, Direction, EntityKey, EntityWrite, EntryId, Fact, Kind, Level, MessageChange,
+    MessageHead, Millis, Prune, Reason, Record, Status, Trim,
 };
 use storage::transaction::{Act, Body, Change};
 
@@ -32,6 +32,7 @@ enum Op {
     Forget { back: Millis },
     Evict { back: u64 },
     Trim { inbound: bool, link: u8, status: usize, count: u64 },
+    Carry { target: usize },
     Note,
 }
 
@@ -49,6 +50,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..6_u64).prop_map(|back| Op::Evict { back }),
         1 => (any::<bool>(), 0..2_u8, 0..10_usize, 1..3_u64)
             .prop_map(|(inbound, link, status, count)| Op::Trim { inbound, link, status, count }),
+        2 => (0..16_usize).prop_map(|target| Op::Carry { target }),
         1 => Just(Op::Note),
     ]
 }
@@ -105,6 +107,7 @@ fn steps(frames: &[Vec<Op>]) -> Vec<Step> {
         for (index, op) in (0..).zip(frame) {
             count += 1;
             let (entry, time) = (EntryId { sequence, index }, 1_000 + count);
+            let mut body = BodyPlace::default();
             let fact = match op {
                 Op::Accept { id, inbound } => {
                     accepted.push(entry);
@@ -133,9 +136,17 @@ fn steps(frames: &[Vec<Op>]) -> Vec<Step> {
                     let finished = vec![(of.destination.into(), of.direction, status, *count)];
                     Fact::Trim(Trim { through: 0, hash: [0; 32], finished })
                 }
-                Op::Change { .. } | Op::Prune { .. } | Op::Trim { .. } | Op::Note => Fact::Note,
+                Op::Carry { target } if !accepted.is_empty() => {
+                    let target = accepted[target % accepted.len()];
+                    // Only where it lies now is new; that it stands otherwise is not heard.
+                    let state = change(target, Status::Delivered);
+                    let head = Arc::new(head(0, false, time));
+                    body = BodyPlace { sequence, offset: index, length: 7 };
+                    Fact::Carry(Box::new(Carried { head, state, updated_at: time }))
+                }
+                _ => Fact::Note,
             };
-            steps.push((entry, time, record(fact), BodyPlace::default()));
+            steps.push((entry, time, record(fact), body));
         }
     }
     steps
@@ -262,7 +273,7 @@ fn model_counts(steps: &[Step]) -> BTreeMap<(String, Direction, Status), u64> {
                     goes.for_each(|one| one.trimmed = true);
                 }
             }
-            Fact::Put(_) | Fact::Note => {}
+            Fact::Put(_) | Fact::Note | Fact::Carry(_) => {}
         }
         for one in messages.iter_mut().filter(|one| one.status.is_finished()) {
             one.forgotten |= one.head.due_at < forgotten || one.entry <= evicted;

@@ -6,7 +6,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use storage::inspect::{head_of, history_of};
 use storage::journal::Reader;
-use storage::record::EntryId;
+use storage::messages::Place;
 use storage::view::Row;
 
 use super::Shared;
@@ -73,10 +73,10 @@ fn newest(history: &dyn History, id: &str) -> Result<Row, Failed> {
 fn lane(
     journal: &Reader,
     row: &Row,
-    head: Option<EntryId>,
+    head: Option<Place>,
 ) -> (Option<(String, String)>, Option<Millis>) {
-    let Some(own) = head_of(journal, row.entry) else { return (None, None) };
-    let head = head.filter(|head| *head != row.entry).and_then(|head| head_of(journal, head));
+    let Some(own) = head_of(journal, row.place()) else { return (None, None) };
+    let head = head.filter(|(head, _)| *head != row.entry).and_then(|head| head_of(journal, head));
     (head.map(|head| (own.lane.clone(), head.message_id.clone())), own.expires_at)
 }
 

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use storage::codec;
-use storage::inspect::Inspect;
+use storage::inspect::{Inspect, head_of};
 use storage::journal::BodyRef;
-use storage::record::{Fact, Record};
+use storage::record::Record;
 use storage::shred::Shredded;
 use storage::transaction::SALT_BYTES;
 use storage::view::{Filter, Row};
@@ -96,10 +96,7 @@ fn rows(look: &Inspect, since: Millis) -> Vec<Row> {
 }
 
 fn message(look: &Inspect, row: &Row, shredded: &Shredded) -> Option<Message> {
-    let frame = look.reader().frame(row.entry.sequence).ok()?;
-    let entry = frame.entries.get(row.entry.index as usize)?;
-    let record: Record = codec::decode(&entry.head).ok()?;
-    let Fact::Accept(head) = &record.fact else { return None };
+    let head = head_of(look.reader(), row.place())?;
     let place =
         BodyRef { sequence: row.body.sequence, offset: row.body.offset, len: row.body.length };
     // Until its segment is compacted, what a person wants gone is still there.
@@ -115,7 +112,7 @@ fn message(look: &Inspect, row: &Row, shredded: &Shredded) -> Option<Message> {
         maybe_delivered: row.maybe_delivered,
         error: Some(row.error.clone()).filter(|error| !error.is_empty()),
         body,
-        ..Message::of(head)
+        ..Message::of(&head)
     })
 }
 

@@ -138,6 +138,7 @@ impl Loaded {
             Fact::Change(change) | Fact::Prune(Prune { change, .. }) => {
                 position(&self.manifest.messages, &change.message)
             }
+            Fact::Carry(carried) => position(&self.manifest.messages, &carried.state.message),
             Fact::Put(write) => position(&self.manifest.entities, &write.key),
             // They set marks, which only grow, and drop what is below them.
             // What a trim takes off the counts is off those that the checkpoint ends with.

@@ -7,14 +7,15 @@ use std::sync::mpsc::SyncSender;
 
 use parking_lot::Mutex;
 
+use super::carrying::carried;
 use crate::event::Event;
-use crate::journal::{CompactError, Compacted, Compactor, Space};
+use crate::journal::{CompactError, Compacted, Compactor, ReadError, Space};
 use crate::record::{EntryId, Level, Millis};
 use crate::retention::{Limits, Retention, is_dead};
 use crate::shred::Shredded;
 use crate::store::Store;
 use crate::transaction::Act;
-use crate::view::{View, ViewError};
+use crate::view::{Row, View, ViewError};
 
 /// A segment is written anew when this part of it is dead: one in
 const DEAD_PART: u64 = 4;
@@ -57,7 +58,22 @@ enum Failure {
     #[error(transparent)]
     Segment(#[from] CompactError),
     #[error(transparent)]
+    Journal(#[from] ReadError),
+    #[error(transparent)]
     Rows(#[from] ViewError),
+}
+
+/// What a segment has of bodies.
+#[derive(Default)]
+struct Found {
+    /// Where a dead one lies, and the entry that accepted its message.
+    dead: Vec<(EntryId, EntryId)>,
+    /// Bytes of the others.
+    kept: u64,
+    /// One of them is of a message that is not finished.
+    is_open: bool,
+    /// A person wants one of the dead gone.
+    is_asked: bool,
 }
 
 /// The work on all segments.
@@ -206,28 +222,30 @@ impl Compaction {
             self.again.insert(number, None);
             return Ok(None);
         }
-        let (now, retention) = (self.now(), *self.retention.lock());
-        let (mut dead, mut kept, mut is_open, mut is_asked) = (Vec::new(), 0, false, false);
-        self.view.rows_of(weight.range, &mut |row| {
-            let is_shredded = self.shredded.is_dead(row.entry);
-            if is_shredded || is_dead(row, &retention, &self.limits, now) {
-                is_asked |= is_shredded;
-                dead.push(row.entry);
-            } else {
-                kept += u64::from(row.body.length);
-                is_open |= !row.status.is_finished();
+        let now = self.now();
+        let mut found = Found::default();
+        self.view.rows_of(weight.range, &mut |row| self.judge(row, row.entry, &mut found))?;
+        for (at, message) in carried(&self.compactor.reader(), weight.range)? {
+            let mut row = None;
+            self.view.rows_of((message.sequence, message.sequence), &mut |one| {
+                row = (one.entry == message).then(|| one.clone()).or(row.take());
+            })?;
+            match row {
+                Some(row) => self.judge(&row, at, &mut found),
+                // It ended, and nothing is known of it any more.
+                None => found.dead.push((at, message)),
             }
-        })?;
-        let gain = weight.bodies.saturating_sub(kept);
-        let again = now.saturating_add(if is_open { AGAIN_SOON } else { AGAIN_LATER });
+        }
+        let gain = weight.bodies.saturating_sub(found.kept);
+        let again = now.saturating_add(if found.is_open { AGAIN_SOON } else { AGAIN_LATER });
         self.again.insert(number, Some(again));
         let is_worth = gain.saturating_mul(DEAD_PART) >= weight.bytes
             || is_eager && gain >= DEAD_BYTES_MIN
-            || is_asked && gain > 0;
-        if dead.is_empty() || !is_worth {
+            || found.is_asked && gain > 0;
+        if found.dead.is_empty() || !is_worth {
             return Ok(None);
         }
-        let dead = self.dead_in_the_fold(&dead);
+        let dead = self.dead_in_the_fold(&found.dead);
         let is_dead = |at: crate::journal::EntryRef| {
             dead.contains(&EntryId { sequence: at.sequence, index: at.index })
         };
@@ -238,12 +256,30 @@ impl Compaction {
         Ok(done)
     }
 
+    /// Whether the body that lies at an entry of the message of a row is dead.
+    fn judge(&self, row: &Row, at: EntryId, found: &mut Found) {
+        let is_shredded = self.shredded.is_dead(row.entry);
+        let (retention, now) = (*self.retention.lock(), self.now());
+        // Another one lies where it was carried to.
+        let is_here = row.kept_by() == at.sequence;
+        if is_shredded || !is_here || is_dead(row, &retention, &self.limits, now) {
+            found.is_asked |= is_shredded;
+            found.dead.push((at, row.entry));
+        } else {
+            found.kept += u64::from(row.body.length);
+            found.is_open |= !row.status.is_finished();
+        }
+    }
+
     /// The rows are derived: what the fold has as unfinished is not dead, whatever a row says.
-    fn dead_in_the_fold(&self, rows: &[EntryId]) -> HashSet<EntryId> {
-        let mut dead = HashSet::with_capacity(rows.len());
-        for some in rows.chunks(COMPARED_MAX) {
+    fn dead_in_the_fold(&self, found: &[(EntryId, EntryId)]) -> HashSet<EntryId> {
+        let mut dead = HashSet::with_capacity(found.len());
+        for some in found.chunks(COMPARED_MAX) {
             self.store.messages(|messages| {
-                dead.extend(some.iter().filter(|entry| messages.live(**entry).is_none()));
+                let is_dead = |(at, message): &&(EntryId, EntryId)| {
+                    messages.live(*message).is_none_or(|live| live.place().1 != at.sequence)
+                };
+                dead.extend(some.iter().filter(is_dead).map(|(at, _)| at));
             });
         }
         dead

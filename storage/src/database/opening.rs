@@ -9,10 +9,10 @@ use crate::database::{Report, apply};
 use crate::event::Event;
 use crate::fold::State;
 use crate::inspect::{AuditFilter, AuditPage, Touched, audit, entry_in, touched};
-use crate::journal::{Damage, Frame, FrameEntry, ReadError, Reader, Recovery, Syncer};
-use crate::messages::Summary;
-use crate::record::{EntryId, Level, Status};
-use crate::store::{CommitError, Store};
+use crate::journal::{Damage, Frame, FrameEntry, ReadError, ReadLog, Reader, Recovery, Syncer};
+use crate::messages::{Place, Summary};
+use crate::record::{Level, Status};
+use crate::store::{CommitError, Store, head_in};
 use crate::transaction::{Act, Change, Transaction};
 
 /// Messages that lost records and get an entry of their own in the audit log.
@@ -171,7 +171,8 @@ impl Report {
 pub(super) fn record(store: &Store, report: &Report) -> Result<(), CommitError> {
     let report = report.clone();
     let interrupted = store.select(is_sending);
-    let traces: Vec<String> = interrupted.iter().map(|live| trace_of(store, live.entry)).collect();
+    let traces: Vec<String> =
+        interrupted.iter().map(|live| trace_of(store.reader(), live.place())).collect();
     let done = store.commit(move |transaction| -> Result<(), std::convert::Infallible> {
         notes(transaction, &report);
         for (live, trace) in interrupted.iter().zip(&traces) {
@@ -189,12 +190,18 @@ pub(super) fn record(store: &Store, report: &Report) -> Result<(), CommitError> 
     done.wait().map(|_| ())
 }
 
-/// The trace that the entry which accepted a message names, as one more member of details; empty
-/// where it names none. Every entry about the message has it.
-fn trace_of(store: &Store, accepted: EntryId) -> String {
+/// The trace that the entry which accepted a message names, or the one that carried it forward, as
+/// one more member of details; empty where it names none. Every entry about the message has it.
+pub(super) fn trace_of(reader: &dyn ReadLog, (message, at): Place) -> String {
     const MEMBER: &str = r#""traceparent":""#;
-    let frame = store.reader().frame(accepted.sequence).ok();
-    let entry = frame.and_then(|frame| entry_in(&frame, accepted.index));
+    let frame = reader.frame(at).ok();
+    let entry = frame.and_then(|frame| {
+        let mut heads = frame
+            .entries
+            .iter()
+            .filter(|one| head_in(&frame, one).is_some_and(|(entry, _)| entry == message));
+        entry_in(&frame, heads.next()?.index)
+    });
     let details = entry.map(|entry| entry.record.details).unwrap_or_default();
     let trace = details.split_once(MEMBER).and_then(|(_, rest)| rest.split_once('"'));
     trace.map_or_else(String::new, |(trace, _)| format!(",{MEMBER}{trace}\""))

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::carrying::{Left, carry};
 use crate::checkpoint;
 use crate::event::Event;
 use crate::journal::{CompactError, Compactor, EntryRef, ReadError, Reader, SegmentView};
@@ -144,7 +145,17 @@ impl Trimming {
         let is_damaged =
             |segment: &SegmentView| damage.iter().any(|one| one.segment == segment.path());
         let goes = |segment: &&SegmentView| !is_damaged(segment) && self.is_old(segment, now);
-        let going = segments.iter().take(older).take_while(goes).count();
+        let mut going = segments.iter().take(older).take_while(goes).count();
+        if let Some(newest) = going.checked_sub(1).and_then(|at| segments.get(at)) {
+            match self.carry(newest.range().1) {
+                Left::Nothing => {}
+                // The rows are to know it first.
+                Left::Later => return Ok(()),
+                Left::From(at) => {
+                    going = segments.iter().take_while(|segment| segment.range().1 < at).count();
+                }
+            }
+        }
         let (Some(first), Some(next)) = (segments.first(), segments.get(going)) else {
             return Ok(());
         };
@@ -152,7 +163,7 @@ impl Trimming {
         if going == 0 || through < from || !self.view.is_whole(through) {
             return Ok(());
         }
-        let counted = self.count((from, through))?;
+        let counted = self.count(through)?;
         // The rows may have been given up meanwhile.
         let Some(counted) = counted.filter(|_| self.view.is_whole(through)) else { return Ok(()) };
         let (hash, until) = (next.previous(), segments[going - 1].times().1);
@@ -191,19 +202,24 @@ impl Trimming {
         let all = [bodies.delivered, bodies.expired, bodies.processed, bodies.rejected];
         let bodies = all.iter().map(|keep| keep.age).max().unwrap_or(0);
         let kept = self.kept.load(Ordering::Relaxed).max(bodies);
-        let ((_, through), (_, latest)) = (segment.range(), segment.times());
+        let (_, latest) = segment.times();
         latest.saturating_add(kept) <= now
-            && self.store.messages(|messages| {
-                let oldest = messages.iter().next().map_or(u64::MAX, |one| one.entry.sequence);
-                through < oldest && latest < remembered_from(messages)
-            })
+            && self.store.messages(|messages| latest < remembered_from(messages))
     }
 
-    /// How many messages of which kind were accepted in a range of frames; `None` when one of them
-    /// is not finished.
-    fn count(&self, range: (u64, u64)) -> Result<Option<Counted>, Failure> {
+    /// Writes what unfinished messages need of the frames up to one anew, where there is room.
+    fn carry(&self, through: u64) -> Left {
+        if self.store.is_full() { Left::Later } else { carry(&self.store, &self.reader, through) }
+    }
+
+    /// How many messages of which kind nothing but the frames up to one has; `None` when one of
+    /// them is not finished.
+    fn count(&self, through: u64) -> Result<Option<Counted>, Failure> {
         let (mut counted, mut all_finished) = (Counted::new(), true);
-        self.view.rows_of(range, &mut |row| {
+        self.view.rows_of((0, through), &mut |row| {
+            if row.kept_by() > through {
+                return;
+            }
             all_finished &= row.status.is_finished();
             let key = (row.destination.as_str().into(), row.direction, row.status);
             *counted.entry(key).or_default() += 1;

@@ -15,7 +15,9 @@ pub(super) struct Backwards {
     rows: Vec<Row>,
     /// What became of messages that lie further back, and when.
     later: BTreeMap<EntryId, (Box<MessageChange>, Millis)>,
-    /// Messages that were accepted up to this frame are dropped, whether it is still there or not.
+    /// Messages that lie further back and were carried forward, as they stand.
+    carried: BTreeMap<EntryId, Row>,
+    /// What nothing but the frames up to this one has is dropped, whether they are there or not.
     trimmed: u64,
 }
 
@@ -23,10 +25,17 @@ impl Backwards {
     pub(super) fn new(reader: &Reader) -> Self {
         let mut segments = reader.segments();
         segments.reverse();
-        Self { segments, rows: Vec::new(), later: BTreeMap::new(), trimmed: 0 }
+        Self {
+            segments,
+            rows: Vec::new(),
+            later: BTreeMap::new(),
+            carried: BTreeMap::new(),
+            trimmed: 0,
+        }
     }
 
     fn read(&mut self, segment: &SegmentView) {
+        let first = EntryId { sequence: segment.range().0, index: 0 };
         let mut overlay = Overlay::default();
         for frame in segment.frames().flatten() {
             for (entry, record, body) in crate::view::records(&frame) {
@@ -34,16 +43,20 @@ impl Backwards {
             }
         }
         self.trimmed = self.trimmed.max(overlay.trimmed);
+        let mut rows = BTreeMap::new();
         for (entry, patch) in overlay.pending {
-            if entry.sequence <= self.trimmed {
+            if self.carried.contains_key(&entry) {
+                // It is known as it stands.
                 continue;
             }
             match patch {
+                Patch::Row(row) if row.kept_by() <= self.trimmed => {}
                 Patch::Row(mut row) => {
                     if let Some((change, time)) = self.later.remove(&entry) {
                         row.change(&change, time);
                     }
-                    self.rows.push(*row);
+                    let further = if entry < first { &mut self.carried } else { &mut rows };
+                    further.insert(entry, *row);
                 }
                 // What is finished does not change any more, whatever was recorded later.
                 Patch::Change(change, time) if change.status.is_finished() => {
@@ -54,6 +67,8 @@ impl Backwards {
                 }
             }
         }
+        rows.extend(self.carried.split_off(&first));
+        self.rows = rows.into_values().collect();
     }
 }
 
@@ -62,8 +77,12 @@ impl Iterator for Backwards {
 
     fn next(&mut self) -> Option<Row> {
         while self.rows.is_empty() {
-            let segment = self.segments.pop()?;
-            self.read(&segment);
+            match self.segments.pop() {
+                Some(segment) => self.read(&segment),
+                // Those whose own segments are gone.
+                None if self.carried.is_empty() => return None,
+                None => self.rows = std::mem::take(&mut self.carried).into_values().collect(),
+            }
         }
         self.rows.pop()
     }

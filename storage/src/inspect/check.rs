@@ -85,7 +85,11 @@ pub fn check(dir: &Path, bodies: bool) -> Result<Checked, journal::OpenError> {
 fn compare(reader: &Reader, checked: &mut Checked) {
     for frame in reader.frames(1).flatten() {
         for (entry, record, place) in crate::view::records(&frame) {
-            let Fact::Accept(head) = &record.fact else { continue };
+            let (entry, head) = match &record.fact {
+                Fact::Accept(head) => (entry, head),
+                Fact::Carry(carried) => (carried.state.message, &carried.head),
+                _ => continue,
+            };
             let BodyPlace { sequence, offset, length: len } = place;
             match reader.body(&BodyRef { sequence, offset, len }) {
                 // It was dropped, which is no damage.

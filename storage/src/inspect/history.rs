@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::inspect::{AuditEntry, entry_in};
 use crate::journal::{ReadError, Reader};
-use crate::messages::fingerprint;
-use crate::record::{EntryId, Fact, MessageHead, MessageKey};
-use crate::store::actor_hash;
+use crate::messages::{Place, fingerprint};
+use crate::record::{Fact, MessageHead, MessageKey};
+use crate::store::{actor_hash, head_in};
 use crate::view::Row;
 
 /// Everything that was recorded about the message of a row, the oldest first.
@@ -40,13 +40,11 @@ pub fn history(reader: &Reader, key: &MessageKey<'_>) -> Result<Vec<AuditEntry>,
     Ok(entries)
 }
 
-/// What was known of the message that an entry accepted; `None` when its frame cannot be read.
-pub fn head_of(reader: &Reader, entry: EntryId) -> Option<Arc<MessageHead>> {
-    let frame = reader.frame(entry.sequence).ok()?;
-    match entry_in(&frame, entry.index)?.record.fact {
-        Fact::Accept(head) => Some(head),
-        _ => None,
-    }
+/// What was known of a message when it was accepted; `None` when its frame cannot be read.
+pub fn head_of(reader: &Reader, (entry, at): Place) -> Option<Arc<MessageHead>> {
+    let frame = reader.frame(at).ok()?;
+    let mut heads = frame.entries.iter().filter_map(|one| head_in(&frame, one));
+    heads.find(|(its, _)| *its == entry).map(|(_, head)| head)
 }
 
 /// Entries that only speak of a message id, such as a duplicate that arrived. What cannot be read

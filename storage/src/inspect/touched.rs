@@ -37,7 +37,7 @@ pub fn touched(reader: &Reader, state: &State, damage: &[Damage]) -> Touched {
     let key = reader.identity().key;
     // Memory knows that they are there; their ids are in what was recorded of them later, if they
     // are anywhere.
-    let heads_lost = state.messages.iter().filter(|one| is_lost(one.entry.sequence));
+    let heads_lost = state.messages.iter().filter(|one| is_lost(one.place().1));
     search.wanted.extend(heads_lost.map(|one| one.fingerprint));
     for frame in reader.frames(1).flatten() {
         for (_, record, _) in crate::view::records(&frame) {
@@ -47,6 +47,9 @@ pub fn touched(reader: &Reader, state: &State, damage: &[Damage]) -> Touched {
                     if search.wanted.contains(&print) {
                         search.name(print, &head.message_id);
                     }
+                }
+                Fact::Carry(carried) if search.wanted.contains(&carried.state.fingerprint) => {
+                    search.name(carried.state.fingerprint, &carried.head.message_id);
                 }
                 Fact::Change(change) | Fact::Prune(Prune { change, .. })
                     if is_lost(change.message.sequence)

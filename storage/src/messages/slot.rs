@@ -196,8 +196,8 @@ impl Rares {
             created: 0,
             updated: 0,
             next_attempt: NO_ATTEMPT,
-            body_offset: item.body.offset,
-            body_length: item.body.length,
+            body_offset: 0,
+            body_length: 0,
             attempts: 0,
             destination: item.destination,
             kind: item.kind,
@@ -221,6 +221,7 @@ impl Rares {
             if item.next_attempt_at == 0 { Some(NO_ATTEMPT) } else { since(item.next_attempt_at) };
         let near = (|| Some((since(item.created_at)?, since(item.updated_at)?, next?)))();
         (slot.created, slot.updated, slot.next_attempt) = near.unwrap_or((0, 0, NO_ATTEMPT));
+        (slot.body_offset, slot.body_length) = (item.body.offset, item.body.length);
         let body_here = item.body.sequence == item.entry.sequence;
         let usual = near.is_some()
             && item.error == EMPTY
@@ -378,7 +379,8 @@ mod tests {
             let changed: Vec<Item> = items.iter().zip(others).map(|(item, other)| Item {
                 status: other.status, attempts: other.attempts, updated_at: other.updated_at,
                 next_attempt_at: other.next_attempt_at, lane_at: other.lane_at,
-                maybe_delivered: other.maybe_delivered, error: other.error, ..item.clone()
+                maybe_delivered: other.maybe_delivered, error: other.error, body: other.body,
+                ..item.clone()
             }).collect();
             for (slot, item) in slots.iter_mut().zip(&changed) {
                 slot.set_place(Place::Sorted);

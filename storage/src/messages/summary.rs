@@ -108,7 +108,15 @@ pub struct Summary<'a> {
     pub(crate) fingerprint: Fingerprint,
 }
 
+/// Which message, and the frame that has its head and its body.
+pub type Place = (EntryId, u64);
+
 impl Live {
+    /// Where its head and its body are read.
+    pub fn place(&self) -> Place {
+        place(self.entry, self.body)
+    }
+
     /// Whether its head was read. Without it nobody knows its id, nor what an answer is about.
     pub fn has_head(&self) -> bool {
         !self.head.message_id.is_empty()
@@ -132,7 +140,26 @@ impl Live {
     }
 }
 
+/// The frame that accepted it, or the one that carried it forward.
+pub(crate) fn place(entry: EntryId, body: BodyPlace) -> Place {
+    (entry, body.sequence.max(entry.sequence))
+}
+
 impl<'a> Summary<'a> {
+    /// Where its head and its body are read.
+    pub fn place(&self) -> Place {
+        place(self.entry, self.body)
+    }
+
+    /// Whether nothing about it has changed since somebody read it.
+    pub(crate) fn is_state_of(&self, live: &Live) -> bool {
+        let read = live.summary();
+        (self.body, self.status, self.reason, self.attempts, self.error)
+            == (read.body, read.status, read.reason, read.attempts, read.error)
+            && (self.next_attempt_at, self.updated_at, self.maybe_delivered)
+                == (read.next_attempt_at, read.updated_at, read.maybe_delivered)
+    }
+
     /// A message as it is when it was just accepted.
     pub(super) fn accepted(
         head: &'a MessageHead,

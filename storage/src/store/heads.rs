@@ -7,7 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::codec;
-use crate::journal::{ReadError, ReadLog};
+use crate::journal::{Frame, FrameEntry, ReadError, ReadLog};
+use crate::messages::Place;
 use crate::record::{EntryId, Fact, MessageHead, Record};
 
 /// Bytes of heads that are kept.
@@ -43,33 +44,46 @@ impl Heads {
         }
     }
 
-    /// The head of the message that an entry accepted.
+    /// The head of the message that an entry accepted, from the frame that has it.
     ///
     /// # Errors
-    /// When its frame cannot be read, or the entry accepted none.
-    pub(crate) fn get(&self, entry: EntryId) -> Result<Arc<MessageHead>, ReadError> {
+    /// When its frame cannot be read, or the frame has none.
+    pub(crate) fn get(&self, (entry, at): Place) -> Result<Arc<MessageHead>, ReadError> {
         if let Some(head) = self.kept.lock().heads.get(&entry) {
             return Ok(Arc::clone(head));
         }
-        let frame = self.reader.frame(entry.sequence)?;
+        let frame = self.reader.frame(at)?;
         let mut wanted = None;
         let mut kept = self.kept.lock();
         // The neighbours behind it are wanted next, most likely.
         let mut bytes = 0;
-        for one in frame.entries.iter().skip(entry.index as usize) {
-            let Ok(Record { fact: Fact::Accept(head), .. }) = codec::decode(&one.head) else {
-                continue;
-            };
-            if one.index == entry.index {
+        let before = if at == entry.sequence { entry.index as usize } else { 0 };
+        for one in frame.entries.iter().skip(before) {
+            let Some((its, head)) = head_in(&frame, one) else { continue };
+            if its == entry {
                 wanted = Some(Arc::clone(&head));
+            }
+            if wanted.is_none() {
+                continue;
             }
             bytes += cost(&head);
             if bytes > BYTES_MAX / 2 {
                 break;
             }
-            kept.put(EntryId { sequence: entry.sequence, index: one.index }, &head);
+            kept.put(its, &head);
         }
-        wanted.ok_or(ReadError::NoFrame { sequence: entry.sequence })
+        wanted.ok_or(ReadError::NoFrame { sequence: at })
+    }
+}
+
+/// The head that an entry of a frame has, and the entry that accepted its message.
+pub(crate) fn head_in(frame: &Frame, one: &FrameEntry) -> Option<(EntryId, Arc<MessageHead>)> {
+    match codec::decode::<Record>(&one.head).ok()?.fact {
+        Fact::Accept(head) => {
+            Some((EntryId { sequence: frame.position.sequence, index: one.index }, head))
+        }
+        Fact::Carry(carried) => Some((carried.state.message, carried.head)),
+        _ => None,
     }
 }
 

@@ -256,6 +256,7 @@ fn cost(fact: &Fact) -> usize {
         }
         Fact::Put(write) => ENTRY_BYTES + write.value.as_ref().map_or(0, |value| value.len()),
         Fact::Accept(head) => 2 * ENTRY_BYTES + head.message_id.len(),
+        Fact::Carry(carried) => 2 * ENTRY_BYTES + carried.head.message_id.len(),
         Fact::Note | Fact::Forget(_) | Fact::Evict(_) | Fact::Trim(_) => ENTRY_BYTES,
     }
 }

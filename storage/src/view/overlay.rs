@@ -50,16 +50,25 @@ impl Overlay {
             }
             Fact::Change(change) | Fact::Prune(Prune { change, .. }) => self.change(change),
             Fact::Trim(trim) => self.trim(trim.through),
+            Fact::Carry(carried) => {
+                // The row as a whole: where the journal begins after it there is no other.
+                let row = Row::carried(carried, body);
+                self.bytes += row.cost();
+                self.pending.insert(row.entry, Patch::Row(Box::new(row)));
+            }
             Fact::Note | Fact::Put(_) | Fact::Forget(_) | Fact::Evict(_) => {}
         }
     }
 
-    /// What was accepted up to a frame goes, here and later in sled; nothing is added to it any
-    /// more.
+    /// What nothing but the frames up to this one has goes, here and later in sled. Of a change
+    /// nobody knows here where its message is kept; without a row it comes to nothing.
     fn trim(&mut self, through: u64) {
         self.trimmed = self.trimmed.max(through);
-        let next = EntryId { sequence: through.saturating_add(1), index: 0 };
-        self.pending = self.pending.split_off(&next);
+        let stays = |patch: &Patch| match patch {
+            Patch::Row(row) => row.kept_by() > through,
+            Patch::Change(..) => true,
+        };
+        self.pending.retain(|entry, patch| entry.sequence > through || stays(patch));
     }
 
     fn change(&mut self, change: &MessageChange) {

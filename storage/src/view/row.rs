@@ -16,8 +16,10 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 
 use crate::codec::{self, CodecError};
-use crate::messages::BodyPlace;
-use crate::record::{Direction, EntryId, MessageChange, MessageHead, Millis, Reason, Status};
+use crate::messages::{self, BodyPlace, Place};
+use crate::record::{
+    Carried, Direction, EntryId, MessageChange, MessageHead, Millis, Reason, Status,
+};
 
 /// The key of [`Applied`].
 pub(crate) const APPLIED_KEY: &[u8] = b"a";
@@ -119,6 +121,24 @@ impl Row {
             body,
             digest: head.digest,
         }
+    }
+
+    /// The row of a message that was carried forward, as it stands after that.
+    pub(crate) fn carried(carried: &Carried, body: BodyPlace) -> Self {
+        let Carried { head, state, updated_at } = carried;
+        let mut row = Self::new(head, state.message, body, *updated_at);
+        row.change(state, *updated_at);
+        row
+    }
+
+    /// The frame without which nobody can read its head and its body.
+    pub(crate) fn kept_by(&self) -> u64 {
+        self.place().1
+    }
+
+    /// Where its head and its body are read.
+    pub fn place(&self) -> Place {
+        messages::place(self.entry, self.body)
     }
 
     /// Takes a change over; a finished message does not change, as in the fold.

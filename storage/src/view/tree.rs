@@ -106,7 +106,9 @@ impl Tree {
         let mut writing = Writing { tree: self, blocks: BTreeMap::new(), tail: None };
         for (entry, patch) in patches {
             match patch {
-                Patch::Row(row) => writing.append(row)?,
+                Patch::Row(row) if row.kept_by() == row.entry.sequence => writing.append(row)?,
+                // It was carried forward: there is an older row of it, or it goes among older ones.
+                Patch::Row(row) => writing.insert(row)?,
                 Patch::Change(change, time) => {
                     // A message whose acceptance was lost to damage has no row.
                     if let Some(row) = writing.row(*entry)? {
@@ -175,32 +177,28 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes the rows of messages that were accepted up to a frame; all of them are finished.
+    /// Removes the rows of messages that nothing but the frames up to this one has; all of them
+    /// are finished.
     pub(crate) fn trim(&self, through: u64) -> Result<(), ViewError> {
         if through == 0 {
             return Ok(());
         }
         let last = EntryId { sequence: through, index: u32::MAX };
         let (mut batch, mut count) = (sled::Batch::default(), 0);
-        let mut before: Option<EntryId> = None;
-        for item in self.db()?.range(ROWS.to_vec()..=with_entry(ROWS, last)).keys() {
-            let key = item.map_err(|error| self.failed(&error))?;
+        for item in self.db()?.range(ROWS.to_vec()..=with_entry(ROWS, last)) {
+            let (key, value) = item.map_err(|error| self.failed(&error))?;
             let Some(first) = entry_of(&key) else { continue };
-            // Of the block before this one every row is older than this one's first.
-            if let Some(whole) = before.replace(first) {
-                self.put(&mut batch, whole, &Block::read(Vec::new()))?;
-                count += 1;
+            let mut block = Block::read(self.decode(&value)?);
+            block.rows.retain(|row| row.kept_by() > through);
+            if block.rows.len() == block.length_before {
+                continue;
             }
-            if count == TRIM_BLOCKS {
+            self.put(&mut batch, first, &block)?;
+            count += 1;
+            if count % TRIM_BLOCKS == 0 {
                 let full = std::mem::take(&mut batch);
                 self.db()?.apply_batch(full).map_err(|error| self.failed(&error))?;
-                count = 0;
             }
-        }
-        if let Some(first) = before {
-            let mut block = Block::read(self.block(first)?);
-            block.rows.retain(|row| row.entry > last);
-            self.put(&mut batch, first, &block)?;
         }
         self.db()?.apply_batch(batch).map_err(|error| self.failed(&error))
     }
@@ -354,17 +352,45 @@ struct Writing<'a> {
 impl Writing<'_> {
     fn append(&mut self, row: &Row) -> Result<(), ViewError> {
         if self.tail.is_none() {
-            self.tail = self.load(row.entry)?;
+            self.tail = self.near(row.entry)?;
         }
         let tail = self.tail.and_then(|tail| self.blocks.get_mut(&tail));
         if let Some(block) = tail.filter(|block| has_room(&block.rows)) {
             block.rows.push(row.clone());
             return Ok(());
         }
-        let (rows, before) = (vec![row.clone()], BTreeSet::new());
-        self.blocks.insert(row.entry, Block { rows, length_before: 0, before });
+        self.begin(vec![row.clone()]);
         self.tail = Some(row.entry);
         Ok(())
+    }
+
+    /// Puts a row in the place of an older one of the same message, or where it belongs.
+    fn insert(&mut self, row: &Row) -> Result<(), ViewError> {
+        if let Some(known) = self.row(row.entry)? {
+            *known = row.clone();
+            return Ok(());
+        }
+        self.tail = None;
+        let near = self.near(row.entry)?;
+        let Some(block) = near.and_then(|first| self.blocks.get_mut(&first)) else {
+            self.begin(vec![row.clone()]);
+            return Ok(());
+        };
+        let is_full = !has_room(&block.rows);
+        let at = block.rows.partition_point(|other| other.entry < row.entry);
+        block.rows.insert(at, row.clone());
+        if is_full {
+            let rest = block.rows.split_off(block.rows.len() / 2);
+            self.begin(rest);
+        }
+        Ok(())
+    }
+
+    /// A block that sled has not.
+    fn begin(&mut self, rows: Vec<Row>) {
+        let Some(first) = rows.first().map(|row| row.entry) else { return };
+        let (length_before, before) = (0, BTreeSet::new());
+        self.blocks.insert(first, Block { rows, length_before, before });
     }
 
     fn row(&mut self, entry: EntryId) -> Result<Option<&mut Row>, ViewError> {
@@ -379,6 +405,12 @@ impl Writing<'_> {
             return Ok(None);
         };
         Ok(place(&block.rows).and_then(|at| block.rows.get_mut(at)))
+    }
+
+    /// The block that has an entry, or would have it, among those of sled and the new ones.
+    fn near(&mut self, entry: EntryId) -> Result<Option<EntryId>, ViewError> {
+        self.load(entry)?;
+        Ok(self.blocks.range(..=entry).next_back().map(|(first, _)| *first))
     }
 
     fn load(&mut self, entry: EntryId) -> Result<Option<EntryId>, ViewError> {

@@ -9,7 +9,7 @@ use powercut::{Disk, Unsynced};
 use storage::database::{Database, Setup, Sizes};
 use storage::event::Event;
 use storage::journal::{Options, Syncer};
-use storage::record::Status;
+use storage::record::{EntryId, Status};
 use storage::retention::{Keep, Retention};
 use storage::transaction::{Act, Body, Change};
 
@@ -38,15 +38,19 @@ fn open(root: &Path, syncer: &Arc<Syncer>, clock: &Arc<AtomicU64>) -> Result<Dat
     Ok(database)
 }
 
+fn accept(database: &Database, id: &str) -> Result<EntryId, String> {
+    let id = id.to_owned();
+    let accepted = database.store().commit(move |tx| -> Result<_, ()> {
+        let act = Act::new(Event::MessageQueued, "loki", "default", &id);
+        Ok(tx.accept(act, head(&id), Body::new(&[7; 800])))
+    });
+    accepted.wait().map_err(text)?.map_err(|()| String::from("refused"))
+}
+
 /// Messages that are delivered as soon as they are accepted, each at a time of its own.
 fn deliver(database: &Database, clock: &AtomicU64) -> Result<(), String> {
     for number in 0..MESSAGES {
-        let id = format!("m-{number}");
-        let accepted = database.store().commit(move |tx| -> Result<_, ()> {
-            let act = Act::new(Event::MessageQueued, "loki", "default", &id);
-            Ok(tx.accept(act, head(&id), Body::new(&[7; 800])))
-        });
-        let entry = accepted.wait().map_err(text)?.map_err(|()| String::from("refused"))?;
+        let entry = accept(database, &format!("m-{number}"))?;
         let delivered = database.store().commit(move |tx| -> Result<(), ()> {
             let live = tx.live(entry).ok_or(())?;
             let act = Act::new(Event::MessageDelivered, "loki", "default", "m");
@@ -63,10 +67,14 @@ pub fn what_is_kept_has_no_hole(syncer: &Arc<Syncer>) -> Result<(), String> {
     let clock = Arc::new(AtomicU64::new(1));
     let disk = Disk::mount(None).map_err(text)?;
     let database = open(disk.path(), syncer, &clock)?;
+    let waits = accept(&database, "waits")?;
     deliver(&database, &clock)?;
     database.tidy(1_000).map_err(text)?;
-    database.view().settle().map_err(text)?;
-    database.trim();
+    // It is carried forward, and then what is left is written down.
+    for _ in 0..2 {
+        database.view().settle().map_err(text)?;
+        database.trim();
+    }
     database.close().map_err(text)?;
     // Two checkpoints after what is to go.
     open(disk.path(), syncer, &clock)?.close().map_err(text)?;
@@ -81,5 +89,11 @@ pub fn what_is_kept_has_no_hole(syncer: &Arc<Syncer>) -> Result<(), String> {
         _ => true,
     };
     let image = kept(&disk, all_but_the_first)?;
-    open(image.path(), &Arc::default(), &clock)?.close().map_err(text)
+    let database = open(image.path(), &Arc::default(), &clock)?;
+    let live = database.store().live(waits).ok_or("what waited is gone")?;
+    claim(live.head.message_id == "waits", || format!("it is {live:?}"))?;
+    claim(live.body.sequence >= first, || "it lies in what was dropped".into())?;
+    let body = database.store().body(live.body).map_err(text)?;
+    claim(body == [7; 800], || "its body is another".into())?;
+    database.close().map_err(text)
 }
