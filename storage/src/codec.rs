@@ -44,9 +44,23 @@ pub enum CodecError {
 /// When it is larger than [`RECORD_BYTES_MAX`].
 pub fn encode<T: Encode>(value: &T) -> Result<Vec<u8>, CodecError> {
     let mut bytes = Vec::with_capacity(RECORD_BYTES_USUAL);
-    bytes.push(VERSION);
-    bincode::encode_into_std_write(value, &mut bytes, configuration())?;
+    encode_to(&mut bytes, value)?;
     Ok(bytes)
+}
+
+/// Appends the bytes of `value`; nothing after an error.
+///
+/// # Errors
+/// When it is larger than [`RECORD_BYTES_MAX`].
+pub(crate) fn encode_to<T: Encode>(bytes: &mut Vec<u8>, value: &T) -> Result<(), CodecError> {
+    let before = bytes.len();
+    bytes.push(VERSION);
+    let done = bincode::encode_into_std_write(value, bytes, configuration());
+    if done.is_err() {
+        bytes.truncate(before);
+    }
+    done?;
+    Ok(())
 }
 
 /// Appends `value` without a version: a part of something that has one.

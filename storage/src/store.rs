@@ -50,8 +50,11 @@ pub struct Published {
     /// The chain's hash after it.
     pub hash: [u8; 32],
     /// Its entries.
-    pub entries: Arc<[(EntryId, Record, BodyPlace)]>,
+    pub entries: Entries,
 }
+
+/// The entries of a frame, with their bodies.
+pub type Entries = Arc<[(EntryId, Record, BodyPlace)]>;
 
 /// Called by the committer after each durable frame; it must not block. Once it returns `false` it
 /// is not called again.
@@ -75,16 +78,43 @@ pub(crate) struct Time {
     pub(crate) frame: Millis,
 }
 
-type Run = Box<dyn FnOnce(&mut Transaction<'_>) -> Verdict + Send>;
-type Done = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
+/// A decision with whoever waits for it: one allocation from the commit to the answer.
+trait Decision: Send {
+    /// Decides; `false` when nothing of it is to be kept.
+    fn decide(&mut self, transaction: &mut Transaction<'_>) -> bool;
 
-struct Verdict {
-    keep: bool,
-    done: Done,
+    /// Answers.
+    fn answer(self: Box<Self>, outcome: Result<(), CommitError>);
+}
+
+struct Deciding<R, E, F> {
+    decide: Option<F>,
+    decided: Option<Result<R, E>>,
+    answer: Answer<Result<R, E>>,
+}
+
+impl<R, E, F> Decision for Deciding<R, E, F>
+where
+    F: FnOnce(&mut Transaction<'_>) -> Result<R, E> + Send,
+    R: Send,
+    E: Send,
+{
+    fn decide(&mut self, transaction: &mut Transaction<'_>) -> bool {
+        let Some(decide) = self.decide.take() else { return false };
+        // A decision that panics takes nothing with it, and its answer says so.
+        self.decided = catch_unwind(AssertUnwindSafe(|| decide(transaction))).ok();
+        self.decided.as_ref().is_some_and(Result::is_ok)
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), CommitError>) {
+        let Self { decided, answer, .. } = *self;
+        let decided = decided.ok_or(CommitError::Decision);
+        answer.give(decided.and_then(|decided| outcome.map(|()| decided)));
+    }
 }
 
 enum Job {
-    Decide(Run),
+    Decide(Box<dyn Decision>),
     /// The frame that was being synced is published, or the store failed.
     Synced,
     Stop,
@@ -145,17 +175,9 @@ impl Store {
         E: Send + 'static,
     {
         let (answer, commit) = crate::commit::channel();
+        let deciding = Deciding { decide: Some(decide), decided: None, answer };
         // A send fails only when the committer is gone; the answer is then dropped, and says so.
-        let _ = self.0.jobs.send(Job::Decide(Box::new(move |transaction| {
-            // A decision that panics takes nothing with it, and its answer says so.
-            let decided = catch_unwind(AssertUnwindSafe(|| decide(transaction)));
-            let Ok(result) = decided else {
-                let done = Box::new(move |_| answer.give(Err(CommitError::Decision)));
-                return Verdict { keep: false, done };
-            };
-            let keep = result.is_ok();
-            Verdict { keep, done: Box::new(move |outcome| give(answer, result, outcome)) }
-        })));
+        let _ = self.0.jobs.send(Job::Decide(Box::new(deciding)));
         commit
     }
 
@@ -332,14 +354,6 @@ pub fn read_body(reader: &dyn ReadLog, place: BodyPlace) -> Result<Vec<u8>, Read
     let mut salted = reader.body(&at)?;
     salted.drain(..SALT_BYTES.min(salted.len()));
     Ok(salted)
-}
-
-fn give<R, E>(
-    answer: Answer<Result<R, E>>,
-    result: Result<R, E>,
-    outcome: Result<(), CommitError>,
-) {
-    answer.give(outcome.map(|()| result));
 }
 
 /// A body reference of the journal as the fold keeps it.

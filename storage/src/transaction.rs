@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::batch::{Batch, Staged};
+use crate::batch::Batch;
 use crate::codec::{self, CodecError};
 use crate::event::Event;
 use crate::fold::State;
-use crate::journal::{FRAME_BYTES_MAX, ReadError, ReadLog, Wanted};
+use crate::journal::{FRAME_BYTES_MAX, IndexKeys, ReadError, ReadLog, Wanted};
 use crate::ledger::{Entity, Ledger};
 use crate::messages::{BodyPlace, Fingerprint, Known, Live};
 use crate::record::{
@@ -18,7 +18,7 @@ use crate::record::{
     Millis, Prune, Reason, Record, Status, Trim, id_time,
 };
 use crate::salt;
-use crate::store::{Heads, Time};
+use crate::store::{Heads, Time, record_keys};
 
 /// Bytes of the salt that lies before a body.
 pub const SALT_BYTES: usize = salt::SALT_BYTES;
@@ -156,8 +156,8 @@ pub struct Transaction<'a> {
     batch: &'a mut Batch,
     time: Time,
     base: usize,
-    ledger: Ledger,
-    accepted: Vec<(Fingerprint, EntryId)>,
+    /// With what this decision writes; `None` until it writes something.
+    ledger: Option<Ledger>,
     changed: Vec<(EntryId, Live)>,
     bytes: usize,
     /// A record that cannot be written.
@@ -173,7 +173,7 @@ impl<'a> Transaction<'a> {
         batch: &'a mut Batch,
         time: Time,
     ) -> Self {
-        let (base, ledger) = (batch.staged.len(), batch.ahead.ledger.clone());
+        let base = batch.staged.len();
         Self {
             state,
             reader,
@@ -181,8 +181,7 @@ impl<'a> Transaction<'a> {
             batch,
             time,
             base,
-            ledger,
-            accepted: Vec::new(),
+            ledger: None,
             changed: Vec::new(),
             bytes: 0,
             broken: None,
@@ -203,22 +202,19 @@ impl<'a> Transaction<'a> {
 
     /// The entities, with everything decided so far.
     pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+        self.ledger.as_ref().unwrap_or(&self.batch.ahead.ledger)
     }
 
     /// The entity of a key, with everything decided so far.
     pub fn get(&self, key: &EntityKey) -> Option<&Entity> {
-        self.ledger.get(key)
+        self.ledger().get(key)
     }
 
     /// What is known of a message id, with everything decided so far.
     pub fn find(&self, key: &MessageKey<'_>) -> Option<Known> {
         let fingerprint = self.state.messages.fingerprint(key);
-        let mine = self.accepted.iter().find(|(known, _)| *known == fingerprint);
-        let batch = || self.batch.ahead.accepted.get(&fingerprint);
-        let before = || self.batch.before.as_ref()?.accepted.get(&fingerprint);
-        let ahead = mine.map(|(_, entry)| entry).or_else(batch).or_else(before);
-        if let Some(entry) = ahead {
+        let mut ahead = self.batch.aheads();
+        if let Some(entry) = ahead.find_map(|ahead| ahead.accepted.get(&fingerprint)) {
             let status = self.status_ahead(*entry).unwrap_or(Status::Pending);
             return Some(Known { entry: *entry, body: BodyPlace::default(), status });
         }
@@ -250,9 +246,7 @@ impl<'a> Transaction<'a> {
         let body = if entry.sequence == self.batch.ahead.sequence {
             self.batch.staged.get(index)?.body.as_deref()
         } else {
-            let before = self.batch.before.as_ref();
-            let before = before.filter(|before| before.sequence == entry.sequence)?;
-            before.bodies.get(index)?.as_deref()
+            self.batch.before_of(entry)?.bodies.get(index)?.as_deref()
         };
         body.and_then(|salted| salted.get(SALT_BYTES..))
     }
@@ -260,8 +254,12 @@ impl<'a> Transaction<'a> {
     /// An unfinished message, with everything decided so far. One whose head cannot be read has
     /// what memory knows of it, and no id.
     pub fn live(&self, entry: EntryId) -> Option<Live> {
-        if let Some(live) = self.ahead(entry) {
+        if let Some(live) = self.changed(entry) {
             return (!live.status.is_finished()).then(|| live.clone());
+        }
+        if let Some((head, time)) = self.batch.accepted(entry) {
+            let live = || Live::accepted(head, entry, BodyPlace::default(), time);
+            return (!head.status.is_finished()).then(live);
         }
         let summary = self.state.messages.live(entry)?;
         match self.heads.get(summary.place()) {
@@ -277,13 +275,13 @@ impl<'a> Transaction<'a> {
 
     /// Accepts a message. The caller has seen by [`Transaction::find`] that its id is new.
     pub fn accept(&mut self, act: Act, mut head: MessageHead, body: Body) -> EntryId {
-        let entry = self.next_entry();
+        let entry = self.batch.next_entry();
         head.digest = body.digest;
-        self.accepted.push((self.state.messages.fingerprint(&head.key()), entry));
-        let head = Arc::new(head);
-        self.changed
-            .push((entry, Live::accepted(&head, entry, BodyPlace::default(), self.time.frame)));
-        self.push(act.record(Fact::Accept(head)), Some(body.salted));
+        let fingerprint = self.state.messages.fingerprint(&head.key());
+        self.batch.ahead.accepted.entry(fingerprint).or_insert(entry);
+        let record = act.record(Fact::Accept(Arc::new(head)));
+        let keys = record_keys(&record, |_| fingerprint);
+        self.push(record, Some(body.salted), keys);
         entry
     }
 
@@ -323,7 +321,7 @@ impl<'a> Transaction<'a> {
 
     /// Removes an entity; one that does not exist is left alone.
     pub fn remove(&mut self, act: Act, key: EntityKey) {
-        if self.ledger.get(&key).is_some() {
+        if self.ledger().get(&key).is_some() {
             self.write(act, key, None);
         }
     }
@@ -340,7 +338,7 @@ impl<'a> Transaction<'a> {
 
     /// Records that the oldest frames are dropped.
     pub(crate) fn trim(&mut self, act: Act, trim: Trim) -> EntryId {
-        let entry = self.next_entry();
+        let entry = self.batch.next_entry();
         self.stage(act, Fact::Trim(trim));
         entry
     }
@@ -350,13 +348,15 @@ impl<'a> Transaction<'a> {
     pub(crate) fn carry(&mut self, act: Act, live: &Live, salted: Vec<u8>) -> bool {
         let stands = self.state.messages.live(live.entry);
         let is_as_seen = stands.is_some_and(|stands| stands.is_state_of(live));
-        if self.ahead(live.entry).is_some() || !is_as_seen {
+        if self.changed(live.entry).is_some() || !is_as_seen {
             return false;
         }
         let state = Change::of(live).of_message(live.entry, self.fingerprint(live));
         let (head, updated_at) = (Arc::clone(&live.head), live.updated_at);
         let carried = Box::new(Carried { head, state, updated_at });
-        self.push(act.record(Fact::Carry(carried)), Some(salted));
+        let record = act.record(Fact::Carry(carried));
+        let keys = record_keys(&record, |key| self.state.messages.fingerprint(key));
+        self.push(record, Some(salted), keys);
         true
     }
 
@@ -379,40 +379,38 @@ impl<'a> Transaction<'a> {
             self.discard();
             return Err(refusal);
         }
-        self.batch.ahead.ledger = self.ledger;
-        self.batch.ahead.accepted.extend(self.accepted);
+        if let Some(ledger) = self.ledger {
+            self.batch.ahead.ledger = ledger;
+        }
         self.batch.ahead.changed.extend(self.changed);
         self.batch.bytes += self.bytes;
         Ok(())
     }
 
     pub(crate) fn discard(self) {
-        self.batch.staged.truncate(self.base);
+        self.batch.truncate(self.base);
     }
 
     fn write(&mut self, act: Act, key: EntityKey, value: Option<Arc<[u8]>>) {
-        let expected_version = self.ledger.version(&key);
+        let ledger = self.ledger.get_or_insert_with(|| self.batch.ahead.ledger.clone());
+        let expected_version = ledger.version(&key);
         let write = EntityWrite { key, expected_version, value };
-        self.ledger.apply(&write);
+        ledger.apply(&write);
         self.stage(act, Fact::Put(write));
     }
 
     fn stage(&mut self, act: Act, fact: Fact) {
-        self.push(act.record(fact), None);
+        let record = act.record(fact);
+        let keys = record_keys(&record, |key| self.state.messages.fingerprint(key));
+        self.push(record, None, keys);
     }
 
-    fn push(&mut self, record: Record, body: Option<Vec<u8>>) {
-        let head = codec::encode(&record).unwrap_or_else(|error| {
-            self.broken = Some(error);
-            Vec::new()
-        });
-        self.bytes += ENTRY_BYTES + head.len() + body.as_ref().map_or(0, Vec::len);
-        self.batch.staged.push(Staged { record, head, body });
-    }
-
-    fn next_entry(&self) -> EntryId {
-        let index = u32::try_from(self.batch.staged.len()).unwrap_or(u32::MAX);
-        EntryId { sequence: self.batch.ahead.sequence, index }
+    fn push(&mut self, record: Record, body: Option<Vec<u8>>, keys: IndexKeys) {
+        self.bytes += ENTRY_BYTES + body.as_ref().map_or(0, Vec::len);
+        match self.batch.push(record, body, keys) {
+            Ok(bytes) => self.bytes += bytes,
+            Err(error) => self.broken = Some(error),
+        }
     }
 
     /// That of an unfinished message, whose head may be lost.
@@ -423,14 +421,15 @@ impl<'a> Transaction<'a> {
     }
 
     fn status_ahead(&self, entry: EntryId) -> Option<Status> {
-        self.ahead(entry).map(|live| live.status)
+        let changed = self.changed(entry).map(|live| live.status);
+        changed.or_else(|| self.batch.accepted(entry).map(|(head, _)| head.status))
     }
 
-    fn ahead(&self, entry: EntryId) -> Option<&Live> {
+    /// A message with the changes of it that are not published yet, if there are any.
+    fn changed(&self, entry: EntryId) -> Option<&Live> {
         let mine = self.changed.iter().rev().find(|(changed, _)| *changed == entry);
-        let batch = || self.batch.ahead.changed.get(&entry);
-        let before = || self.batch.before.as_ref()?.changed.get(&entry);
-        mine.map(|(_, live)| live).or_else(batch).or_else(before)
+        let ahead = || self.batch.aheads().find_map(|ahead| ahead.changed.get(&entry));
+        mine.map(|(_, live)| live).or_else(ahead)
     }
 }
 

@@ -112,6 +112,46 @@ fn a_refused_decision_leaves_nothing_behind() {
     assert_eq!(known, None);
 }
 
+#[test]
+fn a_decision_sees_what_those_before_it_decided_and_nothing_that_was_refused() {
+    let store = store();
+    let (queued, all_queued) = std::sync::mpsc::channel::<()>();
+    let kept = store.commit(move |transaction| -> Result<_, ()> {
+        // So that those behind it are in its frame, or are decided while that is under way.
+        all_queued.recv().expect("told");
+        let act = Act::new(Event::MessageQueued, "loki", "default", "kept");
+        Ok(transaction.accept(act, head("kept", ""), Body::new(b"body")))
+    });
+    let refused = store.commit(|transaction| -> Result<(), ()> {
+        let act = Act::new(Event::MessageQueued, "loki", "default", "refused");
+        transaction.accept(act, head("refused", ""), Body::new(b"body"));
+        Err(())
+    });
+    let seen = store.commit(|transaction| -> Result<_, ()> {
+        let refused = transaction.find(&head("refused", "").key());
+        let entry = transaction.find(&head("kept", "").key()).ok_or(())?.entry;
+        let body = transaction.staged_body(entry).map(<[u8]>::to_vec);
+        let live = transaction.live(entry).ok_or(())?;
+        let act = Act::new(Event::MessageSent, "loki", "default", "kept");
+        let change = Change { status: Status::Sending, attempts: 7, ..Change::of(&live) };
+        transaction.change(act, &live, change);
+        Ok((refused, entry, body, live))
+    });
+    let then = store.commit(|transaction| -> Result<_, ()> {
+        let known = transaction.find(&head("kept", "").key()).ok_or(())?;
+        Ok((known.status, transaction.live(known.entry).ok_or(())?.attempts))
+    });
+    queued.send(()).expect("waited for");
+    let entry = kept.wait().expect("durable").expect("accepted");
+    assert_eq!(refused.wait().expect("answered"), Err(()));
+    let (other, at, body, live) = seen.wait().expect("durable").expect("seen");
+    assert_eq!((other, at, body.as_deref()), (None, entry, Some(&b"body"[..])));
+    assert_eq!((&*live.head.message_id, live.status), ("kept", Status::Pending));
+    assert_eq!(then.wait().expect("answered"), Ok((Status::Sending, 7)));
+    let known = store.messages(|messages| messages.find(&head("kept", "").key()));
+    assert_eq!(known.map(|known| known.status), Some(Status::Sending));
+}
+
 fn set(store: &Store, entry: storage::record::EntryId, status: Status, due: u64) {
     store
         .commit(move |transaction| -> Result<(), ()> {

@@ -66,7 +66,7 @@ pub(super) struct SegmentIndex {
     pub(super) end: u64,
     pub(super) damage: Vec<Damage>,
     /// For each id the newest of `ids`, and for each of `ids` the one before it.
-    newest: HashMap<u128, u32, BuildHasherDefault<Fingerprint>>,
+    newest: HashMap<u128, u32, KeyedHash>,
     older: Vec<Option<u32>>,
 }
 
@@ -186,9 +186,17 @@ pub(super) fn row_of(rows: &[FrameRow], sequence: u64, end: u64) -> Option<(Fram
     Some((rows[at], limit))
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "a half of the bits is meant")]
+fn half(fingerprint: u128) -> u64 {
+    fingerprint as u64
+}
+
+/// For maps whose keys are fingerprints.
+pub(crate) type KeyedHash = BuildHasherDefault<Fingerprint>;
+
 /// Takes a fingerprint, which is uniform, as its own hash.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Fingerprint(u64);
+pub(crate) struct Fingerprint(u64);
 
 impl Hasher for Fingerprint {
     fn finish(&self) -> u64 {
@@ -202,7 +210,6 @@ impl Hasher for Fingerprint {
     }
 
     fn write_u128(&mut self, value: u128) {
-        let bytes = value.to_le_bytes();
-        self.0 = bytes[..8].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+        self.0 = half(value);
     }
 }

@@ -46,6 +46,7 @@ pub use error::{AppendError, OpenError, ReadError};
 pub use file_log::{FileLog, Options};
 pub use files::{Lock, lock};
 pub use frame::FRAME_BYTES_MAX;
+pub(crate) use index::KeyedHash;
 pub use memory::{MemoryLog, MemoryReader, Outcome};
 pub use read_only::ReadOnly;
 pub use reader::{Frames, Reader, SegmentView};

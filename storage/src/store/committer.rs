@@ -9,11 +9,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::publisher::{Publisher, Written};
-use super::{CommitError, Done, Fatal, Inner, Job, Now, Run, Time, place, record_keys};
-use crate::batch::{Ahead, Batch, Staged};
-use crate::journal::{AppendError, Entry, Log};
-use crate::messages::fingerprint;
-use crate::record::{EntryId, Millis};
+use super::{CommitError, Decision, Fatal, Inner, Job, Now, Time};
+use crate::batch::{Batch, Before, Room};
+use crate::journal::{AppendError, Log};
+use crate::record::Millis;
 use crate::transaction::Transaction;
 
 /// Decisions that go into one frame at the most: a later one waits for the next sync.
@@ -37,8 +36,9 @@ pub(super) struct Committer {
     synced: Receiver<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
     /// What is in the frame that is being synced.
-    before: Option<Arc<Ahead>>,
+    before: Option<Arc<Before>>,
     time: Millis,
+    room: Room,
 }
 
 /// A frame that takes decisions.
@@ -46,7 +46,7 @@ struct Open {
     batch: Batch,
     time: Time,
     decisions: usize,
-    dones: Vec<Done>,
+    waiting: Vec<Box<dyn Decision>>,
 }
 
 impl Open {
@@ -57,7 +57,7 @@ impl Open {
 
 /// Why the loop goes on or ends.
 enum Next {
-    Decide(Run),
+    Decide(Box<dyn Decision>),
     Idle,
     Stop,
     Failed,
@@ -86,17 +86,18 @@ impl Committer {
             }
         })?;
         let time = shared.state.read().time;
-        let (syncs, thread, before) = (Some(syncs), Some(thread), None);
-        Ok(Self { shared, log, queue, now, publisher, syncs, synced, thread, before, time })
+        let (syncs, thread) = (Some(syncs), Some(thread));
+        let (before, room) = (None, Room::default());
+        Ok(Self { shared, log, queue, now, publisher, syncs, synced, thread, before, time, room })
     }
 
     pub(super) fn run(mut self) -> Box<dyn Log> {
         let mut open: Option<Open> = None;
         loop {
             let next = match self.next(&mut open) {
-                Next::Decide(run) => {
+                Next::Decide(decision) => {
                     let mut batch = open.take().unwrap_or_else(|| self.open());
-                    self.decide(run, &mut batch);
+                    self.decide(decision, &mut batch);
                     open = Some(batch);
                     continue;
                 }
@@ -134,7 +135,7 @@ impl Committer {
                 self.queue.recv_timeout(WAKE_UP)
             };
             match job {
-                Ok(Job::Decide(run)) => return Next::Decide(run),
+                Ok(Job::Decide(decision)) => return Next::Decide(decision),
                 Ok(Job::Synced) => match self.synced.try_recv() {
                     Ok(false) => return Next::Failed,
                     Ok(true) => self.before = None,
@@ -169,79 +170,70 @@ impl Committer {
         let sequence = self.log.lock().next_sequence();
         let state = self.shared.state.read();
         // `before` may have been published just now; what it adds is then in both.
-        let batch = Batch::new(sequence, &state.ledger, self.before.clone());
+        let at = (sequence, self.time);
+        let batch = Batch::new(at, &state.ledger, self.before.iter().cloned().collect(), self.room);
         let time = Time { wall, frame: self.time };
-        Open { batch, time, decisions: 0, dones: Vec::new() }
+        Open { batch, time, decisions: 0, waiting: Vec::new() }
     }
 
-    fn decide(&self, run: Run, open: &mut Open) {
+    fn decide(&self, mut decision: Box<dyn Decision>, open: &mut Open) {
         let state = self.shared.state.read();
         let journal = (&*self.shared.reader, &self.shared.heads);
         let mut transaction = Transaction::new(&state, journal, &mut open.batch, open.time);
         open.decisions += 1;
-        let verdict = run(&mut transaction);
-        if !verdict.keep {
+        if !decision.decide(&mut transaction) {
             transaction.discard();
-            open.dones.push(verdict.done);
+            open.waiting.push(decision);
             return;
         }
         match transaction.keep() {
-            Ok(()) => open.dones.push(verdict.done),
-            Err(reason) => (verdict.done)(Err(CommitError::Refused(reason))),
+            Ok(()) => open.waiting.push(decision),
+            Err(reason) => decision.answer(Err(CommitError::Refused(reason))),
         }
     }
 
     /// Writes a frame and has it synced; `false` when the store cannot go on.
     fn write(&mut self, open: Open, here: bool) -> bool {
-        let Open { batch, time, decisions, dones } = open;
+        let Open { batch, time, decisions, waiting } = open;
         if batch.staged.is_empty() {
             // It saw nothing that is not durable: a frame that is being synced was waited for.
-            for done in dones {
-                done(Ok(()));
+            for one in waiting {
+                one.answer(Ok(()));
             }
             return true;
         }
         let appended = {
-            let key_of_hash = self.shared.reader.identity().key;
-            let entry =
-                |one: &'_ Staged| record_keys(&one.record, |key| fingerprint(&key_of_hash, key));
-            let entries: Vec<Entry<'_>> = batch
-                .staged
-                .iter()
-                .map(|one| Entry { head: &one.head, body: one.body.as_deref(), index: entry(one) })
-                .collect();
+            let entries = batch.entries();
             let mut log = self.log.lock();
             log.append(time.frame, &entries).map(|appended| (appended, log.begin_sync()))
         };
         let (appended, sync) = match appended {
             Ok(appended) => appended,
-            Err(error) => return self.refuse(&error, dones),
+            Err(error) => return self.refuse(&error, waiting),
         };
-        let (ahead, records) = batch.close();
+        self.room = batch.room();
+        let before = batch.close(appended.bodies);
         let sequence = appended.position.sequence;
-        let entries = (0..)
-            .zip(records.into_iter().zip(appended.bodies))
-            .map(|(index, (record, body))| (EntryId { sequence, index }, record, place(body)))
-            .collect();
+        let entries = Arc::clone(&before.entries);
         let published =
             super::Published { sequence, time: time.frame, hash: appended.hash, entries };
-        let written = Written { sync, published, dones };
+        let written = Written { sync, published, waiting };
         // Nobody else is there to be decided meanwhile: a hand-over would only cost time.
         if here || decisions == 1 {
             return self.publisher.complete(written);
         }
-        self.before = Some(Arc::new(ahead));
+        self.before = Some(Arc::new(before));
         self.syncs.as_ref().is_some_and(|syncs| syncs.send(written).is_ok())
     }
 
-    fn refuse(&self, error: &AppendError, dones: Vec<Done>) -> bool {
+    fn refuse(&self, error: &AppendError, waiting: Vec<Box<dyn Decision>>) -> bool {
         let (answer, goes_on) = match error {
             error if error.is_final() => (CommitError::Stopped, false),
             AppendError::Full { .. } => (CommitError::Full(error.to_string()), true),
             _ => (CommitError::Refused(error.to_string()), true),
         };
-        for done in dones {
-            done(Err(answer.clone()));
+        for one in waiting {
+            one.answer(Err(answer.clone()));
         }
         if !goes_on {
             (self.publisher.fatal)(&error.to_string());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::Published;
 use crate::codec;
 use crate::journal::{Frame, FrameEntry, ReadError, ReadLog};
 use crate::messages::Place;
@@ -23,11 +24,20 @@ pub(crate) struct Heads {
     kept: Mutex<Kept>,
 }
 
+/// Heads of one frame.
+#[derive(Default)]
+pub(super) struct OfFrame {
+    /// By the index of their entry.
+    heads: Vec<(u32, Arc<MessageHead>)>,
+    bytes: usize,
+}
+
+/// They come and go by the frame: finding a place for each by itself would be most of the work.
 #[derive(Default)]
 struct Kept {
-    heads: HashMap<EntryId, Arc<MessageHead>>,
+    frames: HashMap<u64, OfFrame>,
     /// The oldest first.
-    order: VecDeque<EntryId>,
+    order: VecDeque<u64>,
     bytes: usize,
 }
 
@@ -36,12 +46,18 @@ impl Heads {
         Self { reader, kept: Mutex::default() }
     }
 
-    /// Keeps heads that were just accepted.
-    pub(super) fn keep<'a>(&self, heads: impl Iterator<Item = (EntryId, &'a Arc<MessageHead>)>) {
-        let mut kept = self.kept.lock();
-        for (entry, head) in heads {
-            kept.put(entry, head);
+    /// Keeps the heads of the unfinished messages that a frame accepted, and gives back those that
+    /// there is no more room for: to free them takes a while.
+    pub(super) fn keep(&self, published: &Published) -> Vec<OfFrame> {
+        let mut heads = Vec::with_capacity(published.entries.len());
+        for (entry, record, _) in published.entries.iter() {
+            if let Fact::Accept(head) = &record.fact
+                && !head.status.is_finished()
+            {
+                heads.push((entry.index, Arc::clone(head)));
+            }
         }
+        self.kept.lock().put(published.sequence, heads)
     }
 
     /// The head of the message that an entry accepted, from the frame that has it.
@@ -49,29 +65,27 @@ impl Heads {
     /// # Errors
     /// When its frame cannot be read, or the frame has none.
     pub(crate) fn get(&self, (entry, at): Place) -> Result<Arc<MessageHead>, ReadError> {
-        if let Some(head) = self.kept.lock().heads.get(&entry) {
-            return Ok(Arc::clone(head));
+        if let Some(head) = self.kept.lock().get(entry) {
+            return Ok(head);
         }
         let frame = self.reader.frame(at)?;
-        let mut wanted = None;
-        let mut kept = self.kept.lock();
         // The neighbours behind it are wanted next, most likely.
-        let mut bytes = 0;
-        let before = if at == entry.sequence { entry.index as usize } else { 0 };
-        for one in frame.entries.iter().skip(before) {
+        let (mut heads, mut bytes) = (Vec::new(), 0);
+        let from = if at == entry.sequence { entry.index as usize } else { 0 };
+        for one in frame.entries.iter().skip(from) {
             let Some((its, head)) = head_in(&frame, one) else { continue };
-            if its == entry {
-                wanted = Some(Arc::clone(&head));
-            }
-            if wanted.is_none() {
+            if its != entry && heads.is_empty() {
                 continue;
             }
             bytes += cost(&head);
-            if bytes > BYTES_MAX / 2 {
+            if !heads.is_empty() && bytes > BYTES_MAX / 2 {
                 break;
             }
-            kept.put(its, &head);
+            heads.push((its, head));
         }
+        let wanted = heads.first().map(|(_, head)| Arc::clone(head));
+        let old = self.kept.lock().put_all(heads);
+        drop(old);
         wanted.ok_or(ReadError::NoFrame { sequence: at })
     }
 }
@@ -88,17 +102,66 @@ pub(crate) fn head_in(frame: &Frame, one: &FrameEntry) -> Option<(EntryId, Arc<M
 }
 
 impl Kept {
-    fn put(&mut self, entry: EntryId, head: &Arc<MessageHead>) {
-        if self.heads.insert(entry, Arc::clone(head)).is_some() {
-            return;
+    fn get(&self, entry: EntryId) -> Option<Arc<MessageHead>> {
+        self.frames.get(&entry.sequence)?.get(entry.index)
+    }
+
+    /// The same for heads whose messages were accepted by several frames, as those that were carried
+    /// forward.
+    fn put_all(&mut self, heads: Vec<(EntryId, Arc<MessageHead>)>) -> Vec<OfFrame> {
+        let mut old = Vec::new();
+        for frame in heads.chunk_by(|(one, _), (next, _)| one.sequence == next.sequence) {
+            let sequence = frame.first().map_or(0, |(entry, _)| entry.sequence);
+            let heads = frame.iter().map(|(entry, head)| (entry.index, Arc::clone(head)));
+            old.extend(self.put(sequence, heads.collect()));
         }
-        self.order.push_back(entry);
-        self.bytes += cost(head);
+        old
+    }
+
+    /// Puts heads of a frame beside those that are there, and gives back the oldest, if they are
+    /// too many now.
+    fn put(&mut self, sequence: u64, heads: Vec<(u32, Arc<MessageHead>)>) -> Vec<OfFrame> {
+        if heads.is_empty() {
+            return Vec::new();
+        }
+        let frame = self.frames.entry(sequence).or_insert_with(|| {
+            self.order.push_back(sequence);
+            OfFrame::default()
+        });
+        self.bytes += frame.add(heads);
+        let mut old = Vec::new();
         while self.bytes > BYTES_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.bytes -= self.heads.remove(&oldest).map_or(0, |head| cost(&head));
+            let goes = self.frames.remove(&oldest).unwrap_or_default();
+            self.bytes -= goes.bytes;
+            old.push(goes);
         }
+        old
+    }
+}
+
+impl OfFrame {
+    fn at(&self, index: u32) -> Result<usize, usize> {
+        self.heads.binary_search_by_key(&index, |(index, _)| *index)
+    }
+
+    fn get(&self, index: u32) -> Option<Arc<MessageHead>> {
+        self.heads.get(self.at(index).ok()?).map(|(_, head)| Arc::clone(head))
+    }
+
+    /// Adds those that are not here, and says how many bytes they have.
+    fn add(&mut self, mut heads: Vec<(u32, Arc<MessageHead>)>) -> usize {
+        heads.retain(|(index, _)| self.at(*index).is_err());
+        let bytes = heads.iter().map(|(_, head)| cost(head)).sum();
+        if self.heads.is_empty() {
+            self.heads = heads;
+        } else {
+            self.heads.append(&mut heads);
+            self.heads.sort_unstable_by_key(|(index, _)| *index);
+        }
+        self.bytes += bytes;
+        bytes
     }
 }
 

@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use super::{CommitError, Done, Fatal, Inner, Published};
+use super::heads::OfFrame;
+use super::{CommitError, Decision, Fatal, Inner, Published};
 use crate::journal::{Log, Syncing};
-use crate::record::Fact;
 
 /// A frame that is written and not known to be durable.
 pub(super) struct Written {
     pub(super) sync: Box<dyn Syncing>,
     pub(super) published: Published,
-    pub(super) dones: Vec<Done>,
+    pub(super) waiting: Vec<Box<dyn Decision>>,
 }
 
 pub(super) struct Publisher {
@@ -27,22 +27,23 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Waits for the disk, publishes and answers; `false` when the store cannot go on.
     pub(super) fn complete(&self, written: Written) -> bool {
-        let Written { sync, published, dones } = written;
+        let Written { sync, published, waiting } = written;
         let done = sync.run();
         let finished = self.log.lock().finish_sync(done);
         if let Err(error) = finished {
             // It is final: what was written may or may not be there (JOURNAL rule 4).
-            for done in dones {
-                done(Err(CommitError::Stopped));
+            for one in waiting {
+                one.answer(Err(CommitError::Stopped));
             }
             (self.fatal)(&error.to_string());
             return false;
         }
         // It is durable: whoever decided it is told so, whatever becomes of its listeners.
         let told = catch_unwind(AssertUnwindSafe(|| self.publish(&published)));
-        for done in dones {
-            done(Ok(()));
+        for one in waiting {
+            one.answer(Ok(()));
         }
+        // Heads that are kept no longer go when nobody waits for it.
         if told.is_err() {
             self.shared.broken.store(true, Ordering::SeqCst);
             (self.fatal)("what follows from a commit failed inside the program");
@@ -50,7 +51,8 @@ impl Publisher {
         told.is_ok()
     }
 
-    fn publish(&self, published: &Published) {
+    /// Gives back what is to be dropped when everybody is answered.
+    fn publish(&self, published: &Published) -> Vec<OfFrame> {
         let mut state = self.shared.state.write();
         for (entry, record, body) in published.entries.iter() {
             state.apply(*entry, published.time, record, *body);
@@ -60,11 +62,8 @@ impl Publisher {
         if let Some(space) = self.shared.space.get() {
             space.owe(unfinished);
         }
-        let accepted = published.entries.iter().filter_map(|(entry, record, _)| {
-            let Fact::Accept(head) = &record.fact else { return None };
-            (!head.status.is_finished()).then_some((*entry, head))
-        });
-        self.shared.heads.keep(accepted);
+        let old = self.shared.heads.keep(published);
         self.shared.listeners.lock().retain_mut(|listener| listener(published));
+        old
     }
 }
