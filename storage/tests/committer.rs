@@ -27,14 +27,14 @@ struct Slow {
 }
 
 struct SlowSync {
-    through: Head,
+    through: Position,
     begun: Sender<u64>,
     ends: Arc<Mutex<Receiver<bool>>>,
 }
 
 impl Syncing for SlowSync {
-    fn run(self: Box<Self>) -> Result<Head, AppendError> {
-        self.begun.send(self.through.position.sequence).expect("somebody listens");
+    fn run(self: Box<Self>) -> Result<Position, AppendError> {
+        self.begun.send(self.through.sequence).expect("somebody listens");
         let ends = self.ends.lock().expect("not poisoned");
         match ends.recv_timeout(PATIENCE) {
             Ok(true) => Ok(self.through),
@@ -53,10 +53,13 @@ impl Log for Slow {
 
     fn begin_sync(&mut self) -> Box<dyn Syncing> {
         let (begun, ends) = (self.begun.clone(), Arc::clone(&self.ends));
-        Box::new(SlowSync { through: self.log.appended(), begun, ends })
+        Box::new(SlowSync { through: self.log.appended().position, begun, ends })
     }
 
-    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError> {
+    fn finish_sync(
+        &mut self,
+        done: Result<Position, AppendError>,
+    ) -> Result<Position, AppendError> {
         self.log.finish_sync(done)
     }
 

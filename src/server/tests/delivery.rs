@@ -25,7 +25,10 @@ impl Log for Disk {
         self.log.begin_sync()
     }
 
-    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError> {
+    fn finish_sync(
+        &mut self,
+        done: Result<Position, AppendError>,
+    ) -> Result<Position, AppendError> {
         self.log.finish_sync(done)
     }
 

@@ -33,6 +33,16 @@ impl Log for SharedLog {
         self.log.lock().as_mut().ok_or(AppendError::Stopped)?.append(time, entries)
     }
 
+    fn append_with(
+        &mut self,
+        time: u64,
+        entries: &[Entry<'_>],
+        hand_over: &mut dyn FnMut(Box<dyn Syncing>),
+    ) -> Result<Appended, AppendError> {
+        let mut log = self.log.lock();
+        log.as_mut().ok_or(AppendError::Stopped)?.append_with(time, entries, hand_over)
+    }
+
     fn begin_sync(&mut self) -> Box<dyn Syncing> {
         match self.log.lock().as_mut() {
             Some(log) => log.begin_sync(),
@@ -40,7 +50,10 @@ impl Log for SharedLog {
         }
     }
 
-    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError> {
+    fn finish_sync(
+        &mut self,
+        done: Result<Position, AppendError>,
+    ) -> Result<Position, AppendError> {
         self.log.lock().as_mut().ok_or(AppendError::Stopped)?.finish_sync(done)
     }
 

@@ -14,6 +14,7 @@ use super::segment::{
 };
 use super::space::{self, Space};
 use super::sync::{SyncPoint, Syncer};
+use super::ticket::SyncTicket;
 use super::{
     AppendError, Appended, Compactor, Entry, FRAME_BYTES_MAX, Head, Identity, IndexFn, IndexKeys,
     Log, OpenError, Position, ReadLog, Reader, Recovery, Syncing, chain,
@@ -22,7 +23,7 @@ use parking_lot::Mutex;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// How a journal is opened.
@@ -77,38 +78,6 @@ pub struct FileLog {
     stopped: bool,
     /// Held until the journal is dropped.
     _lock: Lock,
-}
-
-/// A sync that was begun: it waits for the disk without holding the journal.
-struct SyncTicket {
-    file: Arc<File>,
-    path: PathBuf,
-    gate: Arc<Mutex<bool>>,
-    syncer: Arc<Syncer>,
-    through: Head,
-    needed: bool,
-}
-
-impl Syncing for SyncTicket {
-    fn run(self: Box<Self>) -> Result<Head, AppendError> {
-        self.run_as(SyncPoint::Commit)
-    }
-}
-
-impl SyncTicket {
-    fn run_as(self, guarantee: SyncPoint) -> Result<Head, AppendError> {
-        let mut failed = self.gate.lock();
-        if *failed {
-            return Err(AppendError::Stopped);
-        }
-        if self.needed
-            && let Err(source) = self.syncer.data(&self.file, guarantee)
-        {
-            *failed = true;
-            return Err(AppendError::Sync { path: self.path, source });
-        }
-        Ok(self.through)
-    }
 }
 
 /// The segment that is appended to.
@@ -237,26 +206,31 @@ impl FileLog {
         self.head.position.epoch
     }
 
-    fn ticket(&self) -> SyncTicket {
+    /// A sync through a frame that is written.
+    fn ticket(&self, through: Position, needed: bool) -> SyncTicket {
         SyncTicket {
             file: Arc::clone(&self.active.file),
             path: self.active.segment.path.clone(),
             gate: Arc::clone(&self.gate),
             syncer: Arc::clone(&self.syncer),
-            through: self.head,
-            needed: !self.pending.frames.is_empty(),
+            through,
+            needed,
         }
+    }
+
+    fn ticket_through_all(&self) -> SyncTicket {
+        self.ticket(self.head.position, !self.pending.frames.is_empty())
     }
 
     /// Makes what is pending durable, then visible.
     fn commit(&mut self, guarantee: SyncPoint) -> Result<(), AppendError> {
-        let done = self.ticket().run_as(guarantee);
+        let done = self.ticket_through_all().run_as(guarantee);
         self.finish_sync(done).map(|_| ())
     }
 
-    /// Shows readers the pending frames through a head.
-    fn publish(&mut self, through: Head) {
-        let newest = through.position.sequence;
+    /// Shows readers the pending frames through a position.
+    fn publish(&mut self, through: Position) {
+        let newest = through.sequence;
         let frames = &mut self.pending.frames;
         let count = frames.partition_point(|one| one.head.position.sequence <= newest);
         let keys_count: usize = frames[..count].iter().map(|one| one.keys).sum();
@@ -328,6 +302,15 @@ impl FileLog {
 
 impl Log for FileLog {
     fn append(&mut self, time: u64, entries: &[Entry<'_>]) -> Result<Appended, AppendError> {
+        self.append_with(time, entries, &mut drop)
+    }
+
+    fn append_with(
+        &mut self,
+        time: u64,
+        entries: &[Entry<'_>],
+        hand_over: &mut dyn FnMut(Box<dyn Syncing>),
+    ) -> Result<Appended, AppendError> {
         if self.stopped {
             return Err(AppendError::Stopped);
         }
@@ -351,6 +334,8 @@ impl Log for FileLog {
         frame::encode(&mut self.buffer, &header, entries);
         let written = self.active.file.write_all_at(&self.buffer, self.active.end);
         written.map_err(|source| self.stop(source))?;
+        hand_over(Box::new(self.ticket(position, true)));
+        // The next frame needs these, this one does not: they are made while the disk is busy.
         let root = chain::merkle_root(entries.iter().map(|entry| entry.head));
         let count = narrow(entries.len());
         let hash = chain::next_hash(&self.head.hash, position, time, count, &root);
@@ -360,16 +345,19 @@ impl Log for FileLog {
     }
 
     fn begin_sync(&mut self) -> Box<dyn Syncing> {
-        Box::new(self.ticket())
+        Box::new(self.ticket_through_all())
     }
 
-    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError> {
+    fn finish_sync(
+        &mut self,
+        done: Result<Position, AppendError>,
+    ) -> Result<Position, AppendError> {
         let through = done.inspect_err(|_| self.stopped = true)?;
         if self.stopped {
             return Err(AppendError::Stopped);
         }
         self.publish(through);
-        Ok(through.position)
+        Ok(through)
     }
 
     fn next_sequence(&self) -> u64 {

@@ -131,11 +131,14 @@ impl Log for MemoryLog {
     }
 
     fn begin_sync(&mut self) -> Box<dyn Syncing> {
-        Box::new(Through(self.appended()))
+        Box::new(Through(self.appended().position))
     }
 
-    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError> {
-        let through = done?.position.sequence;
+    fn finish_sync(
+        &mut self,
+        done: Result<Position, AppendError>,
+    ) -> Result<Position, AppendError> {
+        let through = done?.sequence;
         let mut shared = self.shared.lock();
         if shared.epoch != self.epoch {
             return Err(AppendError::Fenced { epoch: self.epoch });
@@ -161,10 +164,10 @@ impl Log for MemoryLog {
 }
 
 /// Memory has no disk to wait for.
-struct Through(Head);
+struct Through(Position);
 
 impl Syncing for Through {
-    fn run(self: Box<Self>) -> Result<Head, AppendError> {
+    fn run(self: Box<Self>) -> Result<Position, AppendError> {
         Ok(self.0)
     }
 }

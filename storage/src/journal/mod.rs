@@ -32,6 +32,7 @@ mod segment;
 mod slices;
 mod space;
 mod sync;
+mod ticket;
 mod trim;
 mod types;
 mod zone;
@@ -124,7 +125,7 @@ pub trait Syncing: Send {
     ///
     /// # Errors
     /// Final: nothing is known of what was written since the last success.
-    fn run(self: Box<Self>) -> Result<Head, AppendError>;
+    fn run(self: Box<Self>) -> Result<Position, AppendError>;
 }
 
 /// Appending to a journal: a local directory now, a shared log later (JOURNAL rule 27).
@@ -135,6 +136,22 @@ pub trait Log: Send {
     /// Refused, or final: see [`AppendError::is_final`].
     fn append(&mut self, time: u64, entries: &[Entry<'_>]) -> Result<Appended, AppendError>;
 
+    /// The same, and hands the sync of the frame over as soon as it can begin: what is left to do
+    /// for the frame is done while the disk is busy. After an error nothing was handed over.
+    ///
+    /// # Errors
+    /// Those of [`Log::append`].
+    fn append_with(
+        &mut self,
+        time: u64,
+        entries: &[Entry<'_>],
+        hand_over: &mut dyn FnMut(Box<dyn Syncing>),
+    ) -> Result<Appended, AppendError> {
+        let appended = self.append(time, entries)?;
+        hand_over(self.begin_sync());
+        Ok(appended)
+    }
+
     /// Begins a sync of everything appended so far. It waits for the disk on any thread, and more
     /// may be appended meanwhile (JOURNAL rule 3); [`Log::finish_sync`] takes its result.
     fn begin_sync(&mut self) -> Box<dyn Syncing>;
@@ -143,7 +160,8 @@ pub trait Log: Send {
     ///
     /// # Errors
     /// That of the sync; it is final (JOURNAL rule 4).
-    fn finish_sync(&mut self, done: Result<Head, AppendError>) -> Result<Position, AppendError>;
+    fn finish_sync(&mut self, done: Result<Position, AppendError>)
+    -> Result<Position, AppendError>;
 
     /// Makes everything appended durable and visible, and says through where.
     ///
@@ -176,7 +194,7 @@ impl Log for Ended {
         Box::new(Self)
     }
 
-    fn finish_sync(&mut self, _: Result<Head, AppendError>) -> Result<Position, AppendError> {
+    fn finish_sync(&mut self, _: Result<Position, AppendError>) -> Result<Position, AppendError> {
         Err(AppendError::Stopped)
     }
 
@@ -194,7 +212,7 @@ impl Log for Ended {
 }
 
 impl Syncing for Ended {
-    fn run(self: Box<Self>) -> Result<Head, AppendError> {
+    fn run(self: Box<Self>) -> Result<Position, AppendError> {
         Err(AppendError::Stopped)
     }
 }

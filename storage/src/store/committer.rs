@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::publisher::{Publisher, Written};
 use super::{CommitError, Decision, Fatal, Inner, Job, Now, Time};
 use crate::batch::{Batch, Before, Room};
-use crate::journal::{AppendError, Log};
+use crate::journal::{AppendError, Log, Syncing};
 use crate::record::Millis;
 use crate::transaction::Transaction;
 
@@ -31,14 +31,21 @@ pub(super) struct Committer {
     queue: Receiver<Job>,
     now: Now,
     publisher: Arc<Publisher>,
-    /// To the thread that syncs; it has one frame at a time.
-    syncs: Option<SyncSender<Written>>,
-    synced: Receiver<bool>,
+    /// To the thread that syncs.
+    syncer: Option<ToSyncer>,
+    outcomes: Receiver<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
     /// What is in the frame that is being synced.
     before: Option<Arc<Before>>,
     time: Millis,
     room: Room,
+}
+
+/// The thread that syncs has one frame at a time: it gets its sync first, and what is to be
+/// published when that is put together.
+struct ToSyncer {
+    syncs: SyncSender<Box<dyn Syncing>>,
+    frames: SyncSender<Written>,
 }
 
 /// A frame that takes decisions.
@@ -74,21 +81,37 @@ impl Committer {
         let log = Arc::new(Mutex::new(log));
         let publisher = Publisher { shared: Arc::clone(&shared), log: Arc::clone(&log), fatal };
         let publisher = Arc::new(publisher);
-        let (syncs, frames) = sync_channel::<Written>(1);
-        let (told, synced) = sync_channel(1);
+        let (syncs, begun) = sync_channel::<Box<dyn Syncing>>(1);
+        let (frames, written) = sync_channel::<Written>(1);
+        let (told, outcomes) = sync_channel(1);
         let (finisher, wake) = (Arc::clone(&publisher), shared.jobs.clone());
         let thread = std::thread::Builder::new().name("syncer".into()).spawn(move || {
-            while let Ok(written) = frames.recv() {
-                let ok = finisher.complete(written);
+            while let Ok(sync) = begun.recv() {
+                let done = sync.run();
+                // The committer sends it next.
+                let Ok(written) = written.recv() else { return };
+                let ok = finisher.complete(done, written);
                 // The committer may have ended.
                 let _ = told.send(ok);
                 let _ = wake.send(Job::Synced);
             }
         })?;
         let time = shared.state.read().time;
-        let (syncs, thread) = (Some(syncs), Some(thread));
+        let (syncer, thread) = (Some(ToSyncer { syncs, frames }), Some(thread));
         let (before, room) = (None, Room::default());
-        Ok(Self { shared, log, queue, now, publisher, syncs, synced, thread, before, time, room })
+        Ok(Self {
+            shared,
+            log,
+            queue,
+            now,
+            publisher,
+            syncer,
+            outcomes,
+            thread,
+            before,
+            time,
+            room,
+        })
     }
 
     pub(super) fn run(mut self) -> Box<dyn Log> {
@@ -136,7 +159,7 @@ impl Committer {
             };
             match job {
                 Ok(Job::Decide(decision)) => return Next::Decide(decision),
-                Ok(Job::Synced) => match self.synced.try_recv() {
+                Ok(Job::Synced) => match self.outcomes.try_recv() {
                     Ok(false) => return Next::Failed,
                     Ok(true) => self.before = None,
                     // The answer was taken already, when the frame was full.
@@ -159,7 +182,7 @@ impl Committer {
         if self.before.is_none() {
             return true;
         }
-        let ok = self.synced.recv().unwrap_or(false);
+        let ok = self.outcomes.recv().unwrap_or(false);
         self.before = None;
         ok
     }
@@ -202,12 +225,15 @@ impl Committer {
             }
             return true;
         }
-        let appended = {
-            let entries = batch.entries();
-            let mut log = self.log.lock();
-            log.append(time.frame, &entries).map(|appended| (appended, log.begin_sync()))
+        // Nobody else is there to be decided meanwhile: a hand-over would only cost time.
+        let other = self.syncer.as_ref().filter(|_| !here && decisions > 1);
+        let mut mine = None;
+        let mut hand_over = |sync| match other {
+            Some(other) => drop(other.syncs.send(sync)),
+            None => mine = Some(sync),
         };
-        let (appended, sync) = match appended {
+        let appended = self.log.lock().append_with(time.frame, &batch.entries(), &mut hand_over);
+        let appended = match appended {
             Ok(appended) => appended,
             Err(error) => return self.refuse(&error, waiting),
         };
@@ -217,13 +243,12 @@ impl Committer {
         let entries = Arc::clone(&before.entries);
         let published =
             super::Published { sequence, time: time.frame, hash: appended.hash, entries };
-        let written = Written { sync, published, waiting };
-        // Nobody else is there to be decided meanwhile: a hand-over would only cost time.
-        if here || decisions == 1 {
-            return self.publisher.complete(written);
+        let written = Written { published, waiting };
+        if let Some(sync) = mine {
+            return self.publisher.complete(sync.run(), written);
         }
         self.before = Some(Arc::new(before));
-        self.syncs.as_ref().is_some_and(|syncs| syncs.send(written).is_ok())
+        other.is_some_and(|other| other.frames.send(written).is_ok())
     }
 
     fn refuse(&self, error: &AppendError, waiting: Vec<Box<dyn Decision>>) -> bool {
@@ -243,7 +268,7 @@ impl Committer {
 
     /// Ends the thread that syncs and gives the log back.
     fn end(mut self) -> Box<dyn Log> {
-        self.syncs = None;
+        self.syncer = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

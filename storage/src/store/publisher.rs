@@ -9,11 +9,10 @@ use parking_lot::Mutex;
 
 use super::heads::OfFrame;
 use super::{CommitError, Decision, Fatal, Inner, Published};
-use crate::journal::{Log, Syncing};
+use crate::journal::{AppendError, Log, Position};
 
 /// A frame that is written and not known to be durable.
 pub(super) struct Written {
-    pub(super) sync: Box<dyn Syncing>,
     pub(super) published: Published,
     pub(super) waiting: Vec<Box<dyn Decision>>,
 }
@@ -25,10 +24,10 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Waits for the disk, publishes and answers; `false` when the store cannot go on.
-    pub(super) fn complete(&self, written: Written) -> bool {
-        let Written { sync, published, waiting } = written;
-        let done = sync.run();
+    /// Takes what the sync of a frame ended in, publishes and answers; `false` when the store
+    /// cannot go on.
+    pub(super) fn complete(&self, done: Result<Position, AppendError>, written: Written) -> bool {
+        let Written { published, waiting } = written;
         let finished = self.log.lock().finish_sync(done);
         if let Err(error) = finished {
             // It is final: what was written may or may not be there (JOURNAL rule 4).

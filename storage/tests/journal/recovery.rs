@@ -339,6 +339,24 @@ fn frames_are_appended_while_the_disk_syncs_earlier_ones() {
     assert!(log.close().is_err());
 }
 
+#[test]
+fn the_sync_that_an_append_hands_over_makes_its_frame_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options();
+    let (mut log, _) = FileLog::open(dir.path(), &options, index).unwrap();
+    let mut done = Vec::new();
+    let entry = Entry { head: b"head", body: None, index: IndexKeys::default() };
+    let appended = log.append_with(7, &[entry], &mut |sync| done.push(sync.run())).unwrap();
+    assert!(log.reader().frame(1).is_err(), "nobody has said yet how the sync ended");
+    assert_eq!(options.syncer.count(SyncPoint::Commit), 1);
+    log.finish_sync(done.pop().unwrap()).unwrap();
+    let head = Head { position: appended.position, hash: appended.hash };
+    assert_eq!((log.reader().head(), log.appended()), (head, head));
+    assert_eq!(log.reader().frame(1).unwrap().hash, appended.hash);
+    let refused = log.append_with(8, &[], &mut |sync| done.push(sync.run()));
+    assert!(refused.is_err() && done.is_empty(), "nothing was written that could be synced");
+}
+
 /// A power cut may keep the first frame of a segment and lose the header before it: neither was
 /// synced, so nothing is damaged.
 #[test]
