@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use storage::ledger::Ledger;
 use storage::record::{EntityKey, Fact, Kind};
 use storage::store::Published;
 
-use super::task::{Origin, TaskStatus};
+use super::task::{LocalTask, Origin, TaskStatus};
 use crate::clock::Millis;
 
 /// The order of a list.
@@ -36,6 +36,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// That of a task in the order in which tasks were written.
+    pub fn written(task: &LocalTask) -> Self {
+        let rank = [u64::from(task.origin == Origin::Offered), task.position, task.created_at];
+        Self { rank, task_id: task.task_id.as_str().into() }
+    }
+
     /// Its task.
     pub fn task_id(&self) -> &str {
         &self.task_id
@@ -99,6 +105,21 @@ struct Inner {
     lists: BTreeMap<(Order, Option<TaskStatus>), BTreeSet<Place>>,
     counts: Counts,
     agents: BTreeMap<String, Counts>,
+    /// Who follows what changes.
+    followers: Vec<Weak<Changed>>,
+}
+
+type Changed = Mutex<BTreeSet<Arc<str>>>;
+
+/// The tasks that changed since this was asked last; at first those that are not over. The board
+/// tells it as long as it is there.
+pub struct News(Arc<Changed>);
+
+impl News {
+    /// Takes them. The store's entities are at least as new as what this tells.
+    pub fn take(&self) -> BTreeSet<Arc<str>> {
+        std::mem::take(&mut self.0.lock())
+    }
 }
 
 impl Board {
@@ -130,6 +151,35 @@ impl Board {
         let Some(task_id) = key.name.strip_prefix(&*self.prefix) else { return };
         let now = value.and_then(|value| serde_json::from_slice(value).ok());
         inner.enter(&task_id.into(), now);
+    }
+
+    /// What changes from now on, and what is not over now.
+    pub fn news(&self) -> News {
+        let mut inner = self.inner.lock();
+        let open = TaskStatus::ALL.into_iter().filter(|status| !status.is_terminal());
+        let open = open.flat_map(|status| inner.of_status(status)).collect();
+        let changed = Arc::new(Mutex::new(open));
+        inner.followers.push(Arc::downgrade(&changed));
+        News(changed)
+    }
+
+    /// The tasks with a status, in the order in which they were written.
+    pub fn of_status(&self, status: TaskStatus) -> Vec<Arc<str>> {
+        self.inner.lock().of_status(status).collect()
+    }
+
+    /// Whether there is a task with this id that is not over.
+    pub fn is_open(&self, task_id: &str) -> bool {
+        self.inner.lock().known.get(task_id).is_some_and(|task| !task.status.is_terminal())
+    }
+
+    /// The tasks that hold a slot of this agent.
+    pub fn holders(&self) -> Vec<Arc<str>> {
+        let inner = self.inner.lock();
+        let held = TaskStatus::HOLDING.into_iter().flat_map(|status| inner.of_status(status));
+        let here =
+            |id: &Arc<str>| inner.known.get(id).is_some_and(|it| it.origin != Origin::Shared);
+        held.filter(here).collect()
     }
 
     /// How many tasks stand where.
@@ -166,6 +216,11 @@ impl Board {
 }
 
 impl Inner {
+    fn of_status(&self, status: TaskStatus) -> impl Iterator<Item = Arc<str>> {
+        let list = self.lists.get(&(Order::Written, Some(status)));
+        list.into_iter().flatten().map(|place| Arc::clone(&place.task_id))
+    }
+
     fn enter(&mut self, task_id: &Arc<str>, now: Option<Glance>) {
         if let Some(before) = self.known.remove(task_id) {
             self.list(task_id, &before, false);
@@ -174,6 +229,13 @@ impl Inner {
             self.list(task_id, &now, true);
             self.known.insert(Arc::clone(task_id), now);
         }
+        self.followers.retain(|follower| {
+            let changed = follower.upgrade();
+            changed.is_some_and(|changed| {
+                changed.lock().insert(Arc::clone(task_id));
+                true
+            })
+        });
     }
 
     fn list(&mut self, task_id: &Arc<str>, glance: &Glance, is_there: bool) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use storage::record::{Direction, MessageKey, Status};
+use storage::store::Store;
 use storage::transaction::Transaction;
 
 use crate::clock::Clock;
@@ -56,6 +57,14 @@ pub fn sent_status(tx: &Transaction<'_>, namespace: &str, message_id: &str) -> O
     let direction = Direction::Outbound;
     tx.find(&MessageKey { direction, namespace, peer: SERVER_AGENT_ID, message_id })
         .map(|known| known.status)
+}
+
+/// The same as it is published and in memory, for who decides nothing; `None` also when only the
+/// journal knows.
+pub fn published_status(store: &Store, namespace: &str, message_id: &str) -> Option<Status> {
+    let direction = Direction::Outbound;
+    let key = MessageKey { direction, namespace, peer: SERVER_AGENT_ID, message_id };
+    store.messages(|messages| messages.find(&key)).map(|known| known.status)
 }
 
 /// The refusal for a message that came too late for its task.

@@ -13,6 +13,7 @@ mod mail;
 pub mod meter;
 pub mod offer;
 pub mod oldest;
+pub mod open;
 mod overview;
 pub mod prd;
 pub mod receipt;
@@ -53,6 +54,7 @@ use crate::{inbox, outbox};
 use board::Board;
 use mail::{Author, DESTINATION};
 use oldest::{Oldest, Waiting};
+use open::{Open, Slots};
 use settings::Settings;
 use status::{Health, LinkState, Snapshot};
 use task::{LocalTask, TaskStatus};
@@ -72,6 +74,8 @@ struct Shared {
     gate: Gate,
     /// Its tasks in the orders in which they are listed.
     board: Arc<Board>,
+    /// Its tasks that hold a slot, as decisions see them.
+    slots: Slots,
     /// Where the oldest waiting message is.
     oldest: Arc<Oldest>,
     /// A task or a message that somebody may wait for has changed.
@@ -139,6 +143,7 @@ impl Bridge {
         let gate = Gate::new(clock.clone(), settings.retry.clone());
         let shared = Arc::new(Shared {
             gate,
+            slots: Slots::new(board.holders()),
             board,
             oldest,
             settings,
@@ -232,7 +237,12 @@ impl Bridge {
         &self.0.board
     }
 
-    /// Every task of the bridge.
+    /// Its tasks that are not over, and what changes from now on.
+    pub fn open(&self) -> Open {
+        Open::new(self.0.board.news(), &self.0.settings.namespace)
+    }
+
+    /// Every task of the bridge; it reads all that ever ended.
     pub fn tasks(&self) -> Vec<LocalTask> {
         task::list(&self.0.store.ledger(), &self.0.settings.namespace)
     }

@@ -222,7 +222,7 @@ fn offered(shared: &Shared, tx: &mut Transaction<'_>, arrival: &Arrival) -> Resu
     let held = |task: &LocalTask| !task.status.is_terminal() || task.origin != Origin::Offered;
     let situation = Situation {
         agents: &settings.agents,
-        busy: busy(&task::list(tx.ledger(), &settings.namespace)),
+        busy: shared.slots.held(tx.ledger(), &settings.namespace),
         slots: settings.slots(),
         draining: shared.shutdown.phase() > Phase::Running,
         still_running: known
@@ -235,6 +235,7 @@ fn offered(shared: &Shared, tx: &mut Transaction<'_>, arrival: &Arrival) -> Resu
         Decision::Accept { agent } => {
             let mut task = LocalTask::of_offer(offer, &agent, &message_id, tx.now());
             task.traceparent = arrival.envelope.traceparent().map(str::to_owned);
+            shared.slots.note(&task);
             task::put(tx, Event::TaskAccept, &settings.agent_id, &settings.namespace, &task);
             accept.assigned_agent = Some(agent);
             answer(shared, tx, arrival, &message_id, &accept)
@@ -257,17 +258,6 @@ fn is_same_grant(known: &LocalTask, offer: &TaskOffer) -> bool {
     known.origin == Origin::Offered
         && known.attempt == offer.attempt.unwrap_or(1)
         && !known.status.is_terminal()
-}
-
-/// How many tasks hold a slot: those that run, and those that will as soon as they may.
-pub(super) fn busy(tasks: &[LocalTask]) -> usize {
-    let holds = |task: &&LocalTask| match task.origin {
-        Origin::Local | Origin::Offered => {
-            matches!(task.status, TaskStatus::Accepted | TaskStatus::InProgress)
-        }
-        Origin::Shared => false,
-    };
-    tasks.iter().filter(holds).count()
 }
 
 fn cancelled(

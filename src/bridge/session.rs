@@ -1,7 +1,7 @@
 //! Keeps a session with the server: connect, register, heartbeat, and again with a growing delay.
 //! It decides nothing about messages or tasks.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::mail::DESTINATION;
-use super::receive::{Receiver, busy};
-use super::task::{self, Origin, TaskStatus};
+use super::receive::Receiver;
+use super::task::{self, Origin};
 use super::witness;
 use super::{LinkState, Shared, dial, meter, work};
 use crate::audit::witness::Witness;
@@ -119,15 +119,12 @@ fn running(shared: &Shared) -> Vec<RunningTask> {
             // One that failed for good tells nobody anything any more.
             && one.status != Status::Failed
     });
-    let reported: HashSet<&str> =
-        results.iter().filter_map(|live| live.head.task_id.as_deref()).collect();
-    task::list(&shared.store.ledger(), &shared.settings.namespace)
-        .into_iter()
+    let reported = results.iter().filter_map(|live| live.head.task_id.as_deref().map(Arc::from));
+    let ids: BTreeSet<Arc<str>> = shared.board.holders().into_iter().chain(reported).collect();
+    let ledger = shared.store.ledger();
+    let found = ids.iter().filter_map(|id| task::get(&ledger, &shared.settings.namespace, id));
+    found
         .filter(|task| task.origin == Origin::Offered)
-        .filter(|task| {
-            let held = matches!(task.status, TaskStatus::Accepted | TaskStatus::InProgress);
-            held || reported.contains(task.task_id.as_str())
-        })
         .map(|task| RunningTask { task_id: task.task_id, attempt: Some(task.attempt) })
         .collect()
 }
@@ -265,8 +262,7 @@ async fn beat(shared: &Shared, interval: Duration, control: mpsc::Sender<Wire>) 
 }
 
 fn status(shared: &Shared) -> AgentStatus {
-    let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
-    match (shared.shutdown.phase(), busy(&tasks)) {
+    match (shared.shutdown.phase(), shared.board.holders().len()) {
         (Phase::Draining | Phase::Stopping, _) => AgentStatus::Draining,
         (Phase::Running, 0) => AgentStatus::Idle,
         (Phase::Running, _) => AgentStatus::Busy,

@@ -59,6 +59,10 @@ impl TaskStatus {
         Self::Cancelled,
     ];
 
+    /// Those of the tasks that hold a slot, unless they are shared: what runs, and what will
+    /// as soon as it may.
+    pub const HOLDING: [Self; 2] = [Self::Accepted, Self::InProgress];
+
     /// The word shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -223,6 +227,11 @@ impl LocalTask {
         }
     }
 
+    /// It holds a slot of this agent.
+    pub fn holds_slot(&self) -> bool {
+        self.origin != Origin::Shared && TaskStatus::HOLDING.contains(&self.status)
+    }
+
     /// The model that it must run on.
     pub fn model(&self) -> Option<&str> {
         self.requirements.as_ref()?.model.as_deref()
@@ -273,9 +282,21 @@ pub fn key(namespace: &str, task_id: &str) -> EntityKey {
 
 /// The task of this id.
 pub fn get(ledger: &Ledger, namespace: &str, task_id: &str) -> Option<LocalTask> {
-    let entity = ledger.get(&key(namespace, task_id))?;
-    serde_json::from_slice(&entity.value).ok()
+    decode(&ledger.get(&key(namespace, task_id))?.value)
 }
+
+fn decode(value: &[u8]) -> Option<LocalTask> {
+    let task: LocalTask = serde_json::from_slice(value).ok()?;
+    #[cfg(test)]
+    if task.status.is_terminal() {
+        ENDED_READ.lock().push(task.task_id.clone());
+    }
+    Some(task)
+}
+
+/// The tasks that were read after they had ended.
+#[cfg(test)]
+pub(super) static ENDED_READ: parking_lot::Mutex<Vec<String>> = parking_lot::Mutex::new(Vec::new());
 
 /// The shared task that the server knows by this id.
 pub fn get_shared(ledger: &Ledger, namespace: &str, shared_id: &str) -> Option<LocalTask> {
@@ -287,13 +308,12 @@ pub fn get_shared(ledger: &Ledger, namespace: &str, shared_id: &str) -> Option<L
         .filter(|task| task.origin == Origin::Shared)
 }
 
-/// Every task of the namespace: our own in their order, then those of others by age.
+/// Every task of the namespace: our own in their order, then those of others by age. It reads all
+/// that ever ended here: not for what is done at each change.
 pub fn list(ledger: &Ledger, namespace: &str) -> Vec<LocalTask> {
     let prefix = format!("{namespace}\0");
-    let mut tasks: Vec<LocalTask> = ledger
-        .scan(Kind::Task, &prefix)
-        .filter_map(|(_, entity)| serde_json::from_slice(&entity.value).ok())
-        .collect();
+    let mut tasks: Vec<LocalTask> =
+        ledger.scan(Kind::Task, &prefix).filter_map(|(_, entity)| decode(&entity.value)).collect();
     tasks.sort_by_key(|task| (task.origin == Origin::Offered, task.position, task.created_at));
     tasks
 }

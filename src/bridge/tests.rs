@@ -28,6 +28,8 @@ use crate::protocol::{
 use crate::shutdown::Shutdown;
 use crate::transport::{Answer, Handler as _};
 
+#[path = "tests/ended.rs"]
+mod ended;
 #[path = "tests/many.rs"]
 mod many;
 #[path = "tests/trace.rs"]

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use super::follow::{SHUTTING_DOWN, give_back, start};
-use super::mail::{DESTINATION, sent_status};
-use super::receive::busy;
+use super::mail::{DESTINATION, published_status, sent_status};
+use super::open::Open;
 use super::task::{self, LocalTask, Origin, TaskStatus};
 use super::{Shared, meter};
 use crate::executor::{CancelHandle, Run};
@@ -34,13 +34,16 @@ const FLUSH_LOOK: Duration = Duration::from_millis(20);
 /// Works until the program has drained.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut runs = JoinSet::new();
-    adopt(&shared, &mut runs).await;
+    let mut open = Open::new(shared.board.news(), &shared.settings.namespace);
+    open.read(&shared.store);
+    adopt(&shared, &mut runs, &open).await;
     loop {
         let changed = shared.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
         if shared.shutdown.phase() == Phase::Running {
-            advance(&shared, &mut runs).await;
+            open.read(&shared.store);
+            advance(&shared, &mut runs, &open).await;
         }
         tokio::select! {
             () = changed => {}
@@ -91,9 +94,8 @@ async fn drain(shared: &Arc<Shared>, runs: &mut JoinSet<()>) {
 
 /// What was accepted and has not begun goes back at once.
 async fn give_back_unstarted(shared: &Arc<Shared>) {
-    let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
-    for task in tasks.iter().filter(|task| task.status == TaskStatus::Accepted) {
-        change(shared, &task.task_id, Event::TaskReject, |inner, tx, task| {
+    for task_id in shared.board.of_status(TaskStatus::Accepted) {
+        change(shared, &task_id, Event::TaskReject, |inner, tx, task| {
             let is_waiting = task.status == TaskStatus::Accepted;
             if is_waiting {
                 give_back(inner, tx, task);
@@ -129,7 +131,8 @@ async fn flush(shared: &Shared) {
 /// Another program has our id, and so the tasks that were offered to us: ours must not run beside
 /// its own.
 pub(super) async fn abandon(shared: &Arc<Shared>) {
-    let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
+    let mut open = Open::new(shared.board.news(), &shared.settings.namespace);
+    let tasks = open.read(&shared.store);
     for task in tasks.iter().filter(|task| task.origin == Origin::Offered) {
         change(shared, &task.task_id, Event::TaskCancel, |_, tx, task| {
             let is_open = !task.status.is_terminal();
@@ -146,10 +149,14 @@ pub(super) async fn abandon(shared: &Arc<Shared>) {
 
 /// Ends the runs of tasks that are no longer wanted.
 async fn end_cancelled(shared: &Shared) {
-    let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
-    for task in tasks.iter().filter(|task| task.status == TaskStatus::Cancelled) {
-        let handle = shared.runs.lock().get(&task.task_id).cloned();
-        if let Some(handle) = handle
+    let over: Vec<(String, CancelHandle)> = {
+        let runs = shared.runs.lock();
+        let over = runs.iter().filter(|(task_id, _)| !shared.board.is_open(task_id));
+        over.map(|(task_id, handle)| (task_id.clone(), handle.clone())).collect()
+    };
+    for (task_id, handle) in over {
+        let task = task::get(&shared.store.ledger(), &shared.settings.namespace, &task_id);
+        if let Some(task) = task.filter(|task| task.status == TaskStatus::Cancelled)
             && let Err(error) = handle.cancel("cancelled").await
         {
             let traceparent = task.traceparent.as_deref();
@@ -159,11 +166,10 @@ async fn end_cancelled(shared: &Shared) {
 }
 
 /// Follows again what an earlier start left running, and clears away what it left over.
-async fn adopt(shared: &Arc<Shared>, runs: &mut JoinSet<()>) {
-    let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
+async fn adopt(shared: &Arc<Shared>, runs: &mut JoinSet<()>, open: &Open) {
     let running =
         |task: &LocalTask| task.status == TaskStatus::InProgress && task.origin != Origin::Shared;
-    for task in tasks.iter().filter(|task| running(task)) {
+    for task in open.tasks().filter(|task| running(task)) {
         start(shared, runs, task.clone()).await;
     }
     let left = match shared.executor.adopt().await {
@@ -172,7 +178,7 @@ async fn adopt(shared: &Arc<Shared>, runs: &mut JoinSet<()>) {
     };
     for run in left {
         let key = run.key().clone();
-        let wanted = tasks.iter().any(|task| {
+        let wanted = open.tasks().any(|task| {
             running(task) && task.task_id == key.task_id && u64::from(task.attempt) == key.attempt
         });
         if !wanted {
@@ -194,15 +200,22 @@ async fn clear(mut run: Run) {
 }
 
 /// Moves every task on that can move.
-async fn advance(shared: &Arc<Shared>, runs: &mut JoinSet<()>) {
+async fn advance(shared: &Arc<Shared>, runs: &mut JoinSet<()>, open: &Open) {
     end_cancelled(shared).await;
-    let tasks = task::list(&shared.store.ledger(), &shared.settings.namespace);
-    let mut free = shared.settings.slots().saturating_sub(busy(&tasks));
-    for task in tasks {
-        match task.status {
-            TaskStatus::Accepted => granted(shared, runs, &task.task_id).await,
-            TaskStatus::Offered => check_offer(shared, &task.task_id).await,
-            TaskStatus::Pending => match choose(shared, &task) {
+    let mut free = shared.settings.slots().saturating_sub(shared.board.holders().len());
+    for task in open.tasks() {
+        let sent = task
+            .waits_for
+            .as_deref()
+            .and_then(|sent| published_status(&shared.store, &shared.settings.namespace, sent));
+        match (task.status, sent) {
+            // Nothing can be decided before the server has answered.
+            (TaskStatus::Accepted, Some(Sent::Pending | Sent::Sending | Sent::Held)) => {}
+            (TaskStatus::Accepted, _) => granted(shared, runs, &task.task_id).await,
+            (TaskStatus::Offered, None | Some(Sent::Failed | Sent::Pruned)) => {
+                check_offer(shared, task).await;
+            }
+            (TaskStatus::Pending, _) => match choose(shared, task) {
                 Some(agent) if free > 0 => {
                     free -= 1;
                     begin(shared, runs, &task.task_id, agent).await;
@@ -210,10 +223,7 @@ async fn advance(shared: &Arc<Shared>, runs: &mut JoinSet<()>) {
                 Some(_) => {}
                 None => share(shared, &task.task_id).await,
             },
-            TaskStatus::InProgress
-            | TaskStatus::Completed
-            | TaskStatus::Failed
-            | TaskStatus::Cancelled => {}
+            _ => {}
         }
     }
 }
@@ -260,6 +270,7 @@ pub(super) async fn written(
             (Event::TaskComplete, TaskStatus::Failed) => Event::TaskFail,
             (event, _) => event,
         };
+        inner.slots.note(&task);
         task::put(tx, event, &settings.agent_id, &settings.namespace, &task);
         Ok(Some(task))
     });
@@ -318,17 +329,15 @@ async fn granted(shared: &Arc<Shared>, runs: &mut JoinSet<()>, task_id: &str) {
 }
 
 /// A shared task that the server refused has failed.
-async fn check_offer(shared: &Arc<Shared>, task_id: &str) {
+async fn check_offer(shared: &Arc<Shared>, task: &LocalTask) {
     let refused = |inner: &Shared, tx: &storage::transaction::Transaction<'_>, id: &str| {
         let sent = sent_status(tx, &inner.settings.namespace, id);
         matches!(sent, Some(Sent::Failed | Sent::Pruned))
     };
-    let ledger = shared.store.ledger();
-    let known = task::get(&ledger, &shared.settings.namespace, task_id);
-    if known.is_none_or(|task| task.waits_for.is_none()) {
+    if task.waits_for.is_none() {
         return;
     }
-    change(shared, task_id, Event::TaskFail, move |inner, tx, task| {
+    change(shared, &task.task_id, Event::TaskFail, move |inner, tx, task| {
         let offer = task.waits_for.clone().unwrap_or_default();
         let failed = task.status == TaskStatus::Offered && refused(inner, tx, &offer);
         if failed {

@@ -22,6 +22,8 @@ use super::{Done, output, output_of, store, trace};
 use crate::audit::check_event;
 use crate::audit::forward::Forward;
 use crate::audit::sign::Signer;
+use crate::bridge::board::Place;
+use crate::bridge::open::Open;
 use crate::bridge::prd::{self, PrdError, Task};
 use crate::bridge::settings::{Agents, Settings};
 use crate::bridge::task::{LocalTask, Origin, TaskStatus};
@@ -182,6 +184,8 @@ async fn started(
     let running =
         Bridge::start(settings, database.store().clone(), clock, executor, shutdown.clone());
     let bridge = running.bridge.clone();
+    // Before the tasks are added, so that it hears of all of them.
+    let open = bridge.open();
     let mut services = JoinSet::new();
     services.spawn(shutdown.clone().on_signals()?);
     let signer = sign(&database, data_dir)?;
@@ -195,7 +199,7 @@ async fn started(
     let endpoint = serve::spawn(&mut services, listener, (&bridge, &database), config, &shutdown)?;
     bridge.add(tasks, trace::inherited()).await?;
     let stays = arguments.prd.is_none() || arguments.keep_running;
-    follow(running, &watch, &shutdown, stays).await;
+    follow(running, (&watch, open), &shutdown, stays).await;
     endpoint.remove();
     let code = report(global, &bridge, &watch);
     // A caller that keeps its connection open does not keep the program.
@@ -227,29 +231,49 @@ impl Watch {
         task.origin != Origin::Offered && self.prd.contains(&task.task_id)
     }
 
-    /// Those of the PRD, and those that were under way since the start.
+    /// It is one of the PRD, or was under way since the start.
+    fn is_shown(&self, task: &LocalTask) -> bool {
+        let is_new = task.finished_at.is_none_or(|at| at >= self.since);
+        self.is_of_prd(task) || (task.origin == Origin::Offered && is_new)
+    }
+
+    /// All of them.
     fn tasks(&self, bridge: &Bridge) -> Vec<LocalTask> {
         let mut tasks = bridge.tasks();
-        tasks.retain(|task| {
-            let is_new = task.finished_at.is_none_or(|at| at >= self.since);
-            self.is_of_prd(task) || (task.origin == Origin::Offered && is_new)
-        });
+        tasks.retain(|task| self.is_shown(task));
         tasks
+    }
+
+    /// Shows what has changed of them, and gives back whether those of the PRD have ended.
+    fn show(
+        &self,
+        (bridge, shutdown): (&Bridge, &Shutdown),
+        open: &mut Open,
+        progress: &mut Progress,
+    ) -> bool {
+        let mut changed = open.read(bridge.store());
+        changed.retain(|task| self.is_shown(task));
+        changed.sort_by_cached_key(Place::written);
+        let active: Vec<&LocalTask> = open.tasks().filter(|task| self.is_shown(task)).collect();
+        progress.show(&changed, &active, &bridge.snapshot(), shutdown.phase());
+        !active.into_iter().any(|task| self.is_of_prd(task))
     }
 }
 
 /// Shows progress until the bridge has ended, which it does when every task of the PRD has and
 /// nothing keeps it running, or somebody stops it.
-async fn follow(running: Running, watch: &Watch, shutdown: &Shutdown, stays: bool) {
+async fn follow(
+    running: Running,
+    (watch, mut open): (&Watch, Open),
+    shutdown: &Shutdown,
+    stays: bool,
+) {
     let bridge = running.bridge.clone();
     let mut progress = Progress::new(watch.prd.len());
     let finished = running.finished();
     tokio::pin!(finished);
     loop {
-        let tasks = watch.tasks(&bridge);
-        progress.show(&tasks, &bridge.snapshot(), shutdown.phase());
-        let mut of_prd = tasks.iter().filter(|task| watch.is_of_prd(task));
-        if !stays && of_prd.all(|task| task.status.is_terminal()) {
+        if watch.show((&bridge, shutdown), &mut open, &mut progress) && !stays {
             shutdown.drain();
         }
         let changed = async {
@@ -261,7 +285,7 @@ async fn follow(running: Running, watch: &Watch, shutdown: &Shutdown, stays: boo
             () = changed => {}
         }
     }
-    progress.show(&watch.tasks(&bridge), &bridge.snapshot(), shutdown.phase());
+    watch.show((&bridge, shutdown), &mut open, &mut progress);
     progress.finish();
 }
 

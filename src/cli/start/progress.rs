@@ -29,6 +29,8 @@ pub struct Progress {
     /// As long as the bar is there.
     _silent: Option<output::Silent>,
     shown: HashMap<String, TaskStatus>,
+    /// How many of them have ended.
+    ended: u64,
     connected: bool,
 }
 
@@ -47,13 +49,21 @@ impl Progress {
             output::screen().add(bar)
         });
         let silent = bar.as_ref().and_then(|_| output::Silent::terminal());
-        Self { bar, _silent: silent, shown: HashMap::new(), connected: false }
+        Self { bar, _silent: silent, shown: HashMap::new(), ended: 0, connected: false }
     }
 
-    /// Shows what has changed.
-    pub fn show(&mut self, tasks: &[LocalTask], link: &Snapshot, phase: Phase) {
-        for task in tasks {
+    /// Shows the tasks that have changed, and those that are not over.
+    pub fn show(
+        &mut self,
+        changed: &[LocalTask],
+        open: &[&LocalTask],
+        link: &Snapshot,
+        phase: Phase,
+    ) {
+        for task in changed {
             let before = self.shown.insert(task.task_id.clone(), task.status);
+            self.ended += u64::from(task.status.is_terminal());
+            self.ended -= u64::from(before.is_some_and(TaskStatus::is_terminal));
             let is_news = task.status.is_terminal() || self.bar.is_none();
             if is_news && before != Some(task.status) && task.status != TaskStatus::Pending {
                 let width = self.bar.as_ref().map_or(LINE_MAX, |_| output::terminal_width());
@@ -68,11 +78,10 @@ impl Progress {
             return;
         };
         let width = output::terminal_width();
-        let picture = picture(tasks, link, phase);
+        let picture = picture(open, link, phase);
         bar.set_message(picture.iter().map(|line| cut(line, width - 1) + "\n").collect::<String>());
-        let ended = tasks.iter().filter(|task| task.status.is_terminal()).count();
-        bar.set_length(u64::try_from(tasks.len()).unwrap_or(u64::MAX));
-        bar.set_position(u64::try_from(ended).unwrap_or(u64::MAX));
+        bar.set_length(u64::try_from(self.shown.len()).unwrap_or(u64::MAX));
+        bar.set_position(self.ended);
         bar.tick();
     }
 
@@ -85,15 +94,16 @@ impl Progress {
 }
 
 /// The lines above the bar.
-fn picture(tasks: &[LocalTask], link: &Snapshot, phase: Phase) -> Vec<String> {
+fn picture(open: &[&LocalTask], link: &Snapshot, phase: Phase) -> Vec<String> {
     let mut lines = Vec::new();
-    if phase > Phase::Running && tasks.iter().any(is_active) {
+    let active: Vec<&&LocalTask> =
+        open.iter().filter(|task| task.status != TaskStatus::Pending).collect();
+    if phase > Phase::Running && !active.is_empty() {
         lines.push("stopping: what runs may end; Ctrl-C again stops at once".to_owned());
     }
     if link.server.is_some() {
         lines.push(told(link));
     }
-    let active: Vec<&LocalTask> = tasks.iter().filter(|task| is_active(task)).collect();
     for task in active.iter().take(ACTIVE_MAX) {
         let percent = format!("{:.0} %", task.progress * 100.0);
         let agent = task.agent.as_deref().unwrap_or("-");
@@ -104,10 +114,6 @@ fn picture(tasks: &[LocalTask], link: &Snapshot, phase: Phase) -> Vec<String> {
         lines.push(format!("  and {} more", active.len() - ACTIVE_MAX));
     }
     lines
-}
-
-fn is_active(task: &LocalTask) -> bool {
-    !task.status.is_terminal() && task.status != TaskStatus::Pending
 }
 
 /// The state of the link, and what waits for it.
@@ -191,11 +197,12 @@ mod tests {
         tasks[0].finish(TaskStatus::Completed, 5_000);
         assert_eq!(line(&tasks[0], 80), "completed   -: one (5.0 s)");
         assert_eq!(line(&tasks[0], 22), "completed   -… (5.0 s)");
-        let lines = picture(&tasks, &link(true, 0, None), Phase::Running);
+        let open: Vec<&LocalTask> = tasks[1..].iter().collect();
+        let lines = picture(&open, &link(true, 0, None), Phase::Running);
         assert_eq!(lines.len(), 1 + ACTIVE_MAX + 1, "{lines:#?}");
         assert_eq!(lines[1], "  in_progress  25 %  -: one");
         assert_eq!(lines.last().map(String::as_str), Some("  and 2 more"));
-        let lines = picture(&tasks, &link(true, 0, None), Phase::Draining);
+        let lines = picture(&open, &link(true, 0, None), Phase::Draining);
         assert!(lines[0].starts_with("stopping"), "{lines:#?}");
     }
 }
