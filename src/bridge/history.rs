@@ -160,7 +160,13 @@ impl History for Stored {
     }
 
     fn find(&self, message_id: &str) -> Result<Vec<storage::view::Row>, ViewError> {
-        self.view.get(message_id).or_else(|_| Ok(inspect::find(&self.journal, message_id)))
+        let found = inspect::find(&self.journal, message_id);
+        let is_sound = || self.journal.damage().is_ok_and(|damage| damage.is_empty());
+        if !found.is_empty() || is_sound() {
+            return Ok(found);
+        }
+        // What the journal has lost may have its row still.
+        self.view.get(message_id).or(Ok(found))
     }
 
     fn complete(&self) -> Result<(), ViewError> {
@@ -216,8 +222,10 @@ impl History for Past {
     fn show(&self, message_id: &str) -> Result<Option<Detail>, ViewError> {
         let newest = self.0.get(message_id).into_iter().next();
         Ok(newest.map(|newest| {
-            let body = read_body(self.0.reader(), newest.body).unwrap_or_default();
-            detail(&newest, &body, self.0.reader(), &self.receipts())
+            let journal = self.0.reader();
+            let body = read_body(journal, newest.body).unwrap_or_default();
+            let receipts = |namespace: &str, id: &str| receipt::of_journal(journal, namespace, id);
+            detail(&newest, &body, journal, &receipts)
         }))
     }
 }

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use storage::event::Event;
+use storage::inspect;
+use storage::journal::Reader;
 use storage::ledger::Ledger;
 use storage::record::{EntityKey, Kind, Level};
 use storage::transaction::{Act, Transaction};
@@ -72,6 +74,14 @@ pub(super) fn record(tx: &mut Transaction<'_>, actor: &str, envelope: &Envelope,
 
 fn key(namespace: &str, message_id: &str) -> EntityKey {
     EntityKey::new(Kind::Meta, &[NAME, namespace, message_id])
+}
+
+/// The receipt of one message, from the journal alone.
+pub fn of_journal(journal: &Reader, namespace: &str, id: &str) -> Option<Receipt> {
+    let key = key(namespace, id);
+    // It is recorded and imported about the message, and removed about itself.
+    let value = inspect::entity(journal, &key, &[id, &key.name])?;
+    serde_json::from_slice(&value).ok()
 }
 
 /// The receipts that a store knows.

@@ -5,6 +5,7 @@
 mod audit;
 mod backwards;
 mod check;
+mod found;
 mod glance;
 mod history;
 mod summary;
@@ -19,12 +20,13 @@ use crate::fold::State;
 use crate::journal::{self, Damage, ReadError, ReadOnly, Reader};
 use crate::record::{EntryId, Millis, Record};
 use crate::trim;
-use crate::view::{Filter, Page, Row};
+use crate::view::{Filter, Page, Row, SCAN_ROWS_MAX};
 
 use backwards::Backwards;
 
 pub use audit::{AUDIT_ENTRIES_MAX, AuditFilter, AuditPage, TEXT_ENTRIES_MAX, audit, start_of};
 pub use check::{Checked, check};
+pub use found::{entity, find};
 pub use glance::Glance;
 pub use history::{head_of, history, history_of};
 pub use summary::{ACTORS_MAX, AuditSummary, summary};
@@ -188,19 +190,23 @@ impl Inspect {
 }
 
 /// The messages that a filter asks for, the newest first. It reads the journal backwards, as far as
-/// the page needs.
+/// the page needs, and looks at as many messages as a page of rows does: see [`Page::next`].
 pub fn list(reader: &Reader, filter: &Filter) -> Page {
-    let after = filter.after;
-    let mut found = Backwards::new(reader)
-        .filter(|row| after.is_none_or(|after| row.entry < after) && filter.matches(row));
-    let page: Vec<Row> = found.by_ref().take(filter.rows_max()).collect();
-    let next = found.next().and_then(|_| page.last()).map(|row| row.entry);
-    Page { rows: page, next }
+    list_within(reader, filter, SCAN_ROWS_MAX)
 }
 
-/// Every message with this id, the newest first. It reads the whole journal.
-pub fn find(reader: &Reader, message_id: &str) -> Vec<Row> {
-    Backwards::new(reader).filter(|row| row.message_id == message_id).collect()
+fn list_within(reader: &Reader, filter: &Filter, looks: usize) -> Page {
+    let (after, mut page) = (filter.after, Page::default());
+    let older = Backwards::new(reader).filter(|row| after.is_none_or(|after| row.entry < after));
+    for (looked, row) in older.enumerate() {
+        if looked == looks || page.rows.len() == filter.rows_max() {
+            return page;
+        }
+        page.next = Some(row.entry);
+        page.rows.extend(Some(row).filter(|row| filter.matches(row)));
+    }
+    page.next = None;
+    page
 }
 
 /// The state that the journal alone gives up to a frame, without any checkpoint: what a running
@@ -224,4 +230,66 @@ pub(crate) fn entry_in(frame: &journal::Frame, index: u32) -> Option<AuditEntry>
         frame_hash: frame.hash,
         record: codec::decode(&one.head).ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Database;
+    use crate::event::Event;
+    use crate::record::{Direction, MessageHead, Reason, Status};
+    use crate::transaction::{Act, Body};
+
+    fn head(number: u64) -> MessageHead {
+        MessageHead {
+            direction: Direction::Outbound,
+            message_id: format!("m-{number}"),
+            message_type: if number == 3 { "rare" } else { "usual" }.into(),
+            namespace: "default".into(),
+            peer: "server".into(),
+            destination: "server".into(),
+            sender: "loki".into(),
+            lane: String::new(),
+            priority: 2,
+            created_at: number,
+            deadline: None,
+            expires_at: None,
+            task_id: None,
+            correlation_id: None,
+            retry_of: None,
+            sealed: false,
+            size: 4,
+            digest: [0; 32],
+            status: Status::Pending,
+            reason: Reason::None,
+            due_at: 0,
+        }
+    }
+
+    #[test]
+    fn a_page_that_finds_nothing_ends_and_says_where_to_go_on() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let opened = Database::open(dir.path(), Box::new(|| 1_000), Box::new(|_| {}));
+        let (database, _) = opened.expect("opens");
+        let accepted = database.store().commit(|transaction| -> Result<(), ()> {
+            for number in 0..40 {
+                let act = Act::new(Event::MessageQueued, "loki", "default", "m");
+                transaction.accept(act, head(number), Body::new(b"body"));
+            }
+            Ok(())
+        });
+        accepted.wait().expect("durable").expect("decided");
+        let mut filter = Filter { message_type: Some("rare".into()), ..Filter::default() };
+        let (mut pages, mut found) = (0, Vec::new());
+        loop {
+            let page = list_within(database.reader(), &filter, 10);
+            pages += 1;
+            found.extend(page.rows.into_iter().map(|row| row.message_id));
+            filter.after = page.next;
+            if filter.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((pages, found), (4, vec!["m-3".to_owned()]));
+    }
 }

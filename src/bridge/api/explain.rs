@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use storage::inspect::{head_of, history_of};
 use storage::journal::Reader;
 use storage::messages::Place;
+use storage::record::{Direction, Status};
 use storage::view::Row;
 
 use super::Shared;
@@ -44,21 +45,25 @@ pub async fn show(
 /// The same from a journal that nobody serves.
 pub fn of_past(past: &Past, id: &str) -> Result<Explanation, Failed> {
     let row = newest(past, id)?;
-    let state = past.0.state();
-    let (behind, expires_at) = lane(past.0.reader(), &row, state.messages.lane_head(row.entry));
+    // What became of a message is told without the state of all of them.
+    let waits = (row.direction, row.status) == (Direction::Outbound, Status::Pending);
+    let state = waits.then(|| past.0.state());
+    let head = state.and_then(|state| state.messages.lane_head(row.entry));
+    let (behind, expires_at) = lane(past.0.reader(), &row, head);
+    let now = state.map_or(row.updated_at, |state| state.time);
     // A server's messages lie in mailboxes, each a destination of its own.
     let is_ours = row.destination.is_empty() || row.destination == DESTINATION;
-    let link = if is_ours { Link::Stopped { since: state.time } } else { Link::Mailbox };
+    let link = if is_ours { Link::Stopped { since: now } } else { Link::Mailbox };
     let destination = if is_ours { DESTINATION } else { row.destination.as_str() };
     let facts = Facts {
         row: &row,
         behind,
         expires_at,
-        pauses: Pauses::of(&state.ledger, destination),
+        pauses: state.map(|state| Pauses::of(&state.ledger, destination)).unwrap_or_default(),
         link,
         circuit: None,
         actor: actor(past.0.reader(), &row),
-        now: state.time,
+        now,
     };
     Ok(explain(&facts))
 }

@@ -12,6 +12,7 @@ use super::trim::Holds;
 use super::zone::Zone;
 use super::{DamageReason, Head, Identity, IndexFn, ReadError};
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub(super) struct Segment {
     pub(super) header: SegmentHeader,
     pub(super) state: RwLock<State>,
     pub(super) filter: OnceLock<Bloom>,
+    /// The events that its footer has, once that was read: most look for one that few have.
+    events: OnceLock<BTreeSet<u16>>,
     /// Unlike the number, never that of another: a rewritten segment is a new one.
     id: u64,
     /// Its own file, once another one has taken its name or the name is gone.
@@ -54,7 +57,7 @@ impl Segment {
         static NEWEST: AtomicU64 = AtomicU64::new(0);
         let id = NEWEST.fetch_add(1, Ordering::Relaxed);
         let (state, filter, replaced) = (RwLock::new(state), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { path, header, state, filter, id, replaced })
+        Arc::new(Self { path, header, state, filter, events: OnceLock::new(), id, replaced })
     }
 
     /// Keeps its file, because another one is about to take its name.
@@ -294,10 +297,20 @@ impl Catalog {
         self.ask(
             segment,
             |sealed| {
+                let absent = |known: &BTreeSet<u16>| !events.iter().any(|one| known.contains(one));
+                if segment.events.get().is_some_and(absent) {
+                    return Ok(Vec::new());
+                }
                 let bytes = self.section(segment, sealed, Section::Events)?;
                 let items = sealed.footer.section(Section::Events).items;
-                footer::decode_postings(&bytes, items, |event: u16| events.contains(&event))
-                    .ok_or_else(|| segment.damaged(sealed.footer_offset))
+                let mut known = BTreeSet::new();
+                let found = footer::decode_postings(&bytes, items, |event: u16| {
+                    known.insert(event);
+                    events.contains(&event)
+                });
+                let found = found.ok_or_else(|| segment.damaged(sealed.footer_offset))?;
+                let _ = segment.events.set(known);
+                Ok(found)
             },
             |index| {
                 let lists = events.iter().filter_map(|event| index.events.get(event));

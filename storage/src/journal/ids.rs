@@ -44,6 +44,23 @@ impl Catalog {
         Ok(Vec::new())
     }
 
+    /// The segments that may have accepted an id that was made at this time, or one that does not
+    /// tell its time, oldest first.
+    pub(super) fn accepting(&self, made_at: Option<u64>) -> Vec<Arc<Segment>> {
+        self.note_zones();
+        self.zoned(&Wanted { id: 0, made_at, since: 0 }, 0)
+    }
+
+    /// The segments after a number whose zones say so.
+    fn zoned(&self, wanted: &Wanted, after: u64) -> Vec<Arc<Segment>> {
+        let segments = self.segments.read();
+        let from = segments.list.partition_point(|one| one.header.number <= after);
+        let zones = segments.zones.iter().map(|zone| zone.may_accept(wanted));
+        let may_accept = zones.chain(std::iter::repeat(true));
+        let both = segments.list.iter().zip(may_accept).skip(from);
+        both.filter(|(_, may_accept)| *may_accept).map(|(one, _)| Arc::clone(one)).collect()
+    }
+
     /// The segments that may have accepted an id, oldest first.
     fn candidates(&self, wanted: &Wanted) -> Result<Vec<Arc<Segment>>, ReadError> {
         self.note_zones();
@@ -51,13 +68,7 @@ impl Catalog {
             Some(_) => (Vec::new(), 0),
             None => self.grouped(wanted)?,
         };
-        let segments = self.segments.read();
-        let from = segments.list.partition_point(|one| one.header.number <= after);
-        let zones = segments.zones.iter().map(|zone| zone.may_accept(wanted));
-        let may_accept = zones.chain(std::iter::repeat(true));
-        let both = segments.list.iter().zip(may_accept).skip(from);
-        let found = both.filter(|(_, may_accept)| *may_accept).map(|(one, _)| Arc::clone(one));
-        candidates.extend(found);
+        candidates.extend(self.zoned(wanted, after));
         Ok(candidates)
     }
 

@@ -58,6 +58,13 @@ impl Reader {
         segments.map(|segment| SegmentView { reader: self.clone(), segment }).collect()
     }
 
+    /// The segments that may have accepted an id that was made at this time, or one that does not
+    /// tell its time, oldest first.
+    pub fn accepting(&self, made_at: Option<u64>) -> Vec<SegmentView> {
+        let segments = self.catalog.accepting(made_at).into_iter();
+        segments.map(|segment| SegmentView { reader: self.clone(), segment }).collect()
+    }
+
     /// Damage that the footers and indexes record.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub(crate) use overlay::{Overlay, Patch};
 pub(crate) use worker::records;
 
 /// Rows that a list looks at for one page.
-const SCAN_ROWS_MAX: usize = 100_000;
+pub(crate) const SCAN_ROWS_MAX: usize = 100_000;
 
 /// The view cannot be read or written. The journal has everything; opening again catches up.
 #[derive(Clone, Debug, thiserror::Error)]
