@@ -84,7 +84,7 @@ impl Heads {
             heads.push((its, head));
         }
         let wanted = heads.first().map(|(_, head)| Arc::clone(head));
-        let old = self.kept.lock().put_all(heads);
+        let old = self.kept.lock().put_all(&heads);
         drop(old);
         wanted.ok_or(ReadError::NoFrame { sequence: at })
     }
@@ -106,9 +106,9 @@ impl Kept {
         self.frames.get(&entry.sequence)?.get(entry.index)
     }
 
-    /// The same for heads whose messages were accepted by several frames, as those that were carried
+    /// The same for heads of messages that several frames accepted, such as those that were carried
     /// forward.
-    fn put_all(&mut self, heads: Vec<(EntryId, Arc<MessageHead>)>) -> Vec<OfFrame> {
+    fn put_all(&mut self, heads: &[(EntryId, Arc<MessageHead>)]) -> Vec<OfFrame> {
         let mut old = Vec::new();
         for frame in heads.chunk_by(|(one, _), (next, _)| one.sequence == next.sequence) {
             let sequence = frame.first().map_or(0, |(entry, _)| entry.sequence);

@@ -80,6 +80,9 @@ fn agrees(place: &Place, database: Database) -> Database {
     let look = Inspect::open(place.path()).expect("looks");
     let mut seen = Vec::new();
     look.each(&Filter::default(), &mut |row| seen.push(row.clone()));
+    for kept in &kept {
+        assert_eq!(look.get(&kept.message_id), std::slice::from_ref(kept), "found by its id");
+    }
     for (seen, kept) in seen.iter().zip(&kept) {
         assert_eq!(seen, kept, "from the journal alone");
     }
