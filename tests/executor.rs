@@ -408,7 +408,14 @@ print("{\"result\": 1}")'"#;
 #[tokio::test]
 async fn a_supervisor_whose_folder_is_gone_ends() {
     let bench = Bench::new();
-    let run = bench.run(r#"echo "$PPID" > supervisor; rm -rf ../runs/*; exit 0"#).await;
+    // Once the supervisor has made its last file: one that is made while the folder is emptied
+    // would keep the folder there, and the supervisor would end with an outcome in it.
+    let script = r#"
+        until [ -e ../runs/*/stderr ]; do :; done
+        echo "$PPID" > supervisor
+        rm -rf ../runs/*
+        exit 0"#;
+    let run = bench.run(script).await;
     let told = bench.project().join("supervisor");
     let ended = async {
         loop {
