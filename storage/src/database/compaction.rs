@@ -63,9 +63,11 @@ enum Failure {
     Rows(#[from] ViewError),
 }
 
-/// What a segment has of bodies.
+/// What a segment has of bodies, judged at one time by one retention.
 #[derive(Default)]
 struct Found {
+    now: Millis,
+    retention: Retention,
     /// Where a dead one lies, and the entry that accepted its message.
     dead: Vec<(EntryId, EntryId)>,
     /// Bytes of the others.
@@ -223,7 +225,7 @@ impl Compaction {
             return Ok(None);
         }
         let now = self.now();
-        let mut found = Found::default();
+        let mut found = Found { now, retention: *self.retention.lock(), ..Found::default() };
         self.view.rows_of(weight.range, &mut |row| self.judge(row, row.entry, &mut found))?;
         for (at, message) in carried(&self.compactor.reader(), weight.range)? {
             let mut row = None;
@@ -259,7 +261,7 @@ impl Compaction {
     /// Whether the body that lies at an entry of the message of a row is dead.
     fn judge(&self, row: &Row, at: EntryId, found: &mut Found) {
         let is_shredded = self.shredded.is_dead(row.entry);
-        let (retention, now) = (*self.retention.lock(), self.now());
+        let Found { now, retention, .. } = *found;
         // Another one lies where it was carried to.
         let is_here = row.kept_by() == at.sequence;
         if is_shredded || !is_here || is_dead(row, &retention, &self.limits, now) {

@@ -72,6 +72,17 @@ fn pass(place: &Place, database: Database) -> Database {
     database
 }
 
+/// Lets what is old be carried forward; nothing is dropped yet.
+fn carry(place: &Place, database: &Database) {
+    fill(place, database, "old");
+    fill(place, database, "new");
+    place.pass(1);
+    database.tidy(1_000).expect("tidies");
+    database.view().settle().expect("settles");
+    database.trim();
+    database.view().settle().expect("settles");
+}
+
 /// What a store says of itself is what its journal says, however it is asked.
 fn agrees(place: &Place, database: Database) -> Database {
     let kept = listed(&database);
@@ -165,13 +176,7 @@ fn what_changes_while_the_rest_goes_is_not_lost() {
     let place = Place::new();
     let (database, _) = place.open();
     let waits = send(&database, "waits", None);
-    fill(&place, &database, "old");
-    fill(&place, &database, "new");
-    place.pass(1);
-    database.tidy(1_000).expect("tidies");
-    database.view().settle().expect("settles");
-    database.trim();
-    database.view().settle().expect("settles");
+    carry(&place, &database);
     // It goes to the rows together with the word that the frames before it are dropped.
     change(&database, waits, Status::Failed);
     database.trim();
@@ -221,13 +226,7 @@ fn a_body_that_was_carried_lies_in_one_place_and_goes_when_its_message_ended() {
     let (database, _) = place.open();
     let entries: Vec<EntryId> =
         (0..40).map(|number| send(&database, &format!("waits-{number}"), None)).collect();
-    fill(&place, &database, "old");
-    fill(&place, &database, "new");
-    place.pass(1);
-    database.tidy(1_000).expect("tidies");
-    database.view().settle().expect("settles");
-    database.trim();
-    database.view().settle().expect("settles");
+    carry(&place, &database);
     assert_eq!(first(&database), 1, "they are carried, and nothing is dropped yet");
     let is_carried = |entry: &EntryId| {
         database.store().live(*entry).is_some_and(|live| live.place().1 > entry.sequence)
