@@ -46,8 +46,8 @@ pub(crate) struct Batch {
     /// The records as they will lie in the frame, one after the other.
     heads: Vec<u8>,
     pub(crate) ahead: Ahead,
-    /// The frames before this one that were not published when it was begun, the newest first.
-    pub(crate) before: Vec<Arc<Before>>,
+    /// The frame before this one, if it was not published when this one was begun.
+    pub(crate) before: Option<Arc<Before>>,
     pub(crate) bytes: usize,
 }
 
@@ -59,14 +59,14 @@ pub(crate) struct Room {
 }
 
 impl Batch {
-    /// A frame after those `before`, or after all that is published, whose ledger is given.
+    /// A frame after the one `before`, or after all that is published, whose ledger is given.
     pub(crate) fn new(
         (sequence, time): (u64, Millis),
         published: &Ledger,
-        before: Vec<Arc<Before>>,
+        before: Option<Arc<Before>>,
         room: Room,
     ) -> Self {
-        let ledger = before.first().map_or(published, |before| &before.ahead.ledger).clone();
+        let ledger = before.as_ref().map_or(published, |before| &before.ahead.ledger).clone();
         let ahead = Ahead { sequence, time, ledger, ..Ahead::default() };
         let (staged, heads) = (Vec::with_capacity(room.entries), Vec::with_capacity(room.heads));
         Self { staged, heads, ahead, before, bytes: 0 }
@@ -142,15 +142,14 @@ impl Batch {
         Some((head, time))
     }
 
-    /// The frame of an entry, if it is one of those before.
+    /// The frame of an entry, if it is the one before.
     pub(crate) fn before_of(&self, entry: EntryId) -> Option<&Before> {
-        let mut all = self.before.iter().map(Arc::as_ref);
-        all.find(|before| before.ahead.sequence == entry.sequence)
+        self.before.as_deref().filter(|before| before.ahead.sequence == entry.sequence)
     }
 
     /// What was decided and is not published, the newest first.
     pub(crate) fn aheads(&self) -> impl Iterator<Item = &Ahead> {
-        std::iter::once(&self.ahead).chain(self.before.iter().map(|before| &before.ahead))
+        std::iter::once(&self.ahead).chain(self.before.as_ref().map(|before| &before.ahead))
     }
 
     /// What is to be published, and what whoever decides meanwhile is to see.

@@ -194,7 +194,7 @@ impl Committer {
         let state = self.shared.state.read();
         // `before` may have been published just now; what it adds is then in both.
         let at = (sequence, self.time);
-        let batch = Batch::new(at, &state.ledger, self.before.iter().cloned().collect(), self.room);
+        let batch = Batch::new(at, &state.ledger, self.before.clone(), self.room);
         let time = Time { wall, frame: self.time };
         Open { batch, time, decisions: 0, waiting: Vec::new() }
     }
