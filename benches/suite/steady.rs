@@ -39,6 +39,16 @@ const TICK: Duration = Duration::from_millis(10);
 /// A figure is flat when the second half of the last third is at most so much above the first.
 const FLAT_PERCENT: f64 = 5.0;
 
+/// What is acknowledged for an agent that is away when the server is killed.
+const LEFT: u64 = 64;
+
+/// What the start after the kill may take, and the first delivery after that.
+const OPEN_MOST: Duration = Duration::from_secs(2);
+const FIRST_MOST: Duration = Duration::from_secs(1);
+
+/// Without its messages for this long an agent gets them no more.
+const STUCK_AFTER: Duration = Duration::from_mins(1);
+
 /// Latency moves more than what is stored.
 const FLAT_LATENCY_PERCENT: f64 = 50.0;
 
@@ -50,6 +60,14 @@ struct Sample {
     p99_micros: f64,
     disk_mb: f64,
     acknowledged: f64,
+}
+
+/// From the start of the killed server until it listened, and from then until what it had
+/// acknowledged arrived: the first and the last of it.
+struct Back {
+    opened: Duration,
+    first: Duration,
+    all: Duration,
 }
 
 /// Runs the benchmark, or its short form.
@@ -97,12 +115,55 @@ async fn steady(whole: Duration, probe: Duration) -> Outcome<Report> {
         }
     }
     let behind = live.waiting();
-    live.stop();
     dead.stop();
-    load::ended(agents).await?;
     load::ended(hopeful).await?;
+    leave(server.host(), "patient").await?;
+    // It is busy when it goes, and so are they.
+    live.more(rate);
+    server.kill()?;
+    drop(agents);
+    let back = back(&data, &config, "patient").await?;
+    Ok(report(&samples, whole, ([most, rate, behind], back)))
+}
+
+/// Has messages acknowledged for an agent that the server knows and that is away.
+async fn leave(host: &str, agent_id: &str) -> Outcome<()> {
+    let known = Load::new(0);
+    let agent = load::start(host, vec![Part::consumer(agent_id)], &known).await?;
+    known.stop();
+    load::ended(agent).await?;
+    let left = Load::new(LEFT);
+    let sender = load::start(host, vec![Part::producer("careful", agent_id, 1)], &left).await?;
+    until(|| left.sent.load(Ordering::Relaxed) >= LEFT).await?;
+    left.stop();
+    load::ended(sender).await
+}
+
+/// Starts the server again over what the kill left, and fetches what waits for an agent.
+async fn back(data: &Path, config: &str, agent_id: &str) -> Outcome<Back> {
+    let server = program::server_with(data, config)?;
+    let (listens, waits) = (Watch::start(), Load::new(0));
+    let agent = load::start(server.host(), vec![Part::consumer(agent_id)], &waits).await?;
+    until(|| waits.received.load(Ordering::Relaxed) > 0).await?;
+    let first = listens.elapsed();
+    until(|| waits.received.load(Ordering::Relaxed) >= LEFT).await?;
+    let all = listens.elapsed();
+    waits.stop();
+    load::ended(agent).await?;
+    let opened = server.opened;
     server.stop()?;
-    Ok(report(&samples, whole, [most, rate, behind]))
+    Ok(Back { opened, first, all })
+}
+
+async fn until(is_so: impl Fn() -> bool) -> Outcome<()> {
+    let begun = Watch::start();
+    while !is_so() {
+        if begun.elapsed() > STUCK_AFTER {
+            return Err("messages that were acknowledged do not arrive".into());
+        }
+        tokio::time::sleep(TICK / 10).await;
+    }
+    Ok(())
 }
 
 fn parts(kind: &str) -> Vec<Part> {
@@ -148,7 +209,11 @@ async fn sample(
     })
 }
 
-fn report(samples: &[Sample], whole: Duration, [most, rate, behind]: [u64; 3]) -> Report {
+fn report(
+    samples: &[Sample],
+    whole: Duration,
+    ([most, rate, behind], back): ([u64; 3], Back),
+) -> Report {
     let mut report = Report::new("steady");
     let third = samples.len() / 3;
     let thirds = ["first third", "second third", "last third"];
@@ -168,6 +233,7 @@ fn report(samples: &[Sample], whole: Duration, [most, rate, behind]: [u64; 3]) -
         report.note(format!("{name}: {verdict}, {percent:+.1} % within the last third"));
     }
     report.row("growth within the last third, %", growth);
+    after_a_kill(&mut report, &back);
     let sent = samples.last().map_or(0.0, |sample| sample.acknowledged);
     report.note(format!(
         "{} s at {rate} messages a second, {LOAD_PERCENT} % of the {most} that it carried before; \
@@ -176,6 +242,25 @@ fn report(samples: &[Sample], whole: Duration, [most, rate, behind]: [u64; 3]) -
         whole.as_secs()
     ));
     report
+}
+
+fn after_a_kill(report: &mut Report, back: &Back) {
+    let millis = |time: Duration| figure(support::micros(time)) / 1_000.0;
+    let verdict = |time, most| if time <= most { "within" } else { "NOT within" };
+    report.note(format!(
+        "Killed under this load it is back {} {} ms, and what it had acknowledged before begins to \
+         arrive {} {} ms after that.",
+        verdict(back.opened, OPEN_MOST),
+        OPEN_MOST.as_millis(),
+        verdict(back.first, FIRST_MOST),
+        FIRST_MOST.as_millis(),
+    ));
+    let figures = vec![
+        ("open ms", millis(back.opened)),
+        ("first message ms later", millis(back.first)),
+        ("64 messages ms later", millis(back.all)),
+    ];
+    report.row("after a kill", figures);
 }
 
 fn means(samples: &[Sample]) -> [(&'static str, f64); 4] {
