@@ -35,7 +35,7 @@ pub fn measure(short: bool) -> Outcome<Report> {
     let floor_run = Duration::from_millis(scale.pick(2_000, 50));
     let sync_micros = floor::sync_micros(support::folder()?.path(), floor_run)?;
     for (producers, wanted) in PRODUCERS {
-        let floor = floor::rate(support::folder()?.path(), producers, floor_run)?;
+        let floor = floor::measure(support::folder()?.path(), producers, floor_run)?;
         let folder = support::folder()?;
         let done = producing(folder.path(), producers, run)?;
         let mut times = done.times;
@@ -43,13 +43,14 @@ pub fn measure(short: bool) -> Outcome<Report> {
         let burst = support::rate(answers, done.burst);
         let p99 = support::percentile(&mut times, 99);
         let figures = vec![
-            ("floor/s", figure(floor)),
+            ("floor/s", figure(floor.rate)),
             ("burst/s", figure(burst)),
-            ("% of floor", percent(burst, floor)),
+            ("% of floor", percent(burst, floor.rate)),
             ("wanted %", wanted),
             ("sustained/s", figure(support::rate(answers, done.sustained))),
             ("p50 us", figure(support::percentile(&mut times, 50))),
             ("p99 us", figure(p99)),
+            ("floor p99 us", figure(floor.p99_micros)),
             ("p99 in fdatasyncs", figure(p99) / sync_micros.max(1.0)),
             ("CPU us a message", figure(done.processor) / figure(answers.max(1))),
         ];

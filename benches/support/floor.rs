@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -41,39 +41,50 @@ pub fn sync_micros(dir: &Path, run: Duration) -> Outcome<f64> {
     Ok(figure(percentile(&mut times, 50)))
 }
 
-/// Messages a second that so many producers get through.
-pub fn rate(dir: &Path, producers: u64, run: Duration) -> Outcome<u64> {
+/// What so many producers get.
+pub struct Floor {
+    /// Messages a second.
+    pub rate: u64,
+    /// One of a hundred waits longer for its answer, in microseconds.
+    pub p99_micros: u64,
+}
+
+/// Lets so many producers write, each of which waits for its answer before it goes on.
+pub fn measure(dir: &Path, producers: u64, run: Duration) -> Outcome<Floor> {
     let file = preallocated(dir)?;
     let (jobs, queue) = mpsc::unbounded_channel();
     let writer = std::thread::Builder::new().name("floor".into());
     let writer = writer.spawn(move || write(&file, queue))?;
-    let done = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let took = runtime.block_on(async {
+    let (mut times, took) = runtime.block_on(async {
         let begun = Watch::start();
         let mut tasks = JoinSet::new();
         for _ in 0..producers {
-            let (jobs, done, stop) = (jobs.clone(), Arc::clone(&done), Arc::clone(&stop));
+            let (jobs, stop) = (jobs.clone(), Arc::clone(&stop));
             tasks.spawn(async move {
+                let mut times = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
+                    let one = Watch::start();
                     let (answer, answered) = oneshot::channel();
                     let sent = jobs.send(([7; MESSAGE_BYTES], answer)).is_ok();
                     if !sent || answered.await.is_err() {
-                        return;
+                        break;
                     }
-                    done.fetch_add(1, Ordering::Relaxed);
+                    times.push(one.micros());
                 }
+                times
             });
         }
         tokio::time::sleep(run).await;
         stop.store(true, Ordering::Relaxed);
-        tasks.join_all().await;
-        begun.elapsed()
+        let times = tasks.join_all().await.concat();
+        (times, begun.elapsed())
     });
     drop(jobs);
     writer.join().map_err(|_| "the writer of the floor failed")??;
-    Ok(super::rate(done.load(Ordering::Relaxed), took))
+    let rate = super::rate(times.len() as u64, took);
+    Ok(Floor { rate, p99_micros: percentile(&mut times, 99) })
 }
 
 /// Writes what came, all of it at once.
