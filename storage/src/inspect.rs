@@ -8,6 +8,7 @@ mod check;
 mod found;
 mod glance;
 mod history;
+mod missing;
 mod summary;
 mod touched;
 
@@ -19,7 +20,6 @@ use crate::database::{self, OpenError, index_of, known_format};
 use crate::fold::State;
 use crate::journal::{self, Damage, ReadError, ReadOnly, Reader};
 use crate::record::{EntryId, Millis, Record};
-use crate::trim;
 use crate::view::{Filter, Page, Row, SCAN_ROWS_MAX};
 
 use backwards::Backwards;
@@ -29,6 +29,7 @@ pub use check::{Checked, check};
 pub use found::{entity, find};
 pub use glance::Glance;
 pub use history::{head_of, history, history_of};
+pub use missing::{missing, told};
 pub use summary::{ACTORS_MAX, AuditSummary, summary};
 pub use touched::{TOUCHED_IDS_MAX, Touched, touched};
 
@@ -70,12 +71,8 @@ impl Inspect {
     /// What is damaged in the journal; what it held is missing from every answer.
     pub fn damage(&self) -> Vec<Damage> {
         let mut damage = self.journal.damage().to_vec();
-        let reader = self.journal.reader();
-        damage.extend(trim::damage(reader).unwrap_or_default());
-        for known in reader.damage().unwrap_or_default() {
-            if !damage.contains(&known) {
-                damage.push(known);
-            }
+        for one in missing(self.journal.reader()) {
+            missing::add(&mut damage, one);
         }
         damage
     }

@@ -4,6 +4,7 @@ use super::bloom::Bloom;
 use super::codec::index;
 use super::files::{read_at, read_whole};
 use super::footer::{self, FooterHead, Section};
+use super::found::Found;
 use super::index::{FrameRow, SegmentIndex, row_of};
 use super::scan::{Scope, scan};
 use super::segment::{SegmentHeader, TAIL_BYTES, Tail};
@@ -113,6 +114,8 @@ pub(super) struct Catalog {
     pub(super) groups: RwLock<Groups>,
     /// Readers that need old frames.
     pub(super) holds: Holds,
+    /// What opening and reading found damaged.
+    pub(super) found: Found,
     files: Mutex<Lru<Arc<File>>>,
     tables: Mutex<Lru<Arc<Vec<FrameRow>>>>,
 }
@@ -131,6 +134,7 @@ impl Catalog {
             head: RwLock::new(head),
             groups: RwLock::default(),
             holds: Holds::default(),
+            found: Found::default(),
             files: Mutex::new(Lru::new(FILES_MAX)),
             tables: Mutex::new(Lru::new(TABLES_MAX)),
         }
@@ -194,6 +198,7 @@ impl Catalog {
             }
         }
         drop(segments);
+        self.found.forget(&oldest.path);
         self.files.lock().remove(oldest.id);
         self.tables.lock().remove(oldest.id);
     }
@@ -222,6 +227,7 @@ impl Catalog {
     fn rebuild(&self, segment: &Segment, sealed: &Sealed) -> Result<(), ReadError> {
         if !sealed.footer.is_old() {
             tracing::warn!(path = %segment.path.display(), "segment footer is damaged; rescanning");
+            self.found.note(segment, &segment.damaged(sealed.footer_offset));
         }
         let recorded = self.recorded_damage(segment, sealed).unwrap_or_default();
         let file = self.file(segment)?;
@@ -354,6 +360,10 @@ impl Catalog {
         segment: &Segment,
         sealed: &Sealed,
     ) -> Result<Vec<super::Damage>, ReadError> {
+        // Nearly every footer records none, and this is asked for each answer.
+        if sealed.footer.section(Section::Damage).items == 0 {
+            return Ok(Vec::new());
+        }
         let bytes = self.section(segment, sealed, Section::Damage)?;
         footer::decode_damage(&bytes, &segment.path)
             .ok_or_else(|| segment.damaged(sealed.footer_offset))

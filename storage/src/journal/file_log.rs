@@ -5,6 +5,7 @@
 use super::catalog::{Catalog, Segment, State};
 use super::codec::narrow;
 use super::files::{self, Lock, Spare, io_error, make_spare};
+use super::found::Found;
 use super::frame::{self, FrameHeader};
 use super::helper::{Helper, seal_with};
 use super::index::{FrameRow, SegmentIndex};
@@ -140,7 +141,8 @@ impl FileLog {
             quarantined: found.quarantined,
         };
         found.segments.push(Arc::clone(&active.segment));
-        let catalog = Catalog::new(identity, index, found.segments, head);
+        let mut catalog = Catalog::new(identity, index, found.segments, head);
+        catalog.found = Found::of(&recovery.damage);
         let helper = Helper::start(
             dir.to_path_buf(),
             bytes,

@@ -16,6 +16,7 @@ mod error;
 mod file_log;
 mod files;
 mod footer;
+mod found;
 mod frame;
 mod heads;
 mod helper;

@@ -77,15 +77,23 @@ impl Reader {
         Ok(found)
     }
 
+    /// What opening and reading found damaged; what the footers record is in [`Reader::damage`].
+    pub fn found(&self) -> Vec<Damage> {
+        self.catalog.found.all()
+    }
+
     /// One frame.
     ///
     /// # Errors
     /// When it is not in the journal or is damaged.
     pub fn frame(&self, sequence: u64) -> Result<Frame, ReadError> {
         let (segment, row, limit) = self.locate(sequence)?;
-        let file = self.catalog.file(&segment)?;
-        let bytes = read_frame(&file, &segment.path, &row, limit)?;
-        Ok(decode(&bytes, &segment.path, &row)?.to_frame())
+        let read = || {
+            let file = self.catalog.file(&segment)?;
+            let bytes = read_frame(&file, &segment.path, &row, limit)?;
+            Ok(decode(&bytes, &segment.path, &row)?.to_frame())
+        };
+        read().inspect_err(|error| self.catalog.found.note(&segment, error))
     }
 
     /// The bytes of a body; see [`ReadLog::body`].
@@ -94,12 +102,22 @@ impl Reader {
     /// When the frame or the body is not there, or cannot be read.
     pub fn body(&self, body: &BodyRef) -> Result<Vec<u8>, ReadError> {
         let (segment, row, limit) = self.locate(body.sequence)?;
-        let file = self.catalog.file(&segment)?;
+        let read = self.body_in(&segment, (&row, limit), body);
+        read.inspect_err(|error| self.catalog.found.note(&segment, error))
+    }
+
+    fn body_in(
+        &self,
+        segment: &Segment,
+        (row, limit): (&FrameRow, u64),
+        body: &BodyRef,
+    ) -> Result<Vec<u8>, ReadError> {
+        let file = self.catalog.file(segment)?;
         let missing =
             || ReadError::NoBody { sequence: body.sequence, offset: body.offset, len: body.len };
         if row.stripped {
-            let bytes = read_frame(&file, &segment.path, &row, limit)?;
-            let view = frame::decode(&bytes).map_err(|_| damaged(&segment.path, &row))?;
+            let bytes = read_frame(&file, &segment.path, row, limit)?;
+            let view = frame::decode(&bytes).map_err(|_| damaged(&segment.path, row))?;
             return view.body(body).map(<[u8]>::to_vec).ok_or_else(missing);
         }
         let area = u64::from(row.offset) + HEADER_BYTES as u64 + u64::from(row.heads_len);
@@ -385,7 +403,10 @@ impl Frames {
             let opened = catalog
                 .file(&segment)
                 .and_then(|file| Ok((file, catalog.rows(&segment)?, segment.end())));
-            let (file, rows, end) = opened.inspect_err(|_| self.next = following)?;
+            let (file, rows, end) = opened.inspect_err(|error| {
+                self.next = following;
+                catalog.found.note(&segment, error);
+            })?;
             let at = rows.partition_point(|row| row.sequence < self.next);
             if at < rows.len() {
                 let (chunk, chunk_at) = (Vec::new(), 0);
@@ -420,7 +441,11 @@ impl Frames {
                 return None;
             }
             self.next = row.sequence.saturating_add(1);
-            return Some(part.take(&row).map(|view| read(&view)));
+            let segment = Arc::clone(&part.segment);
+            let taken = part.take(&row).map(|view| read(&view));
+            return Some(
+                taken.inspect_err(|error| self.reader.catalog.found.note(&segment, error)),
+            );
         }
     }
 }

@@ -195,3 +195,33 @@ fn any_bytes_at_all_are_read_without_a_panic() {
         }
     }
 }
+
+#[test]
+fn what_rots_while_the_journal_is_open_is_known_once_it_was_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    let reader = log.reader();
+    let mut count = 0;
+    while reader.segments().len() < 3 {
+        put(&mut log, count, 300);
+        count += 1;
+    }
+    let file = segment_files(dir.path()).remove(0);
+    let places = frame_places(&file);
+    flip(&file, places[1].0 + 60);
+    flip(&file, places[4].0 + 60);
+    assert_eq!(reader.found(), [], "nobody has read it");
+    assert!(reader.frame(2).is_err());
+    let known = |sequences: &[u64]| {
+        let found = reader.found();
+        let lost: Vec<_> = found.iter().map(|one| (one.first, one.last)).collect();
+        let expected: Vec<_> = sequences.iter().map(|one| (*one, *one)).collect();
+        assert_eq!(lost, expected);
+        assert!(found.iter().all(|one| one.segment == file));
+    };
+    known(&[2]);
+    // Read again, it is the same place.
+    assert_eq!(reader.frames(1).filter(Result::is_err).count(), 2);
+    known(&[2, 5]);
+    assert_eq!(reader.damage().unwrap(), [], "no footer records it");
+}
