@@ -18,6 +18,7 @@ pub mod config;
 pub mod dashboard;
 pub mod executor;
 pub mod inbox;
+pub mod inspector;
 pub mod logging;
 pub mod metrics;
 pub mod outbox;

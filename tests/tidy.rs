@@ -45,7 +45,7 @@ const COMMON: [&str; 5] = ["clock", "config", "error", "metrics", "shutdown"];
 /// Parts that take nothing but what their row names.
 const PURE: [&str; 7] = ["clock", "config", "error", "metrics", "protocol", "retry", "shutdown"];
 /// Who may import whom (`docs/architecture.md`). `cli`, the programs and `lib.rs` take everything.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("audit", &["crypto", "protocol", "retry", "storage"]),
     (
         "bridge",
@@ -55,6 +55,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
             "dashboard",
             "executor",
             "inbox",
+            "inspector",
             "logging",
             "outbox",
             "protocol",
@@ -71,6 +72,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("error", &[]),
     ("executor", &["protocol"]),
     ("inbox", &["crypto", "protocol", "retry", "storage", "trace"]),
+    ("inspector", &["inbox", "outbox", "protocol", "storage", "trace"]),
     ("logging", &["storage", "trace"]),
     ("metrics", &["clock"]),
     ("outbox", &["crypto", "protocol", "retry", "storage", "trace", "transport"]),
@@ -83,6 +85,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
             "crypto",
             "dashboard",
             "inbox",
+            "inspector",
             "logging",
             "outbox",
             "protocol",

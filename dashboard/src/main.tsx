@@ -84,11 +84,23 @@ function Page() {
                     <button type="button" aria-label="Keyboard" title="keyboard (?)" onClick={() => (isHelpOpen.value = true)}>?</button>
                 </div>
             </header>
+            {seen && seen.damage.length > 0 && <Damage seen={seen} />}
             <main id="main" ref={main} tabIndex={-1} class={connection.value === "lost" ? "stale" : ""}>
                 {Shown ? <Shown key={name} /> : seen ? <p class="empty">There is no such view here. <a href={href("overview")}>Overview</a></p> : <p class="empty">{connection.value === "lost" ? "The program does not answer. The page comes back with it." : "Connecting…"}</p>}
             </main>
             {isHelpOpen.value && <Help views={views} />}
         </>
+    );
+}
+
+/** What is missing from whatever the page shows. */
+function Damage({ seen: { damage, routes } }: { seen: Seen }) {
+    const [first, ...more] = damage;
+    return (
+        <div class="damage" role="alert" title={damage.join("\n")}>
+            <p><b>A part of the store cannot be read.</b> {first}{more.length > 0 && `, and ${more.length} more`}. What it held is missing here.</p>
+            {routes.audit && <a href={href("audit", "", { event: "store.damage" })}>What was recorded of it</a>}
+        </div>
     );
 }
 

@@ -55,6 +55,8 @@ export interface Overview {
     tasks_by_agent?: { agent: string; tasks: Record<string, number> }[];
     agents?: Record<string, number>;
     storage: { journal_bytes: number; rows_behind: number } | null;
+    /** What cannot be read of the store, a sentence each. */
+    damage: string[];
     routes: Partial<Record<Route, string>>;
 }
 

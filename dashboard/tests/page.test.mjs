@@ -1,7 +1,7 @@
 // The page in a real browser, on the real programs: what an operator does with it.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { deadLetter, post, until, World } from "./world.mjs";
+import { deadLetter, post, rot, until, World } from "./world.mjs";
 
 let world, server, bridge;
 
@@ -268,6 +268,29 @@ test("an audit log that could not be read at first is read again", async () => {
     const { body } = await send(5);
     await page.locator(`.lines [title="${body.message_id}"]`).first().waitFor();
     quiet(window, bridge.address, (line) => line.includes("ERR_FAILED"));
+});
+
+test("what cannot be read is said on every view, with what was recorded of it", async () => {
+    const other = await world.bridge(server.address, 0, { LOKI_OPENCLAW_AGENT_ID: "rotten" }, "rotten");
+    const payload = { text: "a text that rots" };
+    const { body } = await post(`${other.address}/api/openclaw/send`, { message_type: "review_note", to: "planner", payload });
+    const window = await world.window(`${other.address}/#/messages`);
+    const { page } = window;
+    await page.locator("tbody tr").first().waitFor();
+    assert.equal(await page.locator(".damage").count(), 0);
+    const segment = rot(other, payload.text);
+    await page.goto(`${other.address}/#/messages/${body.message_id}`);
+    await page.locator("pre", { hasText: "null" }).waitFor();
+    const bar = page.locator(".damage", { hasText: segment });
+    for (const view of ["messages", "tasks", "overview"]) {
+        await page.goto(`${other.address}/#/${view}`);
+        await bar.waitFor();
+    }
+    await bar.getByRole("link").click();
+    await page.locator(`.lines [title="${segment}"]`).first().waitFor();
+    assert.deepEqual(await page.locator(".lines .event").allTextContents(), ["store.damage"]);
+    quiet(window, other.address);
+    await other.end();
 });
 
 test("the page comes back with its program and misses nothing", async () => {

@@ -1,6 +1,6 @@
 // The programs and the browser of a test: real ones, on free ports, gone at the end.
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -39,8 +39,8 @@ export async function until(what, look) {
 }
 
 class Program {
-    constructor(child, log, address) {
-        Object.assign(this, { child, log, address, port: new URL(address).port });
+    constructor(child, log, address, data) {
+        Object.assign(this, { child, log, address, data, port: new URL(address).port });
     }
 
     async end(signal = "SIGKILL") {
@@ -64,7 +64,7 @@ export class World {
             if (child.exitCode !== null) throw new Error(`${command} ended: ${log.join("")}`);
             return existsSync(endpoint) && readFileSync(endpoint, "utf8").trim();
         });
-        const program = new Program(child, log, address);
+        const program = new Program(child, log, address, data);
         this.#programs.push(program);
         return program;
     }
@@ -116,6 +116,21 @@ export async function post(address, body) {
         method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
     });
     return { status: response.status, body: await response.json() };
+}
+
+/** Makes a byte of this text in the program's journal another one, as a disk does it. */
+export function rot(program, text) {
+    const journal = join(program.data, "journal");
+    for (const name of readdirSync(journal).filter((it) => it.endsWith(".log"))) {
+        const path = join(journal, name);
+        const at = readFileSync(path).indexOf(text);
+        if (at < 0) continue;
+        const file = openSync(path, "r+");
+        writeSync(file, Buffer.from([text.charCodeAt(0) ^ 1]), 0, 1, at);
+        closeSync(file);
+        return name;
+    }
+    throw new Error(`${text} is nowhere`);
 }
 
 /** A message that the server refuses for good: it becomes a dead letter. */

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::inspect::{self, AuditEntry, Inspect, history_of};
 use storage::journal::Reader;
+use storage::messages::BodyPlace;
 use storage::record::{Direction, EntryId, Fact, Prune, Status};
 use storage::store::{Store, read_body};
 use storage::view::{Filter, View, ViewError};
@@ -161,7 +162,7 @@ impl History for Stored {
 
     fn find(&self, message_id: &str) -> Result<Vec<storage::view::Row>, ViewError> {
         let found = inspect::find(&self.journal, message_id);
-        let is_sound = || self.journal.damage().is_ok_and(|damage| damage.is_empty());
+        let is_sound = || inspect::missing(&self.journal).is_empty();
         if !found.is_empty() || is_sound() {
             return Ok(found);
         }
@@ -177,8 +178,7 @@ impl History for Stored {
         let Some(newest) = self.find(message_id)?.into_iter().next() else {
             return Ok(None);
         };
-        // A body that was dropped leaves the rest of the message visible.
-        let body = self.store.body(newest.body).unwrap_or_default();
+        let body = content(&self.journal, newest.body);
         let receipts = receipt::of_ledger(self.store.ledger());
         Ok(Some(detail(&newest, &body, &self.journal, &receipts)))
     }
@@ -223,11 +223,18 @@ impl History for Past {
         let newest = self.0.get(message_id).into_iter().next();
         Ok(newest.map(|newest| {
             let journal = self.0.reader();
-            let body = read_body(journal, newest.body).unwrap_or_default();
+            let body = content(journal, newest.body);
             let receipts = |namespace: &str, id: &str| receipt::of_journal(journal, namespace, id);
             detail(&newest, &body, journal, &receipts)
         }))
     }
+}
+
+/// A body, if it can be read: one that was dropped, or has rotted, leaves the rest of the message
+/// visible. A body has no checksum of its own, but its frame.
+fn content(journal: &Reader, place: BodyPlace) -> Vec<u8> {
+    let frame = journal.frame(place.sequence);
+    frame.and_then(|_| read_body(journal, place)).unwrap_or_default()
 }
 
 fn page(page: &storage::view::Page, receipts: &Receipts<'_>) -> Page {

@@ -11,6 +11,7 @@ use storage::view::View;
 use super::Bridge;
 use crate::clock::{Millis, rfc3339};
 use crate::dashboard::{Gauges, Subject, tally};
+use crate::inspector::answer::missing;
 
 /// How many times longer than it took a look is good for.
 const REST_FACTOR: Millis = 20;
@@ -118,6 +119,7 @@ impl Subject for Overview {
                 "journal_bytes": bytes,
                 "rows_behind": lag.published.saturating_sub(lag.applied),
             },
+            "damage": missing(&self.journal),
             "routes": routes(),
         })
     }

@@ -1,16 +1,18 @@
 //! Calls of a running bridge, through the address in its data directory, and of the server. It
 //! reads no store.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use reqwest::header::DATE;
 use reqwest::{Client as Http, Method, RequestBuilder};
 use serde_json::Value;
 
 use super::failure::{Code, Failure};
-use super::store;
+use super::{output, store};
 use crate::clock::Millis;
 use crate::config::{BridgeConfig, Secret};
 use crate::protocol::Refusal;
@@ -46,6 +48,9 @@ pub struct Client {
     /// The variable that gives the token.
     variable: &'static str,
     name: String,
+    /// What it said to be missing from its store, each of which is told once; `None` when that is
+    /// not for this person, as of the server of a bridge.
+    told: Option<Mutex<BTreeSet<String>>>,
 }
 
 impl Client {
@@ -63,7 +68,7 @@ impl Client {
         let token = config.dashboard.token.clone();
         let name = format!("the program that has {} open", dir.display());
         let (http, variable) = (client(&Way::default())?, DASHBOARD_TOKEN);
-        Ok(Some(Self { http, base, token, variable, name }))
+        Ok(Some(Self { http, base, token, variable, name, told: Some(Mutex::default()) }))
     }
 
     /// The running bridge of this configuration.
@@ -106,15 +111,23 @@ impl Client {
         let way = way.map_err(|text| Failure::new(Code::Usage, text))?;
         let token = bridge.auth_token.clone();
         let (variable, name) = (SERVER_TOKEN, "the server".to_owned());
-        Ok(Self { http: client(&way)?, base, token, variable, name })
+        Ok(Self { http: client(&way)?, base, token, variable, name, told: None })
     }
 
-    /// Asks for something.
+    /// Asks for something. What the answer says to be missing is told and taken out of it, but for
+    /// the audit log, whose pages are told together.
     ///
     /// # Errors
     /// When nobody answers, or the answer is a refusal.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
-        Ok(self.call(self.http.request(Method::GET, self.url(path, query))).await?.0)
+        let request = self.http.request(Method::GET, self.url(path, query));
+        let mut answer = self.call(request).await?.0;
+        if let Some(told) = self.told.as_ref().filter(|_| !path.starts_with("/api/audit")) {
+            let damage = output::take_damage(&mut answer);
+            let mut told = told.lock();
+            damage.iter().filter(|one| told.insert((*one).clone())).for_each(output::missing);
+        }
+        Ok(answer)
     }
 
     /// Asks for the whole of a list, page after page.

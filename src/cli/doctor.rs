@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
-use storage::inspect::Inspect;
+use storage::inspect::{Inspect, told};
 use tokio::net::TcpListener;
 
 use super::arguments::Global;
@@ -120,10 +120,13 @@ fn store_in(dir: &Path) -> Found {
         Ok(inspect) => inspect,
         Err(error) => return Bad(error.to_string()),
     };
-    if let Some(damage) = inspect.damage().first() {
-        let (segment, reason) = (damage.segment.display(), damage.reason);
+    let missing = told(&inspect.damage());
+    if let Some(first) = missing.first() {
+        let more = missing.len() - 1;
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         return Bad(format!(
-            "{segment}: {reason}; a start names what is missing, a backup may still have it"
+            "{first}{more}; `loki store check` names the messages that it touches, a backup may \
+             still have them"
         ));
     }
     let head = inspect.reader().head();
@@ -147,11 +150,23 @@ async fn bridge(config: &BridgeConfig) -> Found {
         Ok(Some(client)) => client,
         Err(failure) => return Bad(failure.message),
     };
-    match client.get("/api/openclaw/status", &[]).await {
-        Err(failure) if failure.absent => {
+    // As they are: what they say to be missing is a finding here.
+    let mut answer = client.dated("/api/openclaw/status").await;
+    let is_server = answer.as_ref().is_err_and(|failure| failure.absent);
+    if is_server {
+        answer = client.dated("/health").await;
+    }
+    let missing = |status: &Value| status["damage"].get(0)?.as_str().map(str::to_owned);
+    match answer.map(|(status, _)| status) {
+        Err(failure) => Bad(failure.message),
+        Ok(status) if missing(&status).is_some() => Bad(format!(
+            "it runs at {} and cannot read a part of its store: {}; a backup may still have it",
+            client.base(),
+            missing(&status).unwrap_or_default()
+        )),
+        Ok(_) if is_server => {
             Good(format!("the folder belongs to the server at {}", client.base()))
         }
-        Err(failure) => Bad(failure.message),
         Ok(status) if status["connected"] == json!(true) => {
             Good(format!("it runs at {} and is connected", client.base()))
         }

@@ -104,6 +104,17 @@ pub fn say(text: &str) {
     let _ = Talk.write_all(format!("{text}\n").as_bytes());
 }
 
+/// Says what cannot be read of a store, the same sentence whoever found it.
+pub fn missing(sentence: impl AsRef<str>) {
+    say(&format!("warning: a part of the store cannot be read: {}", sentence.as_ref()));
+}
+
+/// Takes out of an answer what it names as missing.
+pub fn take_damage(answer: &mut Value) -> Vec<String> {
+    let damage = answer.as_object_mut().and_then(|members| members.remove("damage"));
+    damage.and_then(|damage| serde_json::from_value(damage).ok()).unwrap_or_default()
+}
+
 /// Says something when everything else is said: what is logged until then comes before it.
 pub fn say_last(text: &'static str) {
     // The first word is the reason, if there are more.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use storage::inspect::Inspect;
+use storage::inspect::{Inspect, told};
 
 use super::client::{self, Client};
 use super::failure::{Code, Failure};
@@ -40,12 +40,11 @@ pub async fn get(
     if let Some(answer) = asked(config, path, query).await? {
         return Ok(answer);
     }
-    // The audit log's answers name what is missing from them.
-    let look = if path.starts_with("/api/audit") { quietly } else { open };
-    let inspect = look(&config.openclaw.data_dir)?;
+    let inspect = quietly(&config.openclaw.data_dir)?;
     let target = client::target(path, query);
     let read = tokio::task::spawn_blocking(move || past::answer(inspect, &target)).await;
-    let answer = read.map_err(|error| Failure::new(Code::Store, error.to_string()))?;
+    let (answer, damage) = read.map_err(|error| Failure::new(Code::Store, error.to_string()))?;
+    damage.iter().for_each(output::missing);
     answer.map_err(|refusal| store::past_failure(&refusal))
 }
 
@@ -73,14 +72,7 @@ pub fn quietly(dir: &Path) -> Result<Inspect, Failure> {
 
 fn open(dir: &Path) -> Result<Inspect, Failure> {
     let inspect = quietly(dir)?;
-    let damage = inspect.damage();
-    for one in &damage {
-        output::say(&format!(
-            "warning: a part of the store cannot be read: {}, {}",
-            one.segment.display(),
-            one.reason
-        ));
-    }
+    told(&inspect.damage()).iter().for_each(output::missing);
     Ok(inspect)
 }
 

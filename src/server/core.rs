@@ -20,6 +20,7 @@ use super::registry;
 use crate::audit::witness::Traffic;
 use crate::clock::{Clock, Millis};
 use crate::inbox;
+use crate::inspector::answer;
 use crate::logging;
 use crate::metrics::Exporter;
 use crate::protocol::Refusal;
@@ -121,6 +122,11 @@ impl Core {
         let decided = self.decide(decide).await;
         measure::commit(begun, decided.is_ok());
         decided.map_err(|error| unavailable(&error))?
+    }
+
+    /// What cannot be read of the store, a sentence each.
+    pub fn missing(&self) -> Vec<String> {
+        self.disk.as_ref().map_or_else(Vec::new, |disk| answer::missing(disk.journal()))
     }
 
     /// Rings for what each durable frame touched, as long as the server lives.

@@ -44,6 +44,7 @@ pub use self::desk::Rules;
 pub use self::measure::Disk;
 use crate::clock::Clock;
 use crate::dashboard::Dashboard;
+use crate::inspector::rot;
 use crate::protocol::SERVER_AGENT_ID;
 
 /// How long connections may take to end.
@@ -111,6 +112,15 @@ impl Server {
         .map_err(|refusal| StartError::Store(refusal.detail))?;
         let mut tasks = JoinSet::new();
         tasks.spawn(scheduler::run(Arc::clone(&core)));
+        if let Some(disk) = &core.disk {
+            let (watched, ends) = (disk.journal().clone(), Arc::clone(&core));
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = rot::watch(ends.store.clone(), watched) => {}
+                    () = stopped(&ends) => {}
+                }
+            });
+        }
         let (page, looked_at) = (page(&core), Arc::clone(&core));
         let shown = Arc::clone(&page);
         tasks.spawn(async move { shown.run(looked_at.clock.clone(), stopped(&looked_at)).await });

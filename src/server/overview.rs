@@ -75,6 +75,7 @@ impl Subject for Overview {
             "namespaces": core.census.namespaces(NAMESPACES_MAX),
             "agents": agents,
             "storage": core.disk.as_ref().map(super::Disk::overview),
+            "damage": core.missing(),
             "routes": routes(core.disk.is_some()),
         })
     }

@@ -27,6 +27,7 @@ mod proxy;
 mod questions;
 mod refusals;
 mod rollback;
+mod rot;
 mod rows;
 mod seed;
 mod stopped;

@@ -17,7 +17,7 @@ const DRAW_MILLIS = 100;
 const EVENTS: [string, string][] = [
     ["", "all events"], ["message.*", "messages"], ["message.failed", "messages given up"], ["message.retry", "attempts that failed"],
     ["task.*", "tasks"], ["openclaw.*", "sessions of agents"], ["state.*", "shared state"], ["session.*", "starts and stops"],
-    ["auth.*", "tokens"], ["permission.denied", "refused"], ["store.*", "the store"],
+    ["auth.*", "tokens"], ["permission.denied", "refused"], ["store.*", "the store"], ["store.damage", "damage"],
 ];
 const LEVELS: [string, string][] = [["", "all levels"], ["info", "info and above"], ["warning", "warnings and errors"], ["error", "errors"]];
 

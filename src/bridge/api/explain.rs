@@ -16,13 +16,14 @@ use crate::bridge::explain::{Explanation, Facts, Link, explain};
 use crate::bridge::history::{History, Past};
 use crate::bridge::mail::DESTINATION;
 use crate::clock::Millis;
+use crate::inspector::answer::Answer;
 use crate::outbox::pause::Pauses;
 
 /// The route.
 pub async fn show(
     State(api): Shared,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Explanation>, Failed> {
+) -> Result<Json<Answer<Explanation>>, Failed> {
     let Path(id) = id.map_err(|_| Failed::missing("no message has this id"))?;
     let row = newest(&*api.history, &id)?;
     let store = api.bridge.store();
@@ -39,7 +40,7 @@ pub async fn show(
         actor: actor(&api.journal, &row),
         now: api.bridge.clock().now(),
     };
-    Ok(Json(explain(&facts)))
+    Ok(Json(Answer::of(explain(&facts), &api.journal)))
 }
 
 /// The same from a journal that nobody serves.

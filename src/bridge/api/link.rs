@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use crate::bridge::status::Snapshot;
+use crate::inspector::answer::Answer;
 use crate::protocol::payload::Register;
 
 /// `GET /api/openclaw/status`
-pub async fn status(State(api): Shared) -> Json<Snapshot> {
-    Json(api.bridge.snapshot())
+pub async fn status(State(api): Shared) -> Json<Answer<Snapshot>> {
+    Json(Answer::of(api.bridge.snapshot(), &api.journal))
 }
 
 /// `GET /api/openclaw/health`

@@ -18,38 +18,44 @@ use crate::bridge::causes::Causes;
 use crate::bridge::history::{Detail, History, Page};
 use crate::bridge::{causes, queue};
 use crate::clock::Clock;
+use crate::inspector::answer::Answer;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, parse_one};
 use crate::trace;
 use crate::transport::body::read;
 
 /// `GET /api/openclaw/messages`
-pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Page>, Failed> {
+pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Answer<Page>>, Failed> {
     let filter = query::<Asked>(&uri)?.filter()?;
-    Ok(Json(aside(move || Ok(api.history.list(&filter)?)).await?))
+    aside(&api, move |history| Ok(history.list(&filter)?)).await
 }
 
 /// `GET /api/openclaw/causes`
-pub async fn grouped(State(api): Shared, uri: Uri) -> Result<Json<Causes>, Failed> {
+pub async fn grouped(State(api): Shared, uri: Uri) -> Result<Json<Answer<Causes>>, Failed> {
     let (filter, newest) = query::<Asked>(&uri)?.causes()?;
     // Unless it is told how many are enough, it goes through every row that there is.
-    Ok(Json(aside(move || Ok(causes::of(&*api.history, &filter, newest)?)).await?))
+    aside(&api, move |history| Ok(causes::of(history, &filter, newest)?)).await
 }
 
 /// `GET /api/openclaw/messages/{id}`
 pub async fn show(
     State(api): Shared,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Detail>, Failed> {
+) -> Result<Json<Answer<Detail>>, Failed> {
     let Path(id) = id.map_err(|_| Failed::missing("no message has this id"))?;
-    Ok(Json(aside(move || detail(&*api.history, &id)).await?))
+    aside(&api, move |history| detail(history, &id)).await
 }
 
-/// Looks something up where it holds up nobody: without rows it reads the journal.
+/// Looks something up where it holds up nobody: without rows it reads the journal. What that finds
+/// damaged is in the answer.
 async fn aside<T: Send + 'static>(
-    look: impl FnOnce() -> Result<T, Failed> + Send + 'static,
-) -> Result<T, Failed> {
-    let looked = tokio::task::spawn_blocking(look).await;
-    looked.map_err(|error| Refusal::new(ErrorCode::Unavailable, error.to_string()))?
+    api: &Arc<Api>,
+    look: impl FnOnce(&dyn History) -> Result<T, Failed> + Send + 'static,
+) -> Result<Json<Answer<T>>, Failed> {
+    let api = Arc::clone(api);
+    let looked = tokio::task::spawn_blocking(move || {
+        look(&*api.history).map(|found| Json(Answer::of(found, &api.journal)))
+    });
+    looked.await.map_err(|error| Refusal::new(ErrorCode::Unavailable, error.to_string()))?
 }
 
 /// The message of this id.

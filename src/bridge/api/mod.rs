@@ -35,6 +35,7 @@ use super::overview::Overview;
 use super::{Bridge, meter};
 use crate::config::Secret;
 use crate::dashboard::{self, Dashboard};
+use crate::inspector::rot;
 use crate::metrics::Exporter;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::shutdown::Shutdown;
@@ -80,6 +81,7 @@ pub async fn serve(listener: TcpListener, api: Api, shutdown: Shutdown) -> io::R
         seen: parking_lot::Mutex::default(),
     };
     let (store, clock) = (api.bridge.store().clone(), api.bridge.clock().clone());
+    let watched = rot::watch(store.clone(), api.journal.clone());
     let dashboard = Dashboard::new(store, Box::new(subject));
     let router = router(Arc::new(api), Arc::clone(&dashboard));
     let stopped = shutdown.clone();
@@ -89,6 +91,7 @@ pub async fn serve(listener: TcpListener, api: Api, shutdown: Shutdown) -> io::R
     tokio::select! {
         served = &mut served => return served,
         () = dashboard.run(clock, shutdown.stopping()) => {}
+        () = watched => {}
     }
     served.await
 }

@@ -4,7 +4,7 @@
 use axum::http::Uri;
 use serde::Serialize;
 use serde_json::Value;
-use storage::inspect::Inspect;
+use storage::inspect::{Inspect, told};
 
 use super::problem::Failed;
 use super::selection::Asked;
@@ -14,40 +14,47 @@ use crate::bridge::causes;
 use crate::bridge::history::{History as _, Past};
 use crate::protocol::{ErrorCode, Refusal};
 
-/// What a bridge would answer to a `GET` of this path and query. Of the rest it answers nothing.
+/// What a bridge would answer to a `GET` of this path and query, and what is missing from that, also
+/// from a refusal. Of the rest it answers nothing. The audit log's answers name what is missing
+/// themselves.
 ///
 /// # Errors
 /// When the query is wrong, there is no such thing, or the journal cannot be read.
-pub fn answer(inspect: Inspect, target: &str) -> Result<Value, Refusal> {
-    found(inspect, target).map_err(|Failed(refusal)| refusal)
+pub fn answer(inspect: Inspect, target: &str) -> (Result<Value, Refusal>, Vec<String>) {
+    let past = Past(inspect);
+    let answer = found(&past, target).map_err(|Failed(refusal)| refusal);
+    let names_it = target.starts_with("/api/audit");
+    // Only now it is known what the look for it found damaged.
+    let damage = if names_it { Vec::new() } else { told(&past.0.damage()) };
+    (answer, damage)
 }
 
-fn found(inspect: Inspect, target: &str) -> Result<Value, Failed> {
+fn found(past: &Past, target: &str) -> Result<Value, Failed> {
     let uri: Uri = target.parse().map_err(|_| Failed::missing("this is no path"))?;
     match uri.path() {
         "/api/audit" => {
-            let page = inspect.audit(&asked::filter(query(&uri)?)?);
+            let page = past.0.audit(&asked::filter(query(&uri)?)?);
             Ok(asked::page(&page.map_err(|error| unavailable(&error))?))
         }
         "/api/audit/summary" => {
-            let counted = inspect.summary(&asked::filter(query(&uri)?)?);
+            let counted = past.0.summary(&asked::filter(query(&uri)?)?);
             Ok(asked::summary(&counted.map_err(|error| unavailable(&error))?))
         }
         "/api/openclaw/messages" => {
             let filter = query::<Asked>(&uri)?.filter()?;
-            value(Past(inspect).list(&filter)?)
+            value(past.list(&filter)?)
         }
         "/api/openclaw/causes" => {
             let (filter, newest) = query::<Asked>(&uri)?.causes()?;
-            value(causes::of(&Past(inspect), &filter, newest)?)
+            value(causes::of(past, &filter, newest)?)
         }
         path => {
             let id = path.strip_prefix("/api/openclaw/messages/");
             let id = id.ok_or_else(|| Failed::missing("a store does not tell this"))?;
             if let Some(id) = id.strip_suffix("/explain") {
-                return value(explain::of_past(&Past(inspect), id)?);
+                return value(explain::of_past(past, id)?);
             }
-            value(messages::detail(&Past(inspect), id)?)
+            value(messages::detail(past, id)?)
         }
     }
 }

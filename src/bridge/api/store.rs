@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Shared;
 use super::problem::Failed;
+use crate::inspector::answer::Answer;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::upkeep;
 
@@ -20,11 +21,12 @@ fn unavailable(error: impl std::fmt::Display) -> Failed {
 }
 
 /// `GET /api/openclaw/store`
-pub async fn info(State(api): Shared) -> Result<Json<Value>, Failed> {
+pub async fn info(State(api): Shared) -> Result<Json<Answer<Value>>, Failed> {
     let asked = api.upkeep.clone();
     let found = tokio::task::spawn_blocking(move || asked.info()).await.map_err(unavailable)?;
     let full = api.bridge.store().full().map(|error| error.to_string());
-    Ok(Json(upkeep::shown(&found.map_err(unavailable)?, full.as_deref())))
+    let shown = upkeep::shown(&found.map_err(unavailable)?, full.as_deref());
+    Ok(Json(Answer::of(shown, &api.journal)))
 }
 
 /// `POST /api/openclaw/compact`

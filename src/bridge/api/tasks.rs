@@ -12,6 +12,7 @@ use super::problem::Failed;
 use super::{Shared, limit, query, selection};
 use crate::bridge::board::{Order, Place};
 use crate::bridge::task::{self, LocalTask, TaskStatus};
+use crate::inspector::answer::Answer;
 use crate::protocol::{ErrorCode, Refusal};
 
 /// Tasks of a page unless the caller asks for another number: as many as one may ask for.
@@ -35,7 +36,7 @@ pub struct Page {
 }
 
 /// `GET /api/openclaw/tasks`
-pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Page>, Failed> {
+pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Answer<Page>>, Failed> {
     let asked: Asked = query(&uri)?;
     let limit = limit(asked.limit, LIMIT_USUAL)?;
     let status = asked.status.map(|word| status(&word)).transpose()?;
@@ -54,19 +55,20 @@ pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Page>, Failed> {
     let found = found.filter(|task| status.is_none_or(|status| task.status == status));
     let tasks = found.map(|task| if is_brief { task.brief() } else { task }).collect();
     let next = places.last().filter(|_| more).map(Place::to_string);
-    Ok(Json(Page { tasks, next }))
+    Ok(Json(Answer::of(Page { tasks, next }, &api.journal)))
 }
 
 /// `GET /api/openclaw/tasks/{id}`
 pub async fn show(
     State(api): Shared,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<LocalTask>, Failed> {
+) -> Result<Json<Answer<LocalTask>>, Failed> {
     let unknown = |detail: String| Failed(Refusal::new(ErrorCode::UnknownTask, detail));
     let Path(id) = id.map_err(|_| unknown("no task has this id".to_owned()))?;
     let namespace = &api.bridge.settings().namespace;
     let found = task::get(&api.bridge.store().ledger(), namespace, &id);
-    found.map(Json).ok_or_else(|| unknown(format!("no task has the id {id}")))
+    let task = found.ok_or_else(|| unknown(format!("no task has the id {id}")))?;
+    Ok(Json(Answer::of(task, &api.journal)))
 }
 
 fn status(word: &str) -> Result<TaskStatus, Refusal> {

@@ -47,8 +47,7 @@ impl Told {
     pub fn warn(&mut self, answer: &Value) {
         for one in answer["damage"].as_array().into_iter().flatten() {
             if !self.0.contains(one) {
-                let sentence = one.as_str().unwrap_or_default();
-                output::say(&format!("warning: a part of the store cannot be read: {sentence}"));
+                output::missing(one.as_str().unwrap_or_default());
                 self.0.push(one.clone());
             }
         }

@@ -23,6 +23,7 @@ use crate::server::{registry, view};
 pub(super) struct Page {
     agents: Vec<Value>,
     next: Option<String>,
+    damage: Vec<String>,
 }
 
 /// `GET /agents`. Without a namespace: those of all.
@@ -58,7 +59,8 @@ pub(super) async fn list(State(core): State<Arc<Core>>, uri: Uri) -> Result<Json
             && text.is_none_or(|text| has(&agent, text));
         is_wanted.then(|| view::agent(&agent, &ledger, &core.life))
     });
-    Ok(Json(Page { agents, next: last.map(|name| name.replacen('\0', "/", 1)) }))
+    let next = last.map(|name| name.replacen('\0', "/", 1));
+    Ok(Json(Page { agents, next, damage: core.missing() }))
 }
 
 /// Whether a text is in the id, the name or a type of an agent.

@@ -45,6 +45,7 @@ pub(super) async fn show(State(core): State<Arc<Core>>) -> Json<Value> {
         "tasks": tasks,
         "messages": messages,
         "messages_pending": pending,
+        "damage": core.missing(),
     }))
 }
 

@@ -137,6 +137,7 @@ pub(super) fn find(core: &Core, namespace: &str, task_id: &str) -> Result<Task, 
 pub(super) struct Page {
     tasks: Vec<Box<RawValue>>,
     next: Option<String>,
+    damage: Vec<String>,
 }
 
 /// `GET /tasks`.
@@ -171,7 +172,7 @@ pub(super) async fn list(State(core): State<Arc<Core>>, uri: Uri) -> Result<Json
         is_wanted.then(|| view::task(&task))
     });
     let next = last.and_then(|name| name.strip_prefix(&prefix).map(str::to_owned));
-    Ok(Json(Page { tasks, next }))
+    Ok(Json(Page { tasks, next, damage: core.missing() }))
 }
 
 /// The names of tasks behind one, of all or of those with a status.
