@@ -3,12 +3,8 @@
 
 pub mod api;
 pub mod board;
-pub mod bulk;
-pub mod causes;
 mod dial;
-pub mod explain;
 mod follow;
-pub mod history;
 mod mail;
 pub mod meter;
 pub mod offer;
@@ -16,7 +12,6 @@ pub mod oldest;
 pub mod open;
 mod overview;
 pub mod prd;
-pub mod receipt;
 mod receive;
 mod session;
 pub mod settings;
@@ -24,7 +19,6 @@ pub mod status;
 pub mod task;
 #[cfg(test)]
 mod tests;
-pub mod tries;
 pub mod witness;
 mod work;
 
@@ -44,6 +38,7 @@ use crate::audit::is_written;
 use crate::audit::witness::{Pace, Traffic};
 use crate::clock::{Clock, Millis};
 use crate::executor::{CancelHandle, Executor};
+use crate::inspector::explain;
 use crate::logging;
 use crate::metrics::Exporter;
 use crate::outbox::Gate;

@@ -11,9 +11,10 @@ use storage::transaction::{Body, Transaction};
 use super::mail::{DESTINATION, unknown_task};
 use super::offer::{Decision, Situation, decide};
 use super::task::{self, LocalTask, Origin, TaskStatus};
-use super::{Shared, meter, receipt, witness};
+use super::{Shared, meter, witness};
 use crate::audit::is_written;
 use crate::inbox::{self, Admitted, Arrival};
+use crate::inspector::receipt;
 use crate::outbox;
 use crate::protocol::payload::{
     CapabilityQuery, CapabilityResponse, Heads, Outcome, Payload, QueryType, StateSync, TaskAccept,

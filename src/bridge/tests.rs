@@ -11,14 +11,14 @@ use storage::record::Status;
 use storage::view::Filter;
 use tempfile::TempDir;
 
-use super::history::{Detail, History as _, Past, Stored};
 use super::receive::Receiver;
 use super::settings::Settings;
 use super::{Bridge, Running, SendError};
-use super::{bulk, history};
 use crate::clock::Clock;
 use crate::config::{AuditLevel, BridgeConfig};
 use crate::executor::Executor;
+use crate::inspector::history::{Detail, History as _, Past, Stored};
+use crate::inspector::{bulk, history};
 use crate::outbox::verdict::{Outcome, judge};
 use crate::outbox::{Policy, again, verdict};
 use crate::protocol::payload::RegisterAck;
@@ -340,5 +340,5 @@ async fn a_person_who_disconnects_while_it_connects_is_heard() {
     let place = Place::new(|_| {});
     place.bridge().disconnect();
     super::session::connected(&place.bridge().0, &RegisterAck::default(), "websocket");
-    assert_eq!(place.bridge().way().0, super::explain::Link::Parked);
+    assert_eq!(place.bridge().way().0, crate::inspector::explain::Link::Parked);
 }

@@ -11,14 +11,15 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::problem::Failed;
-use super::selection::Asked;
 use super::{Api, Shared, query};
-use crate::bridge::bulk::Place;
-use crate::bridge::causes::Causes;
-use crate::bridge::history::{Detail, History, Page};
-use crate::bridge::{causes, queue};
+use crate::bridge::queue;
 use crate::clock::Clock;
 use crate::inspector::answer::Answer;
+use crate::inspector::bulk::Place;
+use crate::inspector::causes::Causes;
+use crate::inspector::history::{Detail, History, Page};
+use crate::inspector::selection::Asked;
+use crate::inspector::{causes, look};
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, parse_one};
 use crate::trace;
 use crate::transport::body::read;
@@ -26,14 +27,14 @@ use crate::transport::body::read;
 /// `GET /api/openclaw/messages`
 pub async fn list(State(api): Shared, uri: Uri) -> Result<Json<Answer<Page>>, Failed> {
     let filter = query::<Asked>(&uri)?.filter()?;
-    aside(&api, move |history| Ok(history.list(&filter)?)).await
+    aside(&api, move |history| history.list(&filter).map_err(unavailable)).await
 }
 
 /// `GET /api/openclaw/causes`
 pub async fn grouped(State(api): Shared, uri: Uri) -> Result<Json<Answer<Causes>>, Failed> {
     let (filter, newest) = query::<Asked>(&uri)?.causes()?;
     // Unless it is told how many are enough, it goes through every row that there is.
-    aside(&api, move |history| Ok(causes::of(history, &filter, newest)?)).await
+    aside(&api, move |history| causes::of(history, &filter, newest).map_err(unavailable)).await
 }
 
 /// `GET /api/openclaw/messages/{id}`
@@ -42,25 +43,24 @@ pub async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Answer<Detail>>, Failed> {
     let Path(id) = id.map_err(|_| Failed::missing("no message has this id"))?;
-    aside(&api, move |history| detail(history, &id)).await
+    aside(&api, move |history| look::detail(history, &id)).await
 }
 
 /// Looks something up where it holds up nobody: without rows it reads the journal. What that finds
 /// damaged is in the answer.
-async fn aside<T: Send + 'static>(
+pub async fn aside<T: Send + 'static>(
     api: &Arc<Api>,
-    look: impl FnOnce(&dyn History) -> Result<T, Failed> + Send + 'static,
+    look: impl FnOnce(&dyn History) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<Json<Answer<T>>, Failed> {
     let api = Arc::clone(api);
     let looked = tokio::task::spawn_blocking(move || {
         look(&*api.history).map(|found| Json(Answer::of(found, &api.journal)))
     });
-    looked.await.map_err(|error| Refusal::new(ErrorCode::Unavailable, error.to_string()))?
+    Ok(looked.await.map_err(unavailable)??)
 }
 
-/// The message of this id.
-pub fn detail(history: &dyn History, id: &str) -> Result<Detail, Failed> {
-    history.show(id)?.ok_or_else(|| Failed::missing(&format!("no message has the id {id}")))
+fn unavailable(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, error.to_string())
 }
 
 /// What the changes of this file are made on: a running bridge, or the store of a stopped one.

@@ -9,7 +9,6 @@ mod link;
 mod messages;
 pub mod past;
 mod problem;
-mod selection;
 pub mod stopped;
 mod store;
 mod tasks;
@@ -30,20 +29,17 @@ use storage::journal::Reader;
 use storage::view::View;
 use tokio::net::TcpListener;
 
-use super::history::History;
 use super::overview::Overview;
 use super::{Bridge, meter};
 use crate::config::Secret;
 use crate::dashboard::{self, Dashboard};
+use crate::inspector::history::History;
 use crate::inspector::rot;
 use crate::metrics::Exporter;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::shutdown::Shutdown;
 
 use problem::Failed;
-
-/// Entries of one answer, section 7 of the protocol.
-const LIMIT_MAX: usize = 1_000;
 
 /// The interface as `OpenAPI` 3.1. A test holds it against the router.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -147,17 +143,6 @@ async fn exported(State(api): Shared, headers: HeaderMap) -> Response {
 
 async fn openapi() -> Response {
     ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
-}
-
-/// The limit of a page.
-fn limit(asked: Option<usize>, usual: usize) -> Result<usize, Failed> {
-    match asked.unwrap_or(usual) {
-        0 => Err(Failed(Refusal::invalid("limit", "1 or more"))),
-        limit if limit > LIMIT_MAX => {
-            Err(Failed(Refusal::invalid("limit", &format!("at most {LIMIT_MAX}"))))
-        }
-        limit => Ok(limit),
-    }
 }
 
 #[cfg(test)]

@@ -7,16 +7,16 @@ use serde_json::Value;
 use storage::inspect::{Inspect, told};
 
 use super::problem::Failed;
-use super::selection::Asked;
-use super::{explain, messages, query};
+use super::query;
 use crate::audit::query as asked;
-use crate::bridge::causes;
-use crate::bridge::history::{History as _, Past};
+use crate::inspector::history::{History as _, Past};
+use crate::inspector::selection::Asked;
+use crate::inspector::{causes, look};
 use crate::protocol::{ErrorCode, Refusal};
 
-/// What a bridge would answer to a `GET` of this path and query, and what is missing from that, also
-/// from a refusal. Of the rest it answers nothing. The audit log's answers name what is missing
-/// themselves.
+/// What a bridge would answer to a `GET` of this path and query, and what is missing from that,
+/// also from a refusal. Of the rest it answers nothing. The audit log's answers name what is
+/// missing themselves.
 ///
 /// # Errors
 /// When the query is wrong, there is no such thing, or the journal cannot be read.
@@ -52,9 +52,9 @@ fn found(past: &Past, target: &str) -> Result<Value, Failed> {
             let id = path.strip_prefix("/api/openclaw/messages/");
             let id = id.ok_or_else(|| Failed::missing("a store does not tell this"))?;
             if let Some(id) = id.strip_suffix("/explain") {
-                return value(explain::of_past(past, id)?);
+                return value(look::explained_past(past, id)?);
             }
-            value(messages::detail(past, id)?)
+            value(look::detail(past, id)?)
         }
     }
 }

@@ -10,10 +10,10 @@ use storage::database::Database;
 use super::changes;
 use super::messages::{self, Desk};
 use super::problem::Failed;
-use crate::bridge::bulk::Place;
-use crate::bridge::history::Stored;
 use crate::clock::Clock;
 use crate::config::OpenClaw;
+use crate::inspector::bulk::Place;
+use crate::inspector::history::Stored;
 use crate::outbox::again::DEDUP_WINDOW;
 use crate::protocol::Refusal;
 
@@ -44,7 +44,9 @@ pub async fn answer(
     let answer = match path {
         "/api/openclaw/send" => messages::sent(&desk, body, None).await,
         "/api/openclaw/retry" => changes::retried(&desk, body).await,
-        "/api/openclaw/prune" => changes::pruned(&desk, body).await,
+        "/api/openclaw/prune" => {
+            crate::inspector::changes::pruned(&desk.place, body).await.map_err(Failed)
+        }
         "/api/openclaw/pause" => changes::paused(&desk, body).await,
         "/api/openclaw/resume" => changes::resumed(&desk, body).await,
         _ => Err(Failed::missing("this needs a running bridge")),

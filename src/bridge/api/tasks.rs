@@ -9,10 +9,11 @@ use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Failed;
-use super::{Shared, limit, query, selection};
+use super::{Shared, query};
 use crate::bridge::board::{Order, Place};
 use crate::bridge::task::{self, LocalTask, TaskStatus};
 use crate::inspector::answer::Answer;
+use crate::inspector::selection::{self, limit};
 use crate::protocol::{ErrorCode, Refusal};
 
 /// Tasks of a page unless the caller asks for another number: as many as one may ask for.

@@ -185,7 +185,7 @@ async fn causes_are_those_of_as_many_of_the_newest_as_are_asked_for() {
     place.failed(1_203).await;
     let filter = of_status(Status::Failed).filter;
     let found = |newest| {
-        let causes = crate::bridge::causes::of(&place.history(), &filter, newest).unwrap();
+        let causes = crate::inspector::causes::of(&place.history(), &filter, newest).unwrap();
         (causes.messages, causes.complete, causes.causes.len())
     };
     assert_eq!(found(Some(1_202)), (1_202, false, 1));

@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::read::Told;
-use crate::bridge::history::place;
 use crate::cli::arguments::Global;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Done, output, output_of, past};
 use crate::clock::{parse_rfc3339, rfc3339};
 use crate::config::BridgeConfig;
+use crate::inspector::history::place;
 
 /// Between two looks.
 pub const PAUSE: Duration = Duration::from_millis(500);

@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 
 use crate::bridge::Bridge;
 use crate::bridge::api::{self, Api};
-use crate::bridge::history::Stored;
 use crate::cli::client::ENDPOINT_FILE;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::output;
 use crate::config::{BridgeConfig, Dashboard};
+use crate::inspector::history::Stored;
 use crate::metrics::Exporter;
 use crate::shutdown::Shutdown;
 

@@ -12,6 +12,7 @@ use storage::store::Store;
 use storage::view::{Filter, Row};
 
 use super::history::History;
+use super::unavailable;
 use crate::outbox::again::{self, By, Retried};
 use crate::outbox::prune::{self, Pruned};
 use crate::protocol::{ErrorCode, Refusal};
@@ -83,10 +84,6 @@ impl Place {
         });
         read.await.map_err(|error| unavailable(&error))?
     }
-}
-
-fn unavailable(error: &dyn std::fmt::Display) -> Refusal {
-    Refusal::new(ErrorCode::Unavailable, error.to_string())
 }
 
 fn unwritten(error: &storage::store::CommitError) -> Refusal {

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use storage::record::{Direction, Reason, Status};
 use storage::view::Row;
 
-use super::mail::DESTINATION;
 use crate::clock::{Millis, rfc3339};
 use crate::outbox::pause::Pauses;
+use crate::protocol::SERVER_AGENT_ID;
 
 /// The state of the link, as far as it keeps messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,8 +178,11 @@ fn settled(facts: &Facts<'_>) -> String {
     let maybe = if row.maybe_delivered { "; it may have arrived" } else { "" };
     match row.status {
         Status::Delivered => {
-            let who =
-                if row.peer == DESTINATION { "the server" } else { "the server of its recipient" };
+            let who = if row.peer == SERVER_AGENT_ID {
+                "the server"
+            } else {
+                "the server of its recipient"
+            };
             format!("is delivered: {who} has it since {at}, after {tries}")
         }
         Status::Sending => {

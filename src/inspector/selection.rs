@@ -5,15 +5,16 @@ use serde::Deserialize;
 use storage::record::{Direction, Reason, Status};
 use storage::view::Filter;
 
-use super::limit;
-use super::problem::Failed;
-use crate::bridge::bulk::Chosen;
-use crate::bridge::history;
+use super::bulk::Chosen;
+use super::history;
 use crate::clock::{Millis, parse_rfc3339};
 use crate::protocol::{ErrorCode, Refusal, is_identifier};
 
 /// Messages of a page unless the caller asks for another number.
 const LIMIT_USUAL: usize = 50;
+
+/// Entries of one answer, section 7 of the protocol.
+const LIMIT_MAX: usize = 1_000;
 
 /// Who changes something and gives no name.
 const OPERATOR: &str = "operator";
@@ -29,6 +30,7 @@ pub struct Asked {
     message_type: Option<String>,
     #[serde(alias = "to")]
     peer: Option<String>,
+    namespace: Option<String>,
     task_id: Option<String>,
     since: Option<String>,
     until: Option<String>,
@@ -41,7 +43,7 @@ impl Asked {
     ///
     /// # Errors
     /// When a word or a time is none, or the limit is too large.
-    pub fn filter(self) -> Result<Filter, Failed> {
+    pub fn filter(self) -> Result<Filter, Refusal> {
         let after = self.after.map(|text| {
             history::place(&text)
                 .ok_or_else(|| Refusal::invalid("after", "the next of another page"))
@@ -53,7 +55,7 @@ impl Asked {
             direction: self.direction.map(|word| direction(&word)).transpose()?,
             message_type: self.message_type,
             peer: self.peer,
-            namespace: None,
+            namespace: self.namespace,
             task_id: self.task_id,
             since: time("since", self.since)?,
             until: time("until", self.until)?,
@@ -66,10 +68,10 @@ impl Asked {
     ///
     /// # Errors
     /// As [`Asked::filter`].
-    pub fn causes(self) -> Result<(Filter, Option<u64>), Failed> {
+    pub fn causes(self) -> Result<(Filter, Option<u64>), Refusal> {
         let newest = self.newest;
         if newest == Some(0) {
-            return Err(Refusal::invalid("newest", "1 or more").into());
+            return Err(Refusal::invalid("newest", "1 or more"));
         }
         let mut filter = self.filter()?;
         if filter.status.is_empty() {
@@ -94,6 +96,7 @@ pub struct Change {
     message_type: Option<String>,
     #[serde(alias = "to")]
     peer: Option<String>,
+    namespace: Option<String>,
     since: Option<String>,
     until: Option<String>,
     /// Their content is to go.
@@ -125,6 +128,7 @@ impl Change {
             direction: self.direction.map(|word| direction(&word)).transpose()?,
             message_type: self.message_type,
             peer: self.peer,
+            namespace: self.namespace,
             since: time("since", self.since)?,
             until: time("until", self.until)?,
             ..Filter::default()
@@ -152,6 +156,20 @@ pub fn actor(given: Option<String>) -> Result<String, Refusal> {
 /// The refusal of a body that is no object of the wanted kind.
 pub fn malformed(error: &serde_json::Error) -> Refusal {
     Refusal::new(ErrorCode::Malformed, format!("send one json object; {error}"))
+}
+
+/// The limit of a page.
+///
+/// # Errors
+/// When it is none that one answer may have.
+pub fn limit(asked: Option<usize>, usual: usize) -> Result<usize, Refusal> {
+    match asked.unwrap_or(usual) {
+        0 => Err(Refusal::invalid("limit", "1 or more")),
+        limit if limit > LIMIT_MAX => {
+            Err(Refusal::invalid("limit", &format!("at most {LIMIT_MAX}")))
+        }
+        limit => Ok(limit),
+    }
 }
 
 /// The status of a word.
@@ -223,7 +241,7 @@ mod tests {
         let asked = |status: Option<&str>| {
             let status = status.map(str::to_owned);
             let asked = Asked { status, after: Some("3.0".into()), ..Asked::default() };
-            asked.causes().map_err(|Failed(refusal)| refusal).expect("a filter").0
+            asked.causes().expect("a filter").0
         };
         assert_eq!((asked(None).status, asked(None).after), (vec![Status::Failed], None));
         assert_eq!(asked(Some("pending")).status, [Status::Pending]);

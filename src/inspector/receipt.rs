@@ -52,7 +52,7 @@ fn named(envelope: &Envelope, nack: &Nack) -> Vec<String> {
 }
 
 /// Records what a nack says of messages that were delivered.
-pub(super) fn record(tx: &mut Transaction<'_>, actor: &str, envelope: &Envelope, nack: &Nack) {
+pub fn record(tx: &mut Transaction<'_>, actor: &str, envelope: &Envelope, nack: &Nack) {
     let namespace = envelope.namespace();
     for id in named(envelope, nack) {
         let receipt = Receipt::of(nack, tx.now());
