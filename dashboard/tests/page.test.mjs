@@ -124,6 +124,54 @@ test("dead letters are told by cause and pruned", async () => {
     quiet(window, bridge.address);
 });
 
+/** A message in the mailbox of an agent that refuses it for good. */
+async function refused(id) {
+    const say = (message) => post(`${server.address}/messages`, message);
+    await say({ message_type: "register", agent_id: "reader" });
+    await say({ message_type: "review_note", agent_id: "writer", to: "reader", message_id: id, payload: { text: id } });
+    const error = { code: "invalid_field", message: "the note is odd", retryable: false };
+    await say({ message_type: "nack", agent_id: "reader", payload: { message_id: id, error } });
+}
+
+test("a server shows its messages, and its dead letters are decided about", async () => {
+    await refused("odd-1");
+    await refused("odd-2");
+    const window = await world.window(`${server.address}/#/overview`);
+    const { page } = window;
+    await page.getByRole("link", { name: "default/reader" }).click();
+    assert.match(page.url(), /namespace=default/);
+    await page.locator('tbody [title="odd-1"]').first().waitFor();
+    assert.equal(await page.locator("tbody tr").count(), 2, "only what is for that agent");
+    await page.getByLabel("Namespace").fill("elsewhere");
+    await page.getByText("No message is like this.").waitFor();
+
+    await page.goto(`${server.address}/#/letters`);
+    await page.locator(".causes li", { hasText: "the note is odd" }).waitFor();
+    const row = page.locator('tr:has([title="odd-1"])');
+    await row.getByRole("button", { name: "Send again" }).click();
+    await row.waitFor({ state: "detached" });
+    await page.goto(`${server.address}/#/messages/odd-1`);
+    await page.locator(".said", { hasText: "it lies in the mailbox of reader" }).waitFor();
+    await page.locator(".life li", { hasText: "given up" }).waitFor();
+    await page.locator("pre", { hasText: "odd-1" }).waitFor();
+    const mail = await (await fetch(`${server.address}/messages?agent_id=reader`)).json();
+    assert.deepEqual(mail.messages.map((it) => it.message_id), ["odd-1"]);
+
+    await page.goto(`${server.address}/#/messages/odd-2`);
+    await page.getByRole("button", { name: "Prune", exact: true }).click();
+    await page.getByRole("button", { name: "Yes" }).click();
+    await page.locator(".life li", { hasText: "pruned" }).waitFor();
+    quiet(window, server.address);
+});
+
+test("a message that was refused has a page of what was recorded of it", async () => {
+    const note = { message_type: "review_note", agent_id: "writer", to: "nobody", message_id: "refused-1", payload: {} };
+    assert.equal((await post(`${server.address}/messages`, note)).status, 404);
+    const window = await world.window(`${server.address}/#/messages/refused-1`);
+    await window.page.locator(".life li", { hasText: "rejected" }).waitFor();
+    quiet(window, server.address, (line) => /404/.test(line));
+});
+
 test("deliveries are paused and go on", async () => {
     const window = await world.window(bridge.address);
     const { page } = window;
@@ -241,9 +289,10 @@ test("tasks that never stop moving are followed", async () => {
 
 test("the page fits a phone and the dark", async () => {
     const id = await deadLetter(bridge, "unknown-phone");
+    await refused("odd-phone");
     const options = { viewport: { width: 360, height: 844 }, colorScheme: "dark" };
     const views = ["", "#/messages", `#/messages/${id}`, "#/letters", "#/tasks", "#/agents", "#/audit"];
-    for (const address of [...views.map((view) => `${bridge.address}/${view}`), `${server.address}/#/tasks`, `${server.address}/#/agents`]) {
+    for (const address of [...views.map((view) => `${bridge.address}/${view}`), ...["messages", "letters", "tasks", "agents"].map((view) => `${server.address}/#/${view}`)]) {
         const window = await world.window(address, options);
         await window.page.getByText("live", { exact: true }).waitFor();
         await window.page.locator(".panel").last().waitFor();

@@ -97,12 +97,25 @@ fn waiting(facts: &Facts<'_>) -> (Vec<&'static str>, String) {
     (because, format!("waits: {}", clauses.join(", and ")))
 }
 
+/// Whether a destination is an agent's mailbox in a server, whose name has a namespace.
+pub fn is_mailbox(destination: &str) -> bool {
+    destination.contains('/')
+}
+
 type Keeps = Option<(&'static str, String)>;
 
 fn paused(facts: &Facts<'_>) -> Keeps {
     let peer = &facts.row.peer;
     let pause = facts.pauses.holds(peer)?;
     let (what, which) = match facts.pauses.all {
+        Some(_) if is_mailbox(&facts.row.destination) => {
+            let (by, since) = (&pause.by, rfc3339(pause.since));
+            let how = format!("`POST /agents/{peer}/resume` lets it go on");
+            return Some((
+                "paused",
+                format!("{by} holds the mailbox of {peer} since {since} ({how})"),
+            ));
+        }
         Some(_) => ("all deliveries".to_owned(), String::new()),
         None => (format!("deliveries to {peer}"), format!(" --to {peer}")),
     };
@@ -178,10 +191,10 @@ fn settled(facts: &Facts<'_>) -> String {
     let maybe = if row.maybe_delivered { "; it may have arrived" } else { "" };
     match row.status {
         Status::Delivered => {
-            let who = if row.peer == SERVER_AGENT_ID {
-                "the server"
-            } else {
-                "the server of its recipient"
+            let who = match row.peer.as_str() {
+                SERVER_AGENT_ID => "the server",
+                peer if is_mailbox(&row.destination) => peer,
+                _ => "the server of its recipient",
             };
             format!("is delivered: {who} has it since {at}, after {tries}")
         }
@@ -341,6 +354,22 @@ mod tests {
         let told = told(&row(Status::Pending, ""), |it| it.link = Link::Parked);
         let how = "(`loki openclaw reconnect` ends that) [disconnected]";
         assert_eq!(told, format!("m waits: a person has disconnected the bridge {how}"));
+    }
+
+    #[test]
+    fn what_lies_in_a_mailbox_of_a_server_is_told_so() {
+        let letter = |status| Row { destination: "default/bob".into(), ..row(status, "") };
+        let pause = Pause { by: "ada".into(), since: NOW };
+        let held = told(&letter(Status::Pending), |it| {
+            it.link = Link::Mailbox;
+            it.pauses = Pauses { all: Some(pause), ..Pauses::default() };
+        });
+        let expected = "m waits: ada holds the mailbox of bob since 2026-02-15T14:30:00.000Z \
+                        (`POST /agents/bob/resume` lets it go on), and it lies in the mailbox of \
+                        bob until that agent takes it [paused mailbox]";
+        assert_eq!(held, expected);
+        let delivered = told(&letter(Status::Delivered), |_| {});
+        assert!(delivered.starts_with("m is delivered: bob has it since "), "{delivered}");
     }
 
     #[test]

@@ -135,6 +135,9 @@ impl Core {
         self.store.listen(Box::new(move |published| {
             let Some(core) = core.upgrade() else { return false };
             core.mailboxes.hear(published);
+            for mailbox in core.mailboxes.take_back(published, &core.store) {
+                core.bells.ring(&mailbox);
+            }
             core.census.hear(published);
             let mut wakes = false;
             for (_, record, _) in published.entries.iter() {

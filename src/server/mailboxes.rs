@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use storage::messages::Messages;
 use storage::record::{EntryId, Fact, Prune, Status};
-use storage::store::Published;
+use storage::store::{Published, Store};
 
 use super::measure;
 use crate::clock::Millis;
@@ -71,6 +71,32 @@ impl Mailboxes {
                 _ => {}
             }
         }
+    }
+
+    /// Enters again what a frame made pending that a person had been asked about: it may lie there
+    /// as long as a new one. The names of its mailboxes are given back.
+    pub fn take_back(&self, published: &Published, store: &Store) -> Vec<Arc<str>> {
+        let again = published.entries.iter().filter_map(|(_, record, _)| match &record.fact {
+            Fact::Change(change) if change.status == Status::Pending => Some(change.message),
+            _ => None,
+        });
+        let mut again: Vec<EntryId> = again.collect();
+        if again.is_empty() {
+            return Vec::new();
+        }
+        let mut inner = self.inner.lock();
+        again.retain(|entry| !inner.letters.contains_key(entry));
+        store.messages(|messages| {
+            let lives = again.iter().filter_map(|entry| messages.live(*entry));
+            // It may have gone on since the frame.
+            for live in lives.filter(|live| live.status == Status::Pending) {
+                let texts = (live.destination, live.message_type);
+                let times = (published.time, live.expires_at);
+                inner.insert(live.entry, texts, times, self.max_age);
+            }
+        });
+        let letters = again.iter().filter_map(|entry| inner.letters.get(entry));
+        letters.map(|letter| Arc::clone(&letter.mailbox)).collect()
     }
 
     /// Up to `limit` messages of a mailbox behind `after`, oldest first.

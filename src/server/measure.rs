@@ -32,6 +32,11 @@ impl Disk {
         &self.journal
     }
 
+    /// The rows.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
     /// How large they are and how far the rows are behind, for the dashboard.
     pub fn overview(&self) -> serde_json::Value {
         let lag = self.view.lag();

@@ -88,7 +88,17 @@ fn routes(has_files: bool) -> Value {
         "agents": "/agents",
     });
     if has_files {
-        routes["audit"] = "/api/audit".into();
+        let of_files = [
+            ("audit", "/api/audit"),
+            ("messages", "/api/openclaw/messages"),
+            ("causes", "/api/openclaw/causes"),
+            ("explain", "/api/openclaw/messages/{id}/explain"),
+            ("retry", "/api/openclaw/retry"),
+            ("prune", "/api/openclaw/prune"),
+        ];
+        for (name, route) in of_files {
+            routes[name] = route.into();
+        }
     }
     routes
 }

@@ -17,6 +17,7 @@ mod growth;
 mod hostile;
 mod letters;
 mod link;
+mod mailboxes;
 mod monitoring;
 mod observed;
 mod openmetrics;

@@ -171,7 +171,7 @@ fn a_servers_folder_is_looked_at_running_and_stopped_and_not_written_to() {
             "{talk}"
         );
         assert_eq!(look(&["messages"]).0, Some(0));
-        for command in [vec!["send", "state_sync"], vec!["retry"]] {
+        for command in [vec!["send", "state_sync"], vec!["pause"]] {
             let (code, _, talk) = look(&command);
             assert_eq!(code, Some(2), "{talk}");
             assert!(talk.contains("belongs to a server"), "{talk}");

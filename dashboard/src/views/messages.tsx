@@ -1,6 +1,6 @@
 // Messages, newest first, a page at a time; and one message's life.
 import { useComputed, useSignal } from "@preact/signals";
-import { get, post, type Query } from "../api";
+import { get, post, Problem, type Query } from "../api";
 import { bytes, millis, words } from "../format";
 import { changes, entries, now, overview } from "../live";
 import { Action, Ago, Empty, Id, Panel, Select, Status, Text, Time, tone } from "../parts/bits";
@@ -20,7 +20,7 @@ const TYPES: [string, string][] = [
     ...["task_offer", "task_accept", "task_reject", "task_update", "task_complete", "task_cancel", "task_input", "state_sync", "capability_query", "capability_response", "nack"]
         .map((name): [string, string] => [name, name]),
 ];
-const FILTERS = ["status", "direction", "type", "peer", "task_id"];
+const FILTERS = ["status", "direction", "type", "peer", "task_id", "namespace"];
 
 export const columns: Column<Row>[] = [
     { name: "Status", cell: (row) => <Status of={row.status} /> },
@@ -53,6 +53,7 @@ export function Messages() {
                 <Select label="Type" value={String(asked.type)} options={TYPES} set={set("type")} />
                 <Text label="Peer" value={String(asked.peer)} set={set("peer")} search />
                 <Text label="Task" value={String(asked.task_id)} set={set("task_id")} />
+                {overview.value?.program === "openclaw-server" && <Text label="Namespace" value={String(asked.namespace)} set={set("namespace")} />}
             </form>
             {list.error && <p class="bad" role="alert">{list.error}</p>}
             {list.loaded && list.rows.length === 0 && !list.next && <Empty>No message is like this.</Empty>}
@@ -75,11 +76,20 @@ export function key(row: Row): string {
 function Message({ id }: { id: string }) {
     const path = overview.value?.routes.messages;
     const detail = useSignal<Detail | null>(null);
+    const unknown = useSignal("");
     const changed = changes.value.message;
     const error = useFollow(path && `${path}/${id}`, changed, async (signal) => {
-        detail.value = await get<Detail>(`${path}/${encodeURIComponent(id)}`, {}, signal);
+        try {
+            detail.value = await get<Detail>(`${path}/${encodeURIComponent(id)}`, {}, signal);
+            unknown.value = "";
+        } catch (problem) {
+            if (!(problem instanceof Problem) || problem.status !== 404) throw problem;
+            unknown.value = id;
+        }
     });
     const row = detail.value;
+    // What was refused is in the audit log and nowhere else.
+    if (unknown.value === id) return <Recorded id={id} />;
     return (
         <Panel title="Message" class="tall" note={<a href={href("messages")} data-back>All messages</a>}>
             {error && <p class="bad" role="alert">{error}</p>}
@@ -128,7 +138,7 @@ function Explanation({ id, at }: { id: string; at: string }) {
     return said.value ? <p class="said">{said}</p> : null;
 }
 
-/** A message of which this program shows what it recorded, and no more. */
+/** A message that is not in the store, with what was recorded of it. */
 function Recorded({ id }: { id: string }) {
     const path = overview.value?.routes.audit;
     const found = useSignal<Entry[] | null>(null);

@@ -231,6 +231,12 @@ function Hold({ peer, seen }: { peer: string; seen: Seen }) {
 
 const PEERS_SHOWN = 8;
 
+/** The filters of a recipient, which a server calls by the namespace too. */
+function recipient(name: string): Record<string, string> {
+    const [namespace, peer] = name.split("/");
+    return { direction: "outbound", ...(peer ? { namespace: namespace!, peer } : { peer: name }) };
+}
+
 function ByPeer({ seen }: { seen: Seen }) {
     const { peers, complete } = seen.unfinished ?? { peers: [], complete: true };
     const most = Math.max(1, ...peers.map((peer) => peer.total));
@@ -241,7 +247,7 @@ function ByPeer({ seen }: { seen: Seen }) {
                 {peers.slice(0, PEERS_SHOWN).map((peer) => (
                     <li key={peer.peer}>
                         <span class="name" title={peer.peer}>
-                            {seen.routes.messages ? <a href={href("messages", "", { peer: peer.peer })}>{peer.peer}</a> : peer.peer}
+                            {seen.routes.messages ? <a href={href("messages", "", recipient(peer.peer))}>{peer.peer}</a> : peer.peer}
                         </span>
                         <b title={exact(peer.total)}>{count(peer.total)}</b>
                         <Hold peer={peer.peer} seen={seen} />

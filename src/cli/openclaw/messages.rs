@@ -36,6 +36,9 @@ pub struct Arguments {
     /// To or from this agent
     #[arg(long, visible_alias = "to")]
     peer: Option<String>,
+    /// Of this namespace; a server has many
+    #[arg(long)]
+    namespace: Option<String>,
     /// About this task
     #[arg(long)]
     task_id: Option<String>,
@@ -70,6 +73,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
         ("direction", arguments.direction),
         ("type", arguments.message_type),
         ("peer", arguments.peer),
+        ("namespace", arguments.namespace),
         ("task_id", arguments.task_id),
         ("since", arguments.since),
         ("until", arguments.until),

@@ -29,7 +29,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Done {
     } else {
         let count = answer["retried"].as_u64().unwrap_or_default();
         let noun = if count == 1 { "message is" } else { "messages are" };
-        let when = if running || count == 0 { "" } else { " at the next start of the bridge" };
+        let when = if running || count == 0 { "" } else { " at the next start" };
         output::line(&format!("{count} {noun} sent again{when}"));
     }
     Ok(ExitCode::SUCCESS)

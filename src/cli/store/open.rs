@@ -156,16 +156,20 @@ async fn post_once(
     if let Some(answer) = change(config, path, body).await? {
         return Ok((answer, false));
     }
-    let bridge = Client::bridge(config).await?;
-    // One message is quick, many are not.
-    let answer = match path {
-        "/api/openclaw/retry" | "/api/openclaw/prune" => bridge.post_patiently(path, body).await,
-        _ => bridge.post(path, body).await,
+    // A server decides about its dead letters too. One message is quick, many are not.
+    let answer = match Client::holder(config)? {
+        Some(holder) if is_of_letters(path) => holder.post_patiently(path, body).await,
+        _ => Client::bridge(config).await?.post(path, body).await,
     };
     Ok((answer?, true))
 }
 
-/// Changes the store of a stopped bridge, under the store's lock. `None` when the bridge runs: it
+/// Whether a call is about messages that wait for a person: a server has them as a bridge has.
+fn is_of_letters(path: &str) -> bool {
+    matches!(path, "/api/openclaw/retry" | "/api/openclaw/prune")
+}
+
+/// Changes the store of a stopped program, under the store's lock. `None` when the bridge runs: it
 /// has to be asked.
 async fn change(config: &BridgeConfig, path: &str, body: &Value) -> Result<Option<Value>, Failure> {
     let dir = &config.openclaw.data_dir;
@@ -173,24 +177,35 @@ async fn change(config: &BridgeConfig, path: &str, body: &Value) -> Result<Optio
         return Ok(None);
     }
     check_there(dir)?;
-    let agent_id = agent_id(dir, config.openclaw.agent_id.as_deref(), true)?;
     let clock = Clock::system();
     let database = match open(dir, &config.openclaw.store, &clock, &Shutdown::default()) {
         // Somebody was quicker.
         Err(_) if is_held(dir) => return Ok(None),
         opened => opened?,
     };
-    let owner = (agent_id.as_str(), &config.openclaw);
-    let answer = if is_of_server(&database.store().ledger()) {
-        let text = format!("{} belongs to a server: name that of a bridge", dir.display());
-        Err(Failure::new(Code::Usage, text))
-    } else {
-        let answer =
-            stopped::answer(&database, owner, &clock, (path, body.to_string().as_bytes())).await;
-        answer.map_err(|refusal| past_failure(&refusal))
-    };
+    let answer = changed(config, &database, &clock, (path, body)).await;
     close(database)?;
     answer.map(Some)
+}
+
+async fn changed(
+    config: &BridgeConfig,
+    database: &Database,
+    clock: &Clock,
+    (path, body): (&str, &Value),
+) -> Result<Value, Failure> {
+    let dir = &config.openclaw.data_dir;
+    let of_server = is_of_server(&database.store().ledger());
+    if of_server && !is_of_letters(path) {
+        let text = format!("{} belongs to a server: name that of a bridge", dir.display());
+        return Err(Failure::new(Code::Usage, text));
+    }
+    // A server needs no id, and its folder none either.
+    let agent_id = agent_id(dir, config.openclaw.agent_id.as_deref(), !of_server)?;
+    let owner = (agent_id.as_str(), &config.openclaw);
+    let body = body.to_string();
+    let answer = stopped::answer(database, owner, clock, (path, body.as_bytes()));
+    answer.await.map_err(|refusal| past_failure(&refusal))
 }
 
 /// The failure for what a store answers in the place of a bridge.

@@ -6,6 +6,7 @@ mod agents;
 mod audit;
 mod health;
 mod holds;
+mod inspect;
 mod messages;
 mod pages;
 mod problem;
@@ -58,6 +59,12 @@ pub fn router(core: Arc<Core>, page: Arc<Dashboard>, is_local: bool) -> Router {
         .route("/state/{namespace}/{*key}", get(state::show).put(state::put).delete(state::remove))
         .route("/messages", post(messages::send).get(messages::fetch))
         .route("/messages/ack", post(messages::acknowledge))
+        .route("/api/openclaw/messages", get(inspect::list))
+        .route("/api/openclaw/messages/{id}", get(inspect::show))
+        .route("/api/openclaw/messages/{id}/explain", get(inspect::explain))
+        .route("/api/openclaw/causes", get(inspect::grouped))
+        .route("/api/openclaw/retry", post(inspect::retry))
+        .route("/api/openclaw/prune", post(inspect::prune))
         .route("/api/audit", get(audit::list))
         .route("/api/audit/summary", get(audit::counts))
         .route("/health", get(health::show))
