@@ -85,3 +85,48 @@ fn what_rots_while_the_bridge_runs_is_named_by_every_command() {
     assert_eq!(bridge.stop(), Some(0));
     assert_eq!(told(&ask("openclaw show rotten-1").2), 1, "stopped");
 }
+
+#[test]
+fn what_rots_while_a_server_runs_is_named_by_every_command() {
+    let world = World::new();
+    let server = world.server("server", 0);
+    let post = |path: &str, body: &Value| {
+        let (code, answer) =
+            world.post(&format!("{}{path}", server.address), body).expect("answer");
+        assert!(code < 300, "{answer}");
+    };
+    post("/messages", &json!({"message_type": "register", "agent_id": "reader"}));
+    post("/tasks", &json!({"task_id": "t-1", "task_type": "painting"}));
+    let note = json!({"message_type": "review_note", "agent_id": "writer", "to": "reader",
+        "message_id": "rotten-1", "payload": {"text": "a text that rots"}});
+    post("/messages", &note);
+    let folder = world.path("server");
+    let segment = rot(&folder, "a text that rots");
+    let ask = |words: &str| {
+        let mut command = world.loki("one", NOWHERE);
+        command.env_remove("LOKI_OPENCLAW_ENDPOINT").env("LOKI_OPENCLAW_ENABLED", "false");
+        output(command.arg("--data-dir").arg(&folder).args(words.split(' ')))
+    };
+    let told = |talk: &str| talk.lines().filter(|line| line.contains(&segment)).count();
+    for words in ["openclaw tasks", "openclaw agents", "openclaw status"] {
+        assert_eq!(told(&ask(words).2), 0, "{words}");
+    }
+    let questions = [
+        "openclaw show rotten-1",
+        "openclaw messages",
+        "openclaw tasks",
+        "openclaw agents",
+        "openclaw status",
+        "enterprise audit tail -n 1000",
+    ];
+    for words in questions {
+        let (code, _, talk) = ask(words);
+        assert_eq!((code, told(&talk)), (Some(0), 1), "{words}: {talk}");
+    }
+    assert_eq!(told(&ask("doctor").1), 1);
+    world.wait("the audit log to have it", || {
+        let page = world.get(&format!("{}/api/audit?event=store.damage", server.address))?;
+        (page["entries"][0]["resource"] == segment.as_str()).then_some(())
+    });
+    assert_eq!(server.stop(), Some(0));
+}
