@@ -79,7 +79,7 @@ impl Place {
     fn changes(&self) -> bulk::Place {
         let history = std::sync::Arc::new(self.history());
         let (store, journal) = (history.store.clone(), history.journal.clone());
-        bulk::Place { store, history, journal }
+        bulk::Place { store, history, journal, given_up: None }
     }
 
     fn show(&self, id: &str) -> Detail {

@@ -13,6 +13,7 @@ use storage::view::{Filter, Row};
 
 use super::history::History;
 use super::unavailable;
+use crate::outbox::GivenUp;
 use crate::outbox::again::{self, By, Retried};
 use crate::outbox::prune::{self, Pruned};
 use crate::protocol::{ErrorCode, Refusal};
@@ -49,6 +50,8 @@ pub struct Place {
     pub history: Arc<dyn History>,
     /// Its journal.
     pub journal: Reader,
+    /// Tells the sender of a message that is pruned; a bridge is the sender itself.
+    pub given_up: Option<GivenUp>,
 }
 
 /// A place in the store, and about what a decision on it writes.
@@ -246,6 +249,7 @@ async fn decide(
     actor: &str,
 ) -> Result<Pruned, Refusal> {
     let (actor, store) = (actor.to_owned(), place.store.clone());
+    let given_up = place.given_up.clone();
     // Of what has long ended nothing is read in order to be rid of it.
     let traced = move |row: Row| {
         let is_open = !row.status.is_finished();
@@ -255,7 +259,7 @@ async fn decide(
     let read = tokio::task::spawn_blocking(move || rows.into_iter().map(traced).collect());
     let rows: Vec<(Row, Option<String>)> = read.await.map_err(|error| unavailable(&error))?;
     let commit = place.store.commit(move |tx| -> Result<Pruned, Infallible> {
-        Ok(prune::prune(tx, &rows, shred, &actor))
+        Ok(prune::prune(tx, &rows, (shred, &actor), given_up.as_ref()))
     });
     Ok(commit.await.map_err(|error| unwritten(&error))?.unwrap_or_default())
 }

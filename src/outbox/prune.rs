@@ -9,6 +9,7 @@ use storage::view::Row;
 
 use storage::record::Level;
 
+use super::GivenUp;
 use crate::trace::traced;
 
 /// What became of the messages that a person wanted gone.
@@ -31,12 +32,13 @@ pub fn may_end(status: Status, reason: Reason) -> bool {
 }
 
 /// Prunes these messages, each with its trace, in one decision. One that stands otherwise by now
-/// than its row says is left alone.
+/// than its row says is left alone. Of one that was still to be delivered `given_up` is told; of a
+/// failed one it was told before.
 pub fn prune(
     transaction: &mut Transaction<'_>,
     rows: &[(Row, Option<String>)],
-    shred: bool,
-    actor: &str,
+    (shred, actor): (bool, &str),
+    given_up: Option<&GivenUp>,
 ) -> Pruned {
     let mut pruned = Pruned::default();
     for (row, trace) in rows {
@@ -55,6 +57,11 @@ pub fn prune(
                         && live.status != Status::Failed && !live.head.lane.is_empty(),
                 });
                 transaction.prune(act(&details), &live, ended(&live), shred);
+                let was_due =
+                    live.head.direction == Direction::Outbound && live.status != Status::Failed;
+                if let Some(given_up) = given_up.filter(|_| was_due) {
+                    given_up(transaction, &live, "a person does not want it delivered any more");
+                }
                 pruned.count += 1;
                 pruned.shredded += usize::from(shred);
             }

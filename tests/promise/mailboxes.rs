@@ -73,11 +73,22 @@ impl Place {
 
     /// The ids in the reader's mailbox.
     fn mailbox(&self, wait: u8) -> Vec<String> {
-        let path = format!("/messages?agent_id=reader&wait={wait}");
-        let mail = self.world.get(&format!("{}{path}", self.server.address)).expect("mail");
-        let all = mail["messages"].as_array().expect("messages").iter();
-        let notes = all.filter(|one| one["message_type"] == "review_note");
+        let notes = self.mail("reader", wait);
+        let notes = notes.iter().filter(|one| one["message_type"] == "review_note");
         notes.map(|one| one["message_id"].as_str().expect("an id").to_owned()).collect()
+    }
+
+    /// What the writer was told to be undelivered.
+    fn given_back(&self) -> Vec<String> {
+        let nacks = self.mail("writer", 0).into_iter();
+        let nacks = nacks.filter(|one| one["payload"]["error"]["code"] == "undeliverable");
+        nacks.map(|one| one["correlation_id"].as_str().expect("an id").to_owned()).collect()
+    }
+
+    fn mail(&self, agent: &str, wait: u8) -> Vec<Value> {
+        let path = format!("/messages?agent_id={agent}&wait={wait}");
+        let mail = self.world.get(&format!("{}{path}", self.server.address)).expect("mail");
+        mail["messages"].as_array().expect("messages").clone()
     }
 }
 
@@ -153,6 +164,14 @@ fn a_servers_dead_letters_are_sent_again_and_pruned_running_and_stopped() {
     assert_eq!((code, told.trim()), (Some(0), "1 message pruned"), "{talk}");
     assert_eq!(place.get("/messages/odd-3")["status"], "pruned");
 
+    // Whoever sent a note is told, once, that it is not delivered.
+    let all_odd = ["odd-1", "odd-2", "odd-3", "odd-4"];
+    assert_eq!(place.given_back(), all_odd);
+    place.note("note-1");
+    place.note("note-2");
+    assert_eq!(place.post("/prune", &json!({"message_ids": ["note-1"]})).1["pruned"], 1);
+    assert_eq!(place.given_back()[4..], ["note-1"]);
+
     let port = place.server.port();
     let Place { world, server, folder } = place;
     assert_eq!(server.stop(), Some(0));
@@ -166,6 +185,7 @@ fn a_servers_dead_letters_are_sent_again_and_pruned_running_and_stopped() {
         (Some(0), "1 message is sent again at the next start"),
         "{talk}"
     );
+    assert_eq!(ask("openclaw prune note-2").0, Some(0));
     assert_eq!(ask("openclaw pause").0, Some(2), "a server holds mailboxes by its API");
     assert!(!folder.join("agent_id").exists(), "a server needs no id");
     let server = world.server("server", port);
@@ -176,6 +196,7 @@ fn a_servers_dead_letters_are_sent_again_and_pruned_running_and_stopped() {
         let delivered = place.ids("type=review_note&direction=outbound&status=delivered");
         (delivered.len() == 3).then_some(())
     });
+    assert_eq!(place.given_back()[4..], ["note-1", "note-2"]);
     assert_eq!(bridge.stop(), Some(0));
     assert_eq!(place.server.stop(), Some(0));
 }

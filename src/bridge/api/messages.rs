@@ -89,6 +89,7 @@ impl Api {
                 store: self.bridge.store().clone(),
                 history: Arc::clone(&self.history),
                 journal: self.journal.clone(),
+                given_up: None,
             },
             clock: self.bridge.clock(),
             dedup_window: self.bridge.dedup_window(),

@@ -13,11 +13,14 @@ use super::problem::Failed;
 use crate::clock::Clock;
 use crate::config::OpenClaw;
 use crate::inspector::bulk::Place;
+use crate::inspector::changes::pruned;
 use crate::inspector::history::Stored;
+use crate::outbox::GivenUp;
 use crate::outbox::again::DEDUP_WINDOW;
 use crate::protocol::Refusal;
 
-/// What a bridge of this id and configuration would answer to a `POST` of this path and body.
+/// What a bridge of this id and configuration would answer to a `POST` of this path and body; in a
+/// server's store `given_up` tells the senders of what is pruned.
 ///
 /// # Errors
 /// When the body is wrong, there is nothing to do this to, or it is not known to be durable.
@@ -26,6 +29,7 @@ pub async fn answer(
     (agent_id, bridge): (&str, &OpenClaw),
     clock: &Clock,
     (path, body): (&str, &[u8]),
+    given_up: Option<GivenUp>,
 ) -> Result<Value, Refusal> {
     let history = Arc::new(Stored {
         store: database.store().clone(),
@@ -36,7 +40,7 @@ pub async fn answer(
     let desk = Desk {
         agent_id,
         namespace: &bridge.namespace,
-        place: Place { store, history, journal },
+        place: Place { store, history, journal, given_up },
         clock,
         dedup_window: DEDUP_WINDOW,
         max_age: bridge.retry.max_age,
@@ -44,9 +48,7 @@ pub async fn answer(
     let answer = match path {
         "/api/openclaw/send" => messages::sent(&desk, body, None).await,
         "/api/openclaw/retry" => changes::retried(&desk, body).await,
-        "/api/openclaw/prune" => {
-            crate::inspector::changes::pruned(&desk.place, body).await.map_err(Failed)
-        }
+        "/api/openclaw/prune" => pruned(&desk.place, body).await.map_err(Failed),
         "/api/openclaw/pause" => changes::paused(&desk, body).await,
         "/api/openclaw/resume" => changes::resumed(&desk, body).await,
         _ => Err(Failed::missing("this needs a running bridge")),

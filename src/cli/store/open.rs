@@ -22,6 +22,7 @@ use crate::cli::output;
 use crate::clock::Clock;
 use crate::config::{BridgeConfig, StoreRules};
 use crate::protocol::Refusal;
+use crate::server::mail;
 use crate::server::model::{self, Task};
 use crate::shutdown::Shutdown;
 use crate::upkeep;
@@ -204,7 +205,8 @@ async fn changed(
     let agent_id = agent_id(dir, config.openclaw.agent_id.as_deref(), !of_server)?;
     let owner = (agent_id.as_str(), &config.openclaw);
     let body = body.to_string();
-    let answer = stopped::answer(database, owner, clock, (path, body.as_bytes()));
+    let given_up = of_server.then(|| mail::returns(database.store(), clock));
+    let answer = stopped::answer(database, owner, clock, (path, body.as_bytes()), given_up);
     answer.await.map_err(|refusal| past_failure(&refusal))
 }
 

@@ -25,6 +25,7 @@ use crate::outbox::again::By;
 use crate::outbox::pause::Pauses;
 use crate::protocol::{ErrorCode, Refusal, SERVER_AGENT_ID};
 use crate::server::core::Core;
+use crate::server::mail;
 use crate::transport::body::read;
 
 type Answered<T> = Result<Json<Answer<T>>, Failure>;
@@ -105,7 +106,8 @@ fn stored(core: &Core) -> Result<Stored, Refusal> {
 fn place(core: &Core) -> Result<Place, Refusal> {
     let stored = stored(core)?;
     let (store, journal) = (stored.store.clone(), stored.journal.clone());
-    Ok(Place { store, history: Arc::new(stored), journal })
+    let given_up = Some(mail::returns(&store, &core.clock));
+    Ok(Place { store, history: Arc::new(stored), journal, given_up })
 }
 
 /// Looks something up where it holds up nobody. What that finds damaged is in the answer.
