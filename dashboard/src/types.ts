@@ -137,4 +137,6 @@ export interface Agent {
     max_concurrent_tasks: number;
     last_heartbeat: string | null;
     session: { session_id: string; opened_at: string } | null;
+    /** Who holds its mailbox. */
+    paused: { by: string; since: string } | null;
 }

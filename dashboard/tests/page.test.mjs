@@ -164,6 +164,22 @@ test("a server shows its messages, and its dead letters are decided about", asyn
     quiet(window, server.address);
 });
 
+test("an agent's mailbox is held and goes on", async () => {
+    await post(`${server.address}/messages`, { message_type: "register", agent_id: "held" });
+    const window = await world.window(`${server.address}/#/agents`);
+    const { page } = window;
+    const agent = page.locator("article", { has: page.locator('[title="held"]') });
+    const held = async () => (await (await fetch(`${server.address}/agents/held`)).json()).paused;
+    await agent.getByRole("button", { name: "Pause deliveries" }).click();
+    await agent.getByRole("button", { name: "Yes" }).click();
+    await agent.getByText("held by operator").waitFor();
+    assert.equal((await held()).by, "operator");
+    await agent.getByRole("button", { name: "Resume deliveries" }).click();
+    await agent.getByRole("button", { name: "Pause deliveries" }).waitFor();
+    assert.equal(await held(), null);
+    quiet(window, server.address);
+});
+
 test("a message that was refused has a page of what was recorded of it", async () => {
     const note = { message_type: "review_note", agent_id: "writer", to: "nobody", message_id: "refused-1", payload: {} };
     assert.equal((await post(`${server.address}/messages`, note)).status, 404);

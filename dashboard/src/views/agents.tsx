@@ -1,9 +1,9 @@
 // Who is there, and how much each one does.
 import { useSignal } from "@preact/signals";
-import { get } from "../api";
+import { get, post } from "../api";
 import { exact } from "../format";
 import { changes, overview, points } from "../live";
-import { Ago, Empty, Panel, Status, Text } from "../parts/bits";
+import { Action, Ago, Empty, Panel, Status, Text } from "../parts/bits";
 import { useFollow } from "../parts/follow";
 import { href } from "../router";
 import type { Agent, Task } from "../types";
@@ -21,11 +21,12 @@ function Registered() {
     const agents = useSignal<Agent[] | null>(null);
     const more = useSignal(false);
     const asked = useSignal("");
+    const held = useSignal(0);
     const counts = overview.value?.agents ?? {};
     const known = ORDER.reduce((total, status) => total + (counts[status] ?? 0), 0);
     // Heartbeats are not recorded one by one: a look with every fifth sample.
     const beat = Math.floor((points.value.at(-1)?.[0] ?? 0) / 10_000);
-    const error = useFollow(path, `${changes.value.agent} ${beat} ${asked.value} ${known}`, async (signal) => {
+    const error = useFollow(path, `${changes.value.agent} ${beat} ${asked.value} ${known} ${held.value}`, async (signal) => {
         const found: Agent[] = [];
         more.value = false;
         for (const status of ORDER) {
@@ -60,12 +61,22 @@ function Registered() {
                         <p class="dim">{agent.agent_types.slice(0, 6).join(", ") || "any type"}{agent.agent_types.length > 6 && ` and ${agent.agent_types.length - 6} more`}</p>
                         <p>{agent.last_heartbeat ? <>heard <Ago at={agent.last_heartbeat} /> ago</> : "not heard since the server started"}{agent.namespace !== "default" && `, in ${agent.namespace}`}</p>
                         {agent.running.map((task) => <a key={task.task_id} class="run" href={href("tasks", task.task_id, agent.namespace === "default" ? {} : { namespace: agent.namespace })}>{task.task_id}</a>)}
+                        <Hold agent={agent} done={() => void (held.value += 1)} />
                     </article>
                 ))}
             </div>
             {more.value && <p class="note">{asked.value ? "and more" : `and ${exact(known - found.length)} more`}: narrow the filter</p>}
         </Panel>
     );
+}
+
+/** Holds what lies in an agent's mailbox, and lets it go on. */
+function Hold({ agent: { agent_id, namespace, paused }, done }: { agent: Agent; done: () => void }) {
+    const path = `${overview.value?.routes.agents}/${encodeURIComponent(agent_id)}`;
+    const change = (word: string) => () => post(`${path}/${word}?namespace=${encodeURIComponent(namespace)}`).then(done);
+    return paused
+        ? <p><span class="wait">held by {paused.by} for <Ago at={paused.since} /></span> <Action key="resume" label="Resume deliveries" run={change("resume")} /></p>
+        : <p><Action key="pause" label="Pause deliveries" sure="Hold its mailbox?" run={change("pause")} /></p>;
 }
 
 function Load({ running, most }: { running: number; most: number }) {
