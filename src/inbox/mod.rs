@@ -124,12 +124,13 @@ pub fn is_known(transaction: &Transaction<'_>, arrival: &Arrival) -> bool {
 /// `id_conflict`, as [`admit`].
 pub fn recorded(store: &Store, arrival: &Arrival) -> Option<Result<Admitted, Refusal>> {
     let known = store.messages(|messages| messages.find(&arrival.key()))?;
-    let same = is_same(&arrival.envelope, store.body(known.body).ok());
+    let same =
+        is_same(&arrival.envelope, store.body(known.body).ok(), || store.is_sound(known.body));
     Some(same.map(|()| Admitted::Duplicate))
 }
 
-/// Whether a message is the one that is known under this key. One whose body was dropped since is
-/// taken for the same.
+/// Whether a message is the one that is known under this key. One whose body was dropped since, or
+/// has rotted, is taken for the same.
 ///
 /// # Errors
 /// `id_conflict`.
@@ -139,19 +140,24 @@ pub fn check_same(
     key: &MessageKey<'_>,
     envelope: &Envelope,
 ) -> Result<(), Refusal> {
-    let earlier = transaction.find(key).and_then(|known| {
-        let staged = transaction.staged_body(known.entry).map(<[u8]>::to_vec);
-        staged.or_else(|| store.body(known.body).ok())
-    });
-    is_same(envelope, earlier)
+    let Some(known) = transaction.find(key) else { return Ok(()) };
+    if let Some(staged) = transaction.staged_body(known.entry) {
+        return is_same(envelope, Some(staged.to_vec()), || true);
+    }
+    is_same(envelope, store.body(known.body).ok(), || store.is_sound(known.body))
 }
 
-fn is_same(envelope: &Envelope, earlier: Option<Vec<u8>>) -> Result<(), Refusal> {
+/// `is_sound` says whether the earlier bytes are those that were accepted.
+fn is_same(
+    envelope: &Envelope,
+    earlier: Option<Vec<u8>>,
+    is_sound: impl FnOnce() -> bool,
+) -> Result<(), Refusal> {
     let same = earlier.is_none_or(|bytes| {
         parse_one_within(bytes, RELAYED_BYTES_MAX)
             .is_ok_and(|first| first.body_digest() == envelope.body_digest())
     });
-    if same {
+    if same || !is_sound() {
         return Ok(());
     }
     let detail = "this message_id was used for another message; give each message an id of its own";

@@ -109,7 +109,7 @@ fn renew(
     let gone = |error: storage::journal::ReadError| {
         Refusal::new(ErrorCode::Gone, format!("its body cannot be read: {error}"))
     };
-    let body = store.body(live.body).map_err(gone)?;
+    let body = store.content(live).map_err(gone)?;
     let now = transaction.now();
     let message_id = by.clock.message_id();
     let fields =

@@ -28,7 +28,7 @@ pub(super) fn read(store: &Store, live: &Live) -> Content {
             Err(_) => Content::Never("its record in the journal cannot be read".into()),
         };
     }
-    match store.body(live.body) {
+    match store.content(live) {
         Ok(bytes) => Content::Bytes(bytes),
         Err(ReadError::Io { .. }) => Content::Later,
         Err(error) => Content::Never(format!("its body cannot be read: {error}")),

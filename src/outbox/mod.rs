@@ -19,18 +19,43 @@ pub mod verdict;
 mod wakes;
 
 pub use crate::retry::Policy;
+use content::Content;
 pub use gate::{Gate, GateState};
 pub use observe::{Attempt, Observer};
 pub use pump::{GivenUp, Pump};
 
+use std::convert::Infallible;
+
 use storage::event::Event;
 use storage::messages::Live;
 use storage::record::{Direction, EntryId, Level, MessageHead, Reason, Status};
+use storage::store::Store;
 use storage::transaction::{Act, Body, Change, Transaction};
 
 use crate::clock::parse_rfc3339;
 use crate::protocol::Envelope;
-use crate::trace::traced;
+use crate::trace::{self, traced};
+
+/// The bytes of a message that its recipient fetches; `None` when they cannot be read. A message
+/// that can be read no more fails, as one that is to be sent. This waits for the disk.
+pub fn read(store: &Store, entry: EntryId, given_up: Option<&GivenUp>) -> Option<Vec<u8>> {
+    let why = match content::read(store, &store.lives(&[entry]).pop()?) {
+        Content::Bytes(bytes) => return Some(bytes),
+        Content::Later => return None,
+        Content::Never(why) => why,
+    };
+    let (given_up, reader) = (given_up.cloned(), store.clone());
+    // Nobody waits for it: it comes before whatever is fetched next.
+    drop(store.commit(move |transaction| -> Result<(), Infallible> {
+        if let Some(live) = transaction.live(entry).filter(|it| it.status != Status::Failed) {
+            let trace = trace::of_message(transaction, &reader, &live);
+            steps::fail(transaction, &live, &why, trace.as_deref());
+            steps::tell(given_up.as_ref(), transaction, &live, &why);
+        }
+        Ok(())
+    }));
+    None
+}
 
 /// Records an outbound message as pending, inside a decision. `destination` is the queue, and so
 /// the link, that it leaves by; `peer` is whom it is for. `None` when its id is known already for

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use storage::event::Event;
-use storage::messages::{BodyPlace, Live, Summary};
+use storage::messages::{Live, Summary};
 use storage::record::{Direction, EntryId, Level, MessageKey, Reason, Status};
 use storage::store::Store;
 use storage::transaction::{Act, Change, Transaction};
@@ -225,9 +225,6 @@ pub struct Letter {
     pub bytes: Vec<u8>,
 }
 
-/// A message that may be fetched: its entry, and where its body lies.
-pub type Due = (EntryId, BodyPlace);
-
 /// The unacknowledged messages of a mailbox after an entry, oldest first, as many as one answer may
 /// hold. What the recipient refused for now comes when it is due, and what follows it in its lane
 /// not before; what a person holds comes not at all. Reads no body and takes nothing out.
@@ -236,12 +233,12 @@ pub fn unacknowledged(
     mailbox: &str,
     after: Option<EntryId>,
     limit: usize,
-) -> Vec<Due> {
+) -> Vec<EntryId> {
     if Pauses::of(&core.store.ledger(), mailbox).all.is_some() {
         return Vec::new();
     }
     let now = core.clock.now();
-    let mut found: Vec<Due> = Vec::new();
+    let mut found: Vec<EntryId> = Vec::new();
     // What was fetched before may hold up its lane behind the cursor.
     let (mut waiting, mut seen, mut bytes) = (HashSet::new(), None, 0);
     loop {
@@ -258,7 +255,7 @@ pub fn unacknowledged(
                 if found.len() == limit || !found.is_empty() && bytes > FETCHED_BYTES_MAX {
                     return true;
                 }
-                found.push((live.entry, live.body));
+                found.push(live.entry);
             }
             false
         });
@@ -268,11 +265,13 @@ pub fn unacknowledged(
     }
 }
 
-/// Reads messages. This waits for the disk.
-pub fn read(store: &Store, due: Vec<Due>) -> Vec<Letter> {
-    due.into_iter()
-        .filter_map(|(entry, place)| Some(Letter { entry, bytes: store.body(place).ok()? }))
-        .collect()
+/// Reads messages, and gives up those that cannot be read any more. This waits for the disk.
+pub fn read(store: &Store, due: Vec<EntryId>, given_up: &GivenUp) -> Vec<Letter> {
+    let letter = |entry| {
+        let bytes = outbox::read(store, entry, Some(given_up))?;
+        Some(Letter { entry, bytes })
+    };
+    due.into_iter().filter_map(letter).collect()
 }
 
 /// Whether a message may be fetched now; `waiting` collects the lanes in which one is not due.

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
+use sha2::{Digest as _, Sha256};
 
 use crate::commit::{Answer, Commit};
 use crate::fold::State;
@@ -259,6 +260,19 @@ impl Store {
         read_body(&*self.0.reader, place)
     }
 
+    /// The content of a message, which is what was accepted: see [`read_content`].
+    ///
+    /// # Errors
+    /// When it was dropped, cannot be read or has rotted.
+    pub fn content(&self, live: &Live) -> Result<Vec<u8>, ReadError> {
+        read_content(&*self.0.reader, live.body, &live.head.digest)
+    }
+
+    /// Whether the frame of a body reads back as it was written. This reads all of it.
+    pub fn is_sound(&self, place: BodyPlace) -> bool {
+        self.0.reader.frame(place.sequence).is_ok()
+    }
+
     /// The journal's reading side.
     pub fn reader(&self) -> &dyn ReadLog {
         &*self.0.reader
@@ -350,10 +364,36 @@ impl Store {
 /// # Errors
 /// When it was dropped or cannot be read.
 pub fn read_body(reader: &dyn ReadLog, place: BodyPlace) -> Result<Vec<u8>, ReadError> {
-    let at = BodyRef { sequence: place.sequence, offset: place.offset, len: place.length };
-    let mut salted = reader.body(&at)?;
+    reader.body(&reference(place)).map(unsalted)
+}
+
+/// The body at this place, without its salt, if it is what the head of its message says: a journal
+/// does not check bodies, and what has rotted must not leave as if it had been accepted.
+///
+/// # Errors
+/// When it was dropped, cannot be read or has another digest.
+pub fn read_content(
+    reader: &dyn ReadLog,
+    place: BodyPlace,
+    digest: &[u8; 32],
+) -> Result<Vec<u8>, ReadError> {
+    let at = reference(place);
+    let salted = reader.body(&at)?;
+    if Sha256::digest(&salted).as_slice() == digest {
+        return Ok(unsalted(salted));
+    }
+    // Its frame says what is wrong with it, and is known to be damaged from then on.
+    reader.frame(place.sequence)?;
+    Err(ReadError::NoBody { sequence: at.sequence, offset: at.offset, len: at.len })
+}
+
+fn reference(place: BodyPlace) -> BodyRef {
+    BodyRef { sequence: place.sequence, offset: place.offset, len: place.length }
+}
+
+fn unsalted(mut salted: Vec<u8>) -> Vec<u8> {
     salted.drain(..SALT_BYTES.min(salted.len()));
-    Ok(salted)
+    salted
 }
 
 /// A body reference of the journal as the fold keeps it.

@@ -244,4 +244,23 @@ fn an_export_makes_the_same_store_elsewhere_and_garbage_is_named_by_line() {
     assert!(talk.contains(&format!("line {}: ", last - 2)), "{talk}");
     assert!(talk.contains(&format!("line {last}: ")), "{talk}");
     assert!(!world.path("new/journal").exists(), "nothing was written");
+    what_was_lost_is_not_sent(&world, &text);
+}
+
+/// A message that waits and whose content was lost is imported as one that failed.
+fn what_was_lost_is_not_sent(world: &World, text: &str) {
+    let mut lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
+    let is_waiting = |line: &&mut Value| line["line"] == "message" && line["status"] == "pending";
+    let waiting = lines.iter_mut().find(is_waiting).expect("one that waits");
+    waiting["body"] = Value::Null;
+    let id = waiting["message_id"].as_str().expect("an id").to_owned();
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(world.path("lost.jsonl"), text).expect("written");
+    let file = world.path("lost.jsonl").display().to_string();
+    let (code, _, talk) = asked(world, "lost", &["store", "import", &file]);
+    assert_eq!(code, Some(0), "{talk}");
+    let (_, shown, _) = asked(world, "lost", &["openclaw", "show", &id]);
+    let what = [&shown[0]["status"], &shown[0]["reason"], &shown[0]["error"]];
+    assert_eq!(what, ["failed", "permanent", "its content was lost before it was exported"]);
 }

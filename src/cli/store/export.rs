@@ -7,10 +7,9 @@ use std::process::ExitCode;
 use clap::Args;
 use storage::codec;
 use storage::inspect::{Inspect, head_of};
-use storage::journal::BodyRef;
 use storage::record::Record;
 use storage::shred::Shredded;
-use storage::transaction::SALT_BYTES;
+use storage::store::read_content;
 use storage::view::{Filter, Row};
 
 use super::import::ACTOR;
@@ -97,12 +96,11 @@ fn rows(look: &Inspect, since: Millis) -> Vec<Row> {
 
 fn message(look: &Inspect, row: &Row, shredded: &Shredded) -> Option<Message> {
     let head = head_of(look.reader(), row.place())?;
-    let place =
-        BodyRef { sequence: row.body.sequence, offset: row.body.offset, len: row.body.length };
     // Until its segment is compacted, what a person wants gone is still there.
     let is_dead = shredded.is_dead(row.entry);
-    let body = if is_dead { None } else { look.reader().body(&place).ok() };
-    let body = body.and_then(|salted| salted.get(SALT_BYTES..).map(Content::of));
+    let read = || read_content(look.reader(), row.body, &head.digest).ok();
+    let body = if is_dead { None } else { read() };
+    let body = body.as_deref().map(Content::of);
     let due = Some(row.next_attempt_at).filter(|at| *at > 0);
     Some(Message {
         status: row.status.as_str().to_owned(),

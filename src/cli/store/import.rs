@@ -206,7 +206,7 @@ fn message(tx: &mut Transaction<'_>, message: &Message) -> Result<(), String> {
         attempts: message.attempts,
         next_attempt_at: ready.next_attempt_at,
         maybe_delivered: message.maybe_delivered || sending,
-        error: message.error.clone().unwrap_or_default(),
+        error: ready.error,
     };
     tx.change(Act::new(changed, ACTOR, &namespace, &id), &live, change);
     Ok(())

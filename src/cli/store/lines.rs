@@ -157,6 +157,7 @@ pub struct Ready {
     pub status: Status,
     pub reason: Reason,
     pub next_attempt_at: Millis,
+    pub error: String,
 }
 
 impl Message {
@@ -230,7 +231,15 @@ impl Message {
             due_at: next_attempt_at,
         };
         let reason = self.reason.as_ref().map_or(Ok(Reason::None), reason)?;
-        Ok(Ready { head, body, status, reason, next_attempt_at })
+        let is_open = matches!(status, Status::Pending | Status::Sending | Status::Held);
+        if self.body.is_none() && is_open {
+            // What cannot be sent is for a person to see.
+            let (status, reason) = (Status::Failed, Reason::Permanent);
+            let error = "its content was lost before it was exported".to_owned();
+            return Ok(Ready { head, body, status, reason, next_attempt_at: 0, error });
+        }
+        let error = self.error.clone().unwrap_or_default();
+        Ok(Ready { head, body, status, reason, next_attempt_at, error })
     }
 }
 

@@ -136,10 +136,11 @@ pub(super) async fn fetch(
     let agent = ledger.get(&agent_key(&namespace, agent_id));
     let agent = agent.and_then(|entity| decode(&entity.value));
     registry::check_session(agent.as_ref(), session(&headers).as_deref())?;
-    let store = core.store.clone();
-    let found = spawn_blocking(move || mail::read(&store, found)).await.map_err(|error| {
-        Refusal::new(ErrorCode::Unavailable, format!("the mailbox could not be read: {error}"))
-    })?;
+    let (store, given_up) = (core.store.clone(), mail::returns(&core.store, &core.clock));
+    let found =
+        spawn_blocking(move || mail::read(&store, found, &given_up)).await.map_err(|error| {
+            Refusal::new(ErrorCode::Unavailable, format!("the mailbox could not be read: {error}"))
+        })?;
     let next = found.last().map(|last| last.entry.to_string());
     let next = next.or_else(|| parameters.get("after").map(str::to_owned));
     let messages: Vec<Box<RawValue>> = found

@@ -95,7 +95,8 @@ async fn what_the_server_does_not_know_goes_on_byte_for_byte() {
     world.step().await;
     let mailbox = mail::mailbox("default", "b");
     let due = mail::unacknowledged(&world.core, &mailbox, None, 9);
-    let letters = mail::read(&world.core.store, due);
+    let letters =
+        mail::read(&world.core.store, due, &mail::returns(&world.core.store, &world.core.clock));
     let texts: Vec<String> =
         letters.into_iter().map(|letter| String::from_utf8(letter.bytes).unwrap()).collect();
     assert!(texts[0].starts_with(sent[0].trim_end_matches('}')), "{}", texts[0]);
@@ -341,8 +342,7 @@ async fn a_reader_with_a_cursor_gets_no_message_before_an_earlier_one_of_its_lan
     let busy = json!({"code": "unavailable", "retry_after_seconds": 60});
     let all = mail::unacknowledged(&world.core, "default/b", None, 9);
     world.ok("b", "nack", json!({"message_id": "m-1", "error": busy})).await;
-    let behind =
-        |after: usize| mail::unacknowledged(&world.core, "default/b", Some(all[after].0), 9);
+    let behind = |after: usize| mail::unacknowledged(&world.core, "default/b", Some(all[after]), 9);
     assert_eq!(behind(0), all[1..2]);
     world.advance(60).await;
     assert_eq!(behind(0), all[1..]);
@@ -358,7 +358,7 @@ async fn one_answer_has_a_few_megabytes_and_one_message_at_least() {
         assert_eq!(fate, Fate::Accepted(None));
     }
     let first = mail::unacknowledged(&world.core, "default/b", None, 1_000);
-    let after = Some(first[first.len() - 1].0);
+    let after = Some(first[first.len() - 1]);
     let rest = mail::unacknowledged(&world.core, "default/b", after, 1_000);
     assert_eq!((first.len(), rest.len()), (4, 2));
 }

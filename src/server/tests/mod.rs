@@ -125,7 +125,8 @@ impl World {
     fn letters(&self, agent_id: &str) -> Vec<Value> {
         let mailbox = mail::mailbox("default", agent_id);
         let due = mail::unacknowledged(&self.core, &mailbox, None, 1_000);
-        let letters = mail::read(&self.core.store, due);
+        let letters =
+            mail::read(&self.core.store, due, &mail::returns(&self.core.store, &self.core.clock));
         letters.iter().map(|letter| serde_json::from_slice(&letter.bytes).unwrap()).collect()
     }
 
