@@ -48,6 +48,8 @@ pub fn shown(info: &Info, full: Option<&str>) -> Value {
         "spare_segments": info.spares.0,
         "spare_bytes": info.spares.1,
         "reserve_bytes": info.reserve_bytes,
+        "quarantined_files": info.quarantine.0,
+        "quarantined_bytes": info.quarantine.1,
         "first_frame": info.frames.0,
         "last_frame": info.frames.1,
         "messages": messages,

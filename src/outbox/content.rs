@@ -24,8 +24,10 @@ pub(super) enum Content {
 pub(super) fn read(store: &Store, live: &Live) -> Content {
     if !live.has_head() {
         return match store.head(live.place()) {
-            Ok(_) | Err(ReadError::Io { .. }) => Content::Later,
-            Err(_) => Content::Never("its record in the journal cannot be read".into()),
+            Ok(head) if !head.message_id.is_empty() => Content::Later,
+            Err(ReadError::Io { .. }) => Content::Later,
+            // It was carried forward without it, or it is damaged.
+            _ => Content::Never("its record in the journal cannot be read".into()),
         };
     }
     match store.content(live) {

@@ -10,6 +10,7 @@
 mod carrying;
 mod compaction;
 mod housekeeper;
+mod lost;
 mod opening;
 mod shared_log;
 mod trimming;
@@ -253,7 +254,8 @@ impl Database {
         store.watch(Arc::clone(&space));
         let room = Arc::clone(&space);
         let has_room = Box::new(move || !room.is_short());
-        let audit = Audit { sequence: at, counts, disagree, has_room };
+        let (now, is_damaged) = (opening::counts(&store), !report.recovery.damage.is_empty());
+        let audit = Audit { sequence: at, counts, now, is_damaged, disagree, has_room };
         let started = View::start(
             &dir.join("messages"),
             Arc::new(reader.clone()),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::event::Event;
 use crate::inspect::{AuditFilter, audit};
-use crate::journal::{ReadError, Reader};
+use crate::journal::{ReadError, Reader, quarantined};
 use crate::record::{Millis, Status};
 use crate::retention::{Limits, Retention, is_dead};
 use crate::view::Row;
@@ -24,6 +24,8 @@ pub struct Info {
     pub spares: (u64, u64),
     /// Bytes of the reserve.
     pub reserve_bytes: u64,
+    /// Files that are kept because of damage, and their bytes.
+    pub quarantine: (u64, u64),
     /// First and last frame.
     pub frames: (u64, u64),
     /// Messages of each status, and bytes of their bodies as they were accepted.
@@ -87,7 +89,10 @@ pub fn info(dir: &Path, reader: &Reader, tally: Tally) -> Result<Info, ReadError
     }
     info.live_bytes = info.bytes - bodies.saturating_sub(kept).min(info.bytes);
     // What cannot be listed just now is not counted.
-    for entry in fs::read_dir(dir.join("journal")).into_iter().flatten().flatten() {
+    let journal = dir.join("journal");
+    let quarantined = quarantined(&journal);
+    info.quarantine = (quarantined.len() as u64, quarantined.iter().map(|it| it.1.len()).sum());
+    for entry in fs::read_dir(journal).into_iter().flatten().flatten() {
         let (path, len) = (entry.path(), entry.metadata().map_or(0, |metadata| metadata.len()));
         if path.file_name().is_some_and(|name| name == "reserve") {
             info.reserve_bytes = len;
@@ -97,14 +102,19 @@ pub fn info(dir: &Path, reader: &Reader, tally: Tally) -> Result<Info, ReadError
     }
     info.frames = (reader.first_sequence(), reader.head().position.sequence);
     info.recorded_since = reader.frames(info.frames.0).find_map(Result::ok).map(|one| one.time);
-    info.last_compaction = last(reader, Event::StoreCompact)?;
-    info.last_trim = last(reader, Event::StoreTrim)?;
+    info.last_compaction = last(reader, Event::StoreCompact, None)?;
+    info.last_trim = last(reader, Event::StoreTrim, Some("journal"))?;
     Ok(info)
 }
 
-fn last(reader: &Reader, event: Event) -> Result<Option<Millis>, ReadError> {
-    let events = vec![event.name().to_owned()];
-    let newest = audit(reader, &AuditFilter { events, limit: 1, ..AuditFilter::default() })?;
+fn last(
+    reader: &Reader,
+    event: Event,
+    resource: Option<&str>,
+) -> Result<Option<Millis>, ReadError> {
+    let (events, resource) = (vec![event.name().to_owned()], resource.map(str::to_owned));
+    let filter = AuditFilter { events, resource, limit: 1, ..AuditFilter::default() };
+    let newest = audit(reader, &filter)?;
     Ok(newest.entries.first().map(|entry| entry.time))
 }
 

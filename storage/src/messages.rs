@@ -46,6 +46,14 @@ pub struct BodyPlace {
     pub length: u32,
 }
 
+impl BodyPlace {
+    /// There is no body: its message was carried forward when its content was lost or gone. A body
+    /// that was accepted has a salt at least.
+    pub fn is_empty(self) -> bool {
+        self.length == 0
+    }
+}
+
 /// A finished message: its id is remembered so that a duplicate is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finished {

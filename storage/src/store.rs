@@ -364,7 +364,7 @@ impl Store {
 /// # Errors
 /// When it was dropped or cannot be read.
 pub fn read_body(reader: &dyn ReadLog, place: BodyPlace) -> Result<Vec<u8>, ReadError> {
-    reader.body(&reference(place)).map(unsalted)
+    salted(reader, place).map(unsalted)
 }
 
 /// The body at this place, without its salt, if it is what the head of its message says: a journal
@@ -377,18 +377,23 @@ pub fn read_content(
     place: BodyPlace,
     digest: &[u8; 32],
 ) -> Result<Vec<u8>, ReadError> {
-    let at = reference(place);
-    let salted = reader.body(&at)?;
+    let salted = salted(reader, place)?;
     if Sha256::digest(&salted).as_slice() == digest {
         return Ok(unsalted(salted));
     }
     // Its frame says what is wrong with it, and is known to be damaged from then on.
     reader.frame(place.sequence)?;
-    Err(ReadError::NoBody { sequence: at.sequence, offset: at.offset, len: at.len })
+    Err(no_body(place))
 }
 
-fn reference(place: BodyPlace) -> BodyRef {
-    BodyRef { sequence: place.sequence, offset: place.offset, len: place.length }
+fn salted(reader: &dyn ReadLog, place: BodyPlace) -> Result<Vec<u8>, ReadError> {
+    let BodyPlace { sequence, offset, length: len } = place;
+    if place.is_empty() { Err(no_body(place)) } else { reader.body(&BodyRef { sequence, offset, len }) }
+}
+
+fn no_body(place: BodyPlace) -> ReadError {
+    let BodyPlace { sequence, offset, length: len } = place;
+    ReadError::NoBody { sequence, offset, len }
 }
 
 fn unsalted(mut salted: Vec<u8>) -> Vec<u8> {

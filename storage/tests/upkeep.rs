@@ -267,7 +267,8 @@ fn who_waits_for_room_is_let_go_when_the_rows_have_failed() {
         panic!("as the test asked");
     });
     let counts = Counts::from([(("x".into(), Direction::Outbound, Status::Pending), 1)]);
-    let audit = Audit { sequence: 1, counts, disagree, has_room: Box::new(|| true) };
+    let (now, has_room) = (Box::new(|| (1, Counts::new())), Box::new(|| true));
+    let audit = Audit { sequence: 1, counts, now, is_damaged: false, disagree, has_room };
     let path = dir.path().join("messages");
     let started = View::start(&path, Arc::new(log.reader()), audit, (Arc::default(), "b".into()));
     let (view, _) = started.expect("starts");

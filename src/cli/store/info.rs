@@ -15,7 +15,7 @@ use crate::config::BridgeConfig;
 use crate::upkeep;
 
 /// The members in the order in which a person needs them.
-const MEMBERS: [&str; 15] = [
+const MEMBERS: [&str; 17] = [
     "format",
     "segments",
     "bytes",
@@ -23,6 +23,8 @@ const MEMBERS: [&str; 15] = [
     "spare_segments",
     "spare_bytes",
     "reserve_bytes",
+    "quarantined_files",
+    "quarantined_bytes",
     "first_frame",
     "last_frame",
     "recorded_since",

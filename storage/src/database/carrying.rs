@@ -1,16 +1,18 @@
-//! Carrying unfinished messages forward, out of segments that are old enough to go (JOURNAL rule
-//! 22): each is written once more, whole, and stays the message that it is. Which segments go is
-//! for the caller to say.
+//! Carrying messages forward, out of segments that are old enough to go (JOURNAL rule 22): each is
+//! written once more, whole, and stays the message that it is. One whose content is lost is written
+//! without it: it stays visible. Which segments go is for the caller to say.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
-use crate::database::opening::trace_of;
+use super::opening::{details, is_told, name, trace_in};
 use crate::event::Event;
-use crate::journal::{BodyRef, ReadError, Reader};
-use crate::messages::{Live, Summary};
-use crate::record::{EntryId, Fact, Level};
+use crate::journal::{BodyRef, Compactor, Damage, ReadError, Reader};
+use crate::messages::{BodyPlace, Live, Place, Summary};
+use crate::record::{EntryId, Fact, Level, MessageHead};
 use crate::store::Store;
 use crate::transaction::Act;
+use crate::view::{Row, View};
 
 /// Messages that go into one frame, and the bytes of bodies after which it takes no more.
 const FRAME_MESSAGES: usize = 256;
@@ -29,41 +31,167 @@ pub(super) enum Left {
     Nothing,
     /// Some were carried, and there may be more; or the store does not write just now.
     Later,
-    /// Messages that cannot be carried, the oldest of which needs this frame.
+    /// Messages that cannot be read just now, the oldest of which needs this frame.
     From(u64),
 }
 
-/// Carries what the frames up to one have of unfinished messages.
-pub(super) fn carry(store: &Store, reader: &Reader, through: u64) -> Left {
-    let found = needing(store, through);
-    if found.is_empty() {
-        return Left::Nothing;
-    }
-    let (mut stuck, mut is_done) = (None, false);
-    let mut frame: Vec<(Live, Vec<u8>, String)> = Vec::new();
-    let mut bytes = 0;
-    for some in found.chunks(FRAME_MESSAGES) {
-        for live in store.lives(some) {
-            let at = live.place().1;
-            match body(reader, &live).filter(|_| live.has_head()) {
-                Some(salted) => {
-                    bytes += salted.len();
-                    let trace = trace_of(reader, live.place());
-                    frame.push((live, salted, trace));
+/// A message that is carried.
+struct Parcel {
+    act: Act,
+    live: Live,
+    /// Its body with its salt, as it lies in the journal; empty when there is none any more.
+    salted: Vec<u8>,
+}
+
+/// Who carries.
+pub(super) struct Carrier<'a> {
+    pub(super) store: &'a Store,
+    pub(super) view: &'a View,
+    pub(super) reader: &'a Reader,
+    pub(super) compactor: &'a Compactor,
+}
+
+impl Carrier<'_> {
+    /// Carries what the frames up to one have of unfinished messages.
+    pub(super) fn carry(&self, through: u64) -> Left {
+        let found = needing(self.store, through);
+        if found.is_empty() {
+            return Left::Nothing;
+        }
+        let (mut stuck, mut is_done) = (None, false);
+        let mut frame: Vec<Parcel> = Vec::new();
+        let mut bytes = 0;
+        for some in found.chunks(FRAME_MESSAGES) {
+            for live in self.store.lives(some) {
+                let at = live.place().1;
+                match self.parcel(live) {
+                    Some(parcel) => {
+                        bytes += parcel.salted.len();
+                        frame.push(parcel);
+                    }
+                    None => stuck = Some(stuck.unwrap_or(at).min(at)),
                 }
-                None => stuck = Some(stuck.unwrap_or(at).min(at)),
+                if frame.len() >= FRAME_MESSAGES || bytes >= FRAME_BYTES {
+                    is_done |= self.write(std::mem::take(&mut frame));
+                    bytes = 0;
+                }
             }
-            if frame.len() >= FRAME_MESSAGES || bytes >= FRAME_BYTES {
-                is_done |= write(store, std::mem::take(&mut frame));
-                bytes = 0;
+        }
+        is_done |= self.write(frame);
+        match stuck {
+            Some(at) if !is_done => Left::From(at),
+            _ => Left::Later,
+        }
+    }
+
+    /// An unfinished message as it is carried; `None` when it cannot be read just now.
+    fn parcel(&self, mut live: Live) -> Option<Parcel> {
+        let from = format!(r#""accepted_in":"{}""#, live.entry);
+        match content(self.reader, live.place(), live.body) {
+            Ok((salted, trace)) if live.has_head() || salted.is_empty() => {
+                let act = about(&live).level(Level::Info).details(format!("{{{from}{trace}}}"));
+                Some(Parcel { act, live, salted })
+            }
+            // Or its head could not be read a moment ago.
+            Ok(_) | Err(ReadError::Io { .. }) => None,
+            Err(error) => {
+                self.tell(&error);
+                if !live.has_head()
+                    && let Some(row) = self.row(live.entry)
+                {
+                    live.head = Arc::new(head_of(&row, &live.head));
+                }
+                let id = &live.head.message_id;
+                tracing::error!(message.id = id, error.text = %error, "a message has no content");
+                let lost = r#""lost":"its content does not read back""#;
+                let act = about(&live).level(Level::Error).details(format!("{{{from},{lost}}}"));
+                Some(Parcel { act, live, salted: Vec::new() })
             }
         }
     }
-    is_done |= write(store, frame);
-    match stuck {
-        Some(at) if !is_done => Left::From(at),
-        _ => Left::Later,
+
+    /// Writes into the audit log that a frame is damaged, as a start does that reads it.
+    fn tell(&self, error: &ReadError) {
+        let ReadError::Damaged { path, offset, sequence, reason } = error else { return };
+        // On a full disk only the copy is missing: the segment has the bytes.
+        let len = self.compactor.quarantine(*sequence).ok().flatten().unwrap_or_default();
+        let (segment, first, last) = (path.clone(), *sequence, *sequence);
+        let damage = Damage { segment, offset: *offset, len, first, last, reason: *reason };
+        if is_told(self.reader, &damage) {
+            return;
+        }
+        let act = Act::new(Event::StoreDamage, "store", "", &name(path)).level(Level::Error);
+        let act = act.details(details(&damage));
+        let done = self.store.commit(move |transaction| -> Result<(), Infallible> {
+            transaction.note(act);
+            Ok(())
+        });
+        // A store that does not write is told of the damage by its next start.
+        let _ = done.wait();
     }
+
+    /// The row of the message that an entry accepted, which may know what the journal has lost.
+    fn row(&self, entry: EntryId) -> Option<Row> {
+        let mut found = None;
+        let range = (entry.sequence, entry.sequence);
+        let looked = self.view.rows_of(range, &mut |row| {
+            found = (row.entry == entry).then(|| row.clone()).or(found.take());
+        });
+        looked.ok().and(found)
+    }
+
+    /// Writes one frame; whether anything was carried.
+    fn write(&self, frame: Vec<Parcel>) -> bool {
+        if frame.is_empty() {
+            return false;
+        }
+        let done = self.store.commit(move |transaction| -> Result<bool, Infallible> {
+            let mut is_any = false;
+            for Parcel { act, live, salted } in frame {
+                is_any |= transaction.carry(act, &live, salted);
+            }
+            Ok(is_any)
+        });
+        matches!(done.wait(), Ok(Ok(true)))
+    }
+}
+
+fn about(live: &Live) -> Act {
+    let head = &live.head;
+    Act::new(Event::StoreCarry, "store", &head.namespace, &head.message_id)
+}
+
+/// What the row of a message knows of its head, and what memory does.
+fn head_of(row: &Row, remains: &MessageHead) -> MessageHead {
+    MessageHead {
+        direction: row.direction,
+        message_id: row.message_id.clone(),
+        message_type: row.message_type.clone(),
+        namespace: row.namespace.clone(),
+        peer: row.peer.clone(),
+        destination: row.destination.clone(),
+        created_at: row.created_at,
+        task_id: row.task_id.clone(),
+        correlation_id: row.correlation_id.clone(),
+        sealed: row.sealed,
+        size: row.size_bytes,
+        digest: row.digest,
+        ..remains.clone()
+    }
+}
+
+/// The body of a message with its salt, and the trace that its entry names, from a frame that
+/// passes its checksum.
+fn content(reader: &Reader, place: Place, body: BodyPlace) -> Result<(Vec<u8>, String), ReadError> {
+    let (message, at) = place;
+    let frame = reader.frame(at)?;
+    let trace = trace_in(&frame, message);
+    if body.is_empty() {
+        // It was carried without it before.
+        return Ok((Vec::new(), trace));
+    }
+    let BodyPlace { sequence, offset, length: len } = body;
+    Ok((reader.body(&BodyRef { sequence, offset, len })?, trace))
 }
 
 /// The oldest messages that need a frame up to this one.
@@ -94,32 +222,6 @@ fn needs(summary: &Summary<'_>, through: u64) -> bool {
 
 fn after(entry: EntryId) -> EntryId {
     EntryId { index: entry.index.saturating_add(1), ..entry }
-}
-
-/// The body of a message with its salt, as it lies in the journal; `None` when it does not read
-/// back.
-fn body(reader: &Reader, live: &Live) -> Option<Vec<u8>> {
-    let at = live.body;
-    reader.body(&BodyRef { sequence: at.sequence, offset: at.offset, len: at.length }).ok()
-}
-
-/// Writes one frame; whether anything was carried.
-fn write(store: &Store, frame: Vec<(Live, Vec<u8>, String)>) -> bool {
-    if frame.is_empty() {
-        return false;
-    }
-    let done = store.commit(move |transaction| -> Result<bool, Infallible> {
-        let mut is_any = false;
-        for (live, salted, trace) in frame {
-            let head = &live.head;
-            let from = format!(r#""accepted_in":"{}""#, live.entry);
-            let act = Act::new(Event::StoreCarry, "store", &head.namespace, &head.message_id);
-            let act = act.level(Level::Info).details(format!("{{{from}{trace}}}"));
-            is_any |= transaction.carry(act, &live, salted);
-        }
-        Ok(is_any)
-    });
-    matches!(done.wait(), Ok(Ok(true)))
 }
 
 /// The messages that a range of frames, those of one segment, carries: where, and which.

@@ -9,9 +9,11 @@ use crate::database::{Report, apply};
 use crate::event::Event;
 use crate::fold::State;
 use crate::inspect::{AuditFilter, AuditPage, Touched, audit, entry_in, touched};
-use crate::journal::{Damage, Frame, FrameEntry, ReadError, ReadLog, Reader, Recovery, Syncer};
-use crate::messages::{Place, Summary};
-use crate::record::{Level, Status};
+use crate::journal::{
+    Damage, DamageReason, Frame, FrameEntry, ReadError, ReadLog, Reader, Recovery, Syncer,
+};
+use crate::messages::{Counts, Place, Summary};
+use crate::record::{EntryId, Level, Status};
 use crate::store::{CommitError, Store, head_in};
 use crate::transaction::{Act, Change, Transaction};
 
@@ -192,19 +194,25 @@ pub(super) fn record(store: &Store, report: &Report) -> Result<(), CommitError> 
 
 /// The trace that the entry which accepted a message names, or the one that carried it forward, as
 /// one more member of details; empty where it names none. Every entry about the message has it.
-pub(super) fn trace_of(reader: &dyn ReadLog, (message, at): Place) -> String {
+fn trace_of(reader: &dyn ReadLog, (message, at): Place) -> String {
+    reader.frame(at).map_or_else(|_| String::new(), |frame| trace_in(&frame, message))
+}
+
+/// The same, of the frame that is known to have that entry.
+pub(super) fn trace_in(frame: &Frame, message: EntryId) -> String {
     const MEMBER: &str = r#""traceparent":""#;
-    let frame = reader.frame(at).ok();
-    let entry = frame.and_then(|frame| {
-        let mut heads = frame
-            .entries
-            .iter()
-            .filter(|one| head_in(&frame, one).is_some_and(|(entry, _)| entry == message));
-        entry_in(&frame, heads.next()?.index)
-    });
+    let is_it = |one: &&FrameEntry| head_in(frame, one).is_some_and(|(entry, _)| entry == message);
+    let found = frame.entries.iter().find(is_it);
+    let entry = found.and_then(|one| entry_in(frame, one.index));
     let details = entry.map(|entry| entry.record.details).unwrap_or_default();
     let trace = details.split_once(MEMBER).and_then(|(_, rest)| rest.split_once('"'));
     trace.map_or_else(String::new, |(trace, _)| format!(",{MEMBER}{trace}\""))
+}
+
+/// What the fold counts, and after which frame, whenever it is asked.
+pub(super) fn counts(store: &Store) -> Box<dyn Fn() -> (u64, Counts) + Send> {
+    let store = store.clone();
+    Box::new(move || store.state(|state| (state.sequence, state.messages.counts().clone())))
 }
 
 /// Writes into the audit log that the rows are rebuilt because they disagree with the journal.
@@ -273,7 +281,7 @@ fn notes(transaction: &mut Transaction<'_>, report: &Report) {
 }
 
 /// Whether the audit log has this damage already: what is missing is missed at every start.
-fn is_told(reader: &Reader, damage: &Damage) -> bool {
+pub(super) fn is_told(reader: &Reader, damage: &Damage) -> bool {
     let filter = AuditFilter {
         events: vec![Event::StoreDamage.name().to_owned()],
         resource: Some(name(&damage.segment)),
@@ -284,10 +292,10 @@ fn is_told(reader: &Reader, damage: &Damage) -> bool {
     audit(reader, &filter).is_ok_and(told)
 }
 
-fn details(damage: &Damage) -> String {
+pub(super) fn details(damage: &Damage) -> String {
     format!(
-        r#"{{"reason":{},"offset":{},"bytes":{},"first":{},"last":{}}}"#,
-        quote(&damage.reason.to_string()),
+        r#"{{{},"offset":{},"bytes":{},"first":{},"last":{}}}"#,
+        reason(damage.reason),
         damage.offset,
         damage.len,
         damage.first,
@@ -295,7 +303,12 @@ fn details(damage: &Damage) -> String {
     )
 }
 
-fn name(path: &Path) -> String {
+/// The member of these details that says what is wrong.
+pub(super) fn reason(reason: DamageReason) -> String {
+    format!(r#""reason":{}"#, quote(&reason.to_string()))
+}
+
+pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 

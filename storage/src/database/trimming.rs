@@ -1,17 +1,19 @@
 //! When the oldest segments go (JOURNAL rule 22), in two rounds of the housekeeper. The first
 //! writes down what goes and how the chain of the rest begins; the second, once that is signed and
 //! nobody needs the frames any more, removes the files. Cut short at any point, the next round goes
-//! on: what is written down is dropped for good, whether its files are still there or not.
+//! on: what is written down is dropped for good, whether its files are still there or not. A
+//! segment with damage goes as the others do, into quarantine, which is kept for as long only.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::carrying::{Left, carry};
+use super::carrying::{Carrier, Left};
+use super::lost::{Damaged, Lost};
 use crate::checkpoint;
 use crate::event::Event;
 use crate::journal::{CompactError, Compactor, EntryRef, ReadError, Reader, SegmentView};
@@ -21,7 +23,7 @@ use crate::retention::Retention;
 use crate::store::Store;
 use crate::transaction::Act;
 use crate::trim;
-use crate::view::{View, ViewError};
+use crate::view::{Compared, View, ViewError};
 
 /// Segments that go at once: their rows are read and removed.
 const SEGMENTS_MAX: usize = 256;
@@ -109,11 +111,14 @@ impl Trimming {
             self.newest = trim::recorded(&self.reader)?;
             self.is_known = true;
         }
+        self.clear_quarantine()?;
         let open = self.newest.as_ref();
         let open = open.filter(|(_, trim)| self.reader.first_sequence() <= trim.through);
         let Some((at, trim)) = open else { return self.write_down() };
         if self.may_go(at.sequence, trim)? {
-            let (segments, bytes) = self.compactor.trim(trim.through)?;
+            let damaged = Damaged::read(&self.reader)?;
+            let is_evidence = |path: &Path| damaged.has(path);
+            let (segments, bytes) = self.compactor.trim(trim.through, &is_evidence, self.now())?;
             tracing::info!(segments, bytes, "old segments of the journal are dropped");
         }
         Ok(())
@@ -137,17 +142,13 @@ impl Trimming {
     fn write_down(&mut self) -> Result<(), Failure> {
         let mut segments = self.reader.segments();
         segments.reverse();
-        let damage = self.reader.damage()?;
         let now = self.now();
-        // The newest one is written to. One that is damaged is evidence, and its counts are not
-        // sure.
+        // The newest one is written to.
         let older = segments.len().saturating_sub(1).min(SEGMENTS_MAX);
-        let is_damaged =
-            |segment: &SegmentView| damage.iter().any(|one| one.segment == segment.path());
-        let goes = |segment: &&SegmentView| !is_damaged(segment) && self.is_old(segment, now);
+        let goes = |segment: &&SegmentView| self.is_old(segment, now);
         let mut going = segments.iter().take(older).take_while(goes).count();
-        if let Some(newest) = going.checked_sub(1).and_then(|at| segments.get(at)) {
-            match self.carry(newest.range().1) {
+        if let Some(through) = through(&segments, going) {
+            match self.carry(through) {
                 Left::Nothing => {}
                 // The rows are to know it first.
                 Left::Later => return Ok(()),
@@ -156,26 +157,32 @@ impl Trimming {
                 }
             }
         }
-        let (Some(first), Some(next)) = (segments.first(), segments.get(going)) else {
+        let Some(through) = through(&segments, going).filter(|last| self.view.is_whole(*last))
+        else {
             return Ok(());
         };
-        let (from, through) = (first.range().0, next.range().0.saturating_sub(1));
-        if going == 0 || through < from || !self.view.is_whole(through) {
+        let Some(Counts { rows, unended, dropped }) = self.count(through)? else { return Ok(()) };
+        // The rows may have been given up meanwhile.
+        if !self.view.is_whole(through) {
             return Ok(());
         }
-        let counted = self.count(through)?;
-        // The rows may have been given up meanwhile.
-        let Some(counted) = counted.filter(|_| self.view.is_whole(through)) else { return Ok(()) };
-        let (hash, until) = (next.previous(), segments[going - 1].times().1);
-        let messages: u64 = counted.values().sum();
-        let finished = counted.into_iter();
+        let mut lost = Lost::of(&segments[..=going], &Damaged::read(&self.reader)?)?;
+        lost.messages = unended;
+        let until = segments[going - 1].times().1;
+        let frames = format!(r#""through":{through},"recorded_until":{until}"#);
+        let rows = format!(r#""segments":{going},"messages":{rows}{}"#, lost.members());
+        let level = if lost.is_some() { Level::Warning } else { Level::Info };
+        let act = Act::new(Event::StoreTrim, "store", "", "journal").level(level);
+        let act = act.details(format!("{{{frames},{rows}}}"));
+        let finished = dropped.into_iter();
         let finished: Vec<_> = finished
             .map(|((to, direction, status), count)| (to, direction, status, count))
             .collect();
-        let frames = format!(r#""through":{through},"recorded_until":{until}"#);
-        let details = format!(r#"{{{frames},"segments":{going},"messages":{messages}}}"#);
-        let act = Act::new(Event::StoreTrim, "store", "", "journal").level(Level::Info);
-        let (act, trim) = (act.details(details), Trim { through, hash, finished });
+        self.put_down(act, Trim { through, hash: segments[going].previous(), finished });
+        Ok(())
+    }
+
+    fn put_down(&mut self, act: Act, trim: Trim) {
         let written = trim.clone();
         let done = self.store.commit(move |transaction| -> Result<EntryId, Infallible> {
             Ok(transaction.trim(act, trim))
@@ -185,6 +192,23 @@ impl Trimming {
             let at = EntryRef { sequence: entry.sequence, index: entry.index };
             self.newest = Some((at, written));
         }
+    }
+
+    /// Lets go of what lies in quarantine for as long as the audit log is kept.
+    fn clear_quarantine(&self) -> Result<(), Failure> {
+        let before = self.now().saturating_sub(self.kept());
+        let (files, bytes) = self.compactor.clear_quarantine(before)?;
+        if files == 0 {
+            return Ok(());
+        }
+        let details = format!(r#"{{"files":{files},"bytes":{bytes}}}"#);
+        let act = Act::new(Event::StoreTrim, "store", "", "quarantine").details(details);
+        let done = self.store.commit(move |transaction| -> Result<(), Infallible> {
+            transaction.note(act);
+            Ok(())
+        });
+        // The files are gone also when the store stops just now.
+        let _ = done.wait();
         Ok(())
     }
 
@@ -198,34 +222,83 @@ impl Trimming {
 
     /// Whether nobody needs a segment, as far as that shows without reading it.
     fn is_old(&self, segment: &SegmentView, now: Millis) -> bool {
-        let bodies = *self.bodies.lock();
-        let all = [bodies.delivered, bodies.expired, bodies.processed, bodies.rejected];
-        let bodies = all.iter().map(|keep| keep.age).max().unwrap_or(0);
-        let kept = self.kept.load(Ordering::Relaxed).max(bodies);
+        let kept = self.kept();
         let (_, latest) = segment.times();
         latest.saturating_add(kept) <= now
             && self.store.messages(|messages| latest < remembered_from(messages))
     }
 
-    /// Writes what unfinished messages need of the frames up to one anew, where there is room.
-    fn carry(&self, through: u64) -> Left {
-        if self.store.is_full() { Left::Later } else { carry(&self.store, &self.reader, through) }
+    /// For how long anything is kept: the audit log, or bodies where those are kept for longer.
+    fn kept(&self) -> Millis {
+        let bodies = *self.bodies.lock();
+        let all = [bodies.delivered, bodies.expired, bodies.processed, bodies.rejected];
+        let bodies = all.iter().map(|keep| keep.age).max().unwrap_or(0);
+        self.kept.load(Ordering::Relaxed).max(bodies)
     }
 
-    /// How many messages of which kind nothing but the frames up to one has; `None` when one of
-    /// them is not finished.
-    fn count(&self, through: u64) -> Result<Option<Counted>, Failure> {
-        let (mut counted, mut all_finished) = (Counted::new(), true);
+    /// Writes what unfinished messages need of the frames up to one anew, where there is room.
+    fn carry(&self, through: u64) -> Left {
+        if self.store.is_full() {
+            return Left::Later;
+        }
+        let (store, view) = (&self.store, &self.view);
+        Carrier { store, view, reader: &self.reader, compactor: &self.compactor }.carry(through)
+    }
+
+    /// The messages that nothing but the frames up to one has; `None` when one of them is not
+    /// finished, or it cannot be told just now. No unfinished message needs these frames.
+    fn count(&self, through: u64) -> Result<Option<Counts>, Failure> {
+        // Where rows and fold may differ, what goes is what makes them agree. That is counted
+        // first: a row that is not finished then is of a message whose end is lost.
+        let compared = if self.view.is_sound() {
+            None
+        } else {
+            let Some(compared) = self.view.compare() else { return Ok(None) };
+            Some(compared)
+        };
+        let (mut counted, mut unended) = (Counted::new(), 0);
         self.view.rows_of((0, through), &mut |row| {
             if row.kept_by() > through {
                 return;
             }
-            all_finished &= row.status.is_finished();
+            unended += u64::from(!row.status.is_finished());
             let key = (row.destination.as_str().into(), row.direction, row.status);
             *counted.entry(key).or_default() += 1;
         })?;
-        Ok(all_finished.then_some(counted))
+        let rows = counted.values().sum();
+        Ok(match compared {
+            Some(compared) => Some(Counts { rows, unended, dropped: dropped(&compared, &counted) }),
+            None => (unended == 0).then_some(Counts { rows, unended, dropped: counted }),
+        })
     }
+}
+
+/// What goes with some frames.
+struct Counts {
+    /// Rows.
+    rows: u64,
+    /// Those that are not finished, because the end of their messages is lost.
+    unended: u64,
+    /// What the fold counts no more.
+    dropped: Counted,
+}
+
+/// What the fold is to count no more, so that it has the finished messages that the rows have when
+/// those that were `counted` are gone. What it has of unfinished ones is there.
+fn dropped(compared: &Compared, counted: &Counted) -> Counted {
+    let of = |counts: &Counted, key| counts.get(key).copied().unwrap_or(0);
+    let finished = compared.fold.iter().filter(|((.., status), _)| status.is_finished());
+    let dropped = finished.map(|(key, count)| {
+        let stays = of(&compared.rows, key).saturating_sub(of(counted, key));
+        (key.clone(), count.saturating_sub(stays))
+    });
+    dropped.filter(|(_, count)| *count > 0).collect()
+}
+
+/// Through which frame so many of the segments go, if there are frames in them.
+fn through(segments: &[SegmentView], going: usize) -> Option<u64> {
+    let (first, next) = (segments.first()?, segments.get(going).filter(|_| going > 0)?);
+    Some(next.range().0.saturating_sub(1)).filter(|through| *through >= first.range().0)
 }
 
 /// When the oldest id was accepted that a message sent again would be found by.

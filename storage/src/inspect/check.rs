@@ -91,6 +91,9 @@ fn compare(reader: &Reader, checked: &mut Checked) {
                 _ => continue,
             };
             let BodyPlace { sequence, offset, length: len } = place;
+            if place.is_empty() {
+                continue;
+            }
             match reader.body(&BodyRef { sequence, offset, len }) {
                 // It was dropped, which is no damage.
                 Err(ReadError::NoBody { .. }) => {}

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// Suffix of a recovered segment that has not yet taken its place.
 pub(super) const ASIDE: &str = "new";
-const QUARANTINE: &str = "quarantine";
+pub(super) const QUARANTINE: &str = "quarantine";
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// What a segment's file claims to be.

@@ -56,7 +56,7 @@ pub use refoot::{OldFooter, Refooted, old_footers, refoot};
 pub(crate) use space::is_full;
 pub use space::{OWED_BYTES, Space};
 pub use sync::{SyncFault, SyncPoint, Syncer};
-pub use trim::Hold;
+pub use trim::{Hold, quarantined};
 pub use types::{
     Appended, BodyRef, Damage, DamageReason, Entry, EntryRef, Frame, FrameEntry, Head, Identity,
     IndexFn, IndexKeys, Made, Position, Recovery, Wanted,

@@ -54,6 +54,8 @@ struct Inner {
     /// Frames are read from the journal; those that arrive are not kept.
     catching_up: bool,
     hurry: bool,
+    /// Somebody waits for the rows to be counted.
+    compare: bool,
     /// sled cannot be used; nobody waits for rows.
     failed: bool,
     stop: Option<bool>,
@@ -64,6 +66,8 @@ struct Inner {
 pub(crate) enum Order {
     /// Read the journal from where it is.
     CatchUp,
+    /// Count the rows at one frame of the fold; until then the journal is read.
+    Compare,
     /// Write what is gathered.
     Flush,
     /// End; `true`: everything is written, mark it clean.
@@ -133,6 +137,10 @@ impl Feed {
             if inner.catching_up {
                 return Order::CatchUp;
             }
+            if inner.stop.is_none() && std::mem::take(&mut inner.compare) {
+                (inner.frames, inner.bytes, inner.catching_up) = (Vec::new(), 0, true);
+                return Order::Compare;
+            }
             if !inner.frames.is_empty() || inner.applied < inner.published {
                 break;
             }
@@ -146,6 +154,12 @@ impl Feed {
             self.changed.wait_for(&mut inner, FLUSH_INTERVAL);
         }
         if inner.catching_up { Order::CatchUp } else { Order::Flush }
+    }
+
+    /// Has the rows counted at one frame of the fold.
+    pub(crate) fn compare(&self) {
+        self.inner.lock().compare = true;
+        self.changed.notify_all();
     }
 
     /// Rows up to this frame are in sled.

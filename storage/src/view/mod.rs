@@ -3,6 +3,7 @@
 //! It is derived from the journal and can be deleted at any time. No acknowledgement waits for it,
 //! and it holds no body. Reads merge the rows in sled with what is durable and not there yet.
 
+mod comparison;
 mod feed;
 mod filter;
 mod handle;
@@ -12,25 +13,27 @@ mod tree;
 mod worker;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::journal::{ReadLog, Syncer, is_full};
-use crate::messages::Counts;
 use crate::record::{EntryId, Status};
 use crate::store::Published;
+use comparison::Comparison;
 use feed::Feed;
 use row::{Applied, FORMAT};
 use tree::Tree;
 use worker::Worker;
 
+pub use comparison::Audit;
 pub use feed::Lag;
 pub use filter::{Filter, PAGE_ROWS_MAX, Page};
 pub use row::{Row, decode_rows};
 
+pub(crate) use comparison::Compared;
 pub(crate) use overlay::{Overlay, Patch};
 pub(crate) use worker::records;
 
@@ -109,23 +112,13 @@ pub(crate) struct Shared {
     pub(crate) feed: Feed,
     /// The rows were compared with the fold after opening.
     pub(crate) compared: AtomicBool,
-    /// Whether the thread that compares them has ended, and the bell for those who wait for it.
-    pub(crate) comparison: Mutex<bool>,
+    /// They were the fold's, and no damage was known that may make them differ.
+    pub(crate) is_sound: AtomicBool,
+    /// What those know who wait for a comparison, and their bell.
+    pub(crate) comparison: Mutex<Comparison>,
     pub(crate) comparing: Condvar,
     /// Told after each write of rows.
     pub(crate) progress: OnceLock<Box<dyn Fn() + Send + Sync>>,
-}
-
-/// What the fold says of the messages, for the rows to be compared with (JOURNAL rule 15).
-pub struct Audit {
-    /// The frame of the counts.
-    pub sequence: u64,
-    /// How many messages stand where.
-    pub counts: Counts,
-    /// Told when the rows disagree, with the reason; they are then rebuilt.
-    pub disagree: Box<dyn Fn(&str) + Send>,
-    /// Whether the disk has room; until then rows that could not be written are not made again.
-    pub has_room: Box<dyn Fn() -> bool + Send>,
 }
 
 /// The view; clones share it.
@@ -163,6 +156,7 @@ impl View {
             overlay: RwLock::default(),
             feed: Feed::new(applied.sequence, published, catching_up),
             compared: AtomicBool::new(false),
+            is_sound: AtomicBool::new(false),
             comparison: Mutex::default(),
             comparing: Condvar::new(),
             progress: OnceLock::new(),
@@ -189,21 +183,6 @@ impl View {
     /// How far the view is behind; above the bound whoever admits messages slows down.
     pub fn lag(&self) -> Lag {
         self.shared.feed.lag()
-    }
-
-    /// Whether the rows up to a frame are those of the journal, as far as that can be known: all of
-    /// them are there, and they were compared with the fold.
-    pub(crate) fn is_whole(&self, sequence: u64) -> bool {
-        let lag = self.lag();
-        self.shared.compared.load(Ordering::Acquire) && !lag.catching_up && lag.applied >= sequence
-    }
-
-    /// Waits until the rows were compared with the fold, or cannot be.
-    pub(crate) fn compared(&self) {
-        let (mut done, compared) = (self.shared.comparison.lock(), &self.shared.compared);
-        while !compared.load(Ordering::Acquire) && !*done {
-            self.shared.comparing.wait(&mut done);
-        }
     }
 
     /// Calls `told` after each write of rows; there is one such call.

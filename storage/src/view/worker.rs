@@ -16,7 +16,7 @@ use crate::view::feed::Order;
 use crate::view::overlay::Overlay;
 use crate::view::row::Applied;
 use crate::view::tree::Tree;
-use crate::view::{Audit, Shared, ViewError};
+use crate::view::{Audit, Compared, Shared, ViewError};
 
 /// Frames that opening reads at once, so that lists are complete from the beginning.
 const SHORT_TAIL_FRAMES: u64 = 4_096;
@@ -44,6 +44,7 @@ impl Worker {
         let mut is_compared = false;
         loop {
             if let Some(why) = error.take() {
+                self.answer(None);
                 let again = AssertUnwindSafe(|| self.again(&why, audit, &mut pause));
                 if !catch_unwind(again).unwrap_or(false) {
                     break;
@@ -58,7 +59,7 @@ impl Worker {
                     self.shared.comparing.notify_all();
                     drop(done);
                 }
-                self.work(&mut pause)
+                self.work(audit, &mut pause)
             }));
             let path = self.path.clone();
             match worked.unwrap_or(Err(ViewError::Panicked { path })) {
@@ -67,8 +68,8 @@ impl Worker {
             }
         }
         self.shared.feed.end();
-        *self.shared.comparison.lock() = true;
-        self.shared.comparing.notify_all();
+        self.shared.comparison.lock().ended = true;
+        self.answer(None);
         self.progress();
     }
 
@@ -78,6 +79,7 @@ impl Worker {
         tracing::warn!(error.text = %why, "message view stopped");
         self.tree = Tree::closed(&self.path);
         *self.shared.tree.write() = Err(why.clone());
+        self.shared.is_sound.store(false, Ordering::Release);
         self.shared.feed.failed();
         *self.shared.overlay.write() = Overlay::default();
         self.progress();
@@ -117,12 +119,16 @@ impl Worker {
         if self.applied.sequence < audit.sequence {
             self.catch_up(audit.sequence)?;
         }
-        let damaged = || self.reader.damage().map_or(true, |damage| !damage.is_empty());
+        let recorded = || self.reader.damage().map_or(true, |damage| !damage.is_empty());
+        let damaged = || audit.is_damaged || recorded();
         // What damage took is missing from the rows and perhaps not from a checkpoint.
         if self.applied.sequence != audit.sequence || self.shared.feed.aborted() || damaged() {
             return Ok(());
         }
-        let Some(why) = disagreement(&self.tree.counts()?, &audit.counts) else { return Ok(()) };
+        let Some(why) = disagreement(&self.tree.counts()?, &audit.counts) else {
+            self.shared.is_sound.store(true, Ordering::Release);
+            return Ok(());
+        };
         (audit.disagree)(&why);
         tracing::warn!(reason = %why, "the rows of messages are rebuilt");
         self.shared.feed.behind();
@@ -131,10 +137,27 @@ impl Worker {
         Ok(())
     }
 
-    fn work(&mut self, pause: &mut Duration) -> Result<(), ViewError> {
+    /// Counts the rows at one frame of the fold, for whoever asked.
+    fn compare(&mut self, audit: &Audit) -> Result<(), ViewError> {
+        let (at, fold) = (audit.now)();
+        self.catch_up(at)?;
+        let is_there = self.applied.sequence == at;
+        let rows = if is_there { Some(self.tree.counts()?) } else { None };
+        self.answer(rows.map(|rows| Compared { rows, fold }));
+        Ok(())
+    }
+
+    fn answer(&self, found: Option<Compared>) {
+        let mut comparison = self.shared.comparison.lock();
+        (comparison.is_asked, comparison.found) = (false, found);
+        self.shared.comparing.notify_all();
+    }
+
+    fn work(&mut self, audit: &Audit, pause: &mut Duration) -> Result<(), ViewError> {
         loop {
             match self.shared.feed.wait() {
                 Order::CatchUp => self.catch_up(u64::MAX)?,
+                Order::Compare => self.compare(audit)?,
                 Order::Flush => {
                     self.shared.feed.drain(&mut self.shared.overlay.write());
                     self.flush()?;

@@ -3,6 +3,7 @@
 mod carry;
 #[path = "../common/mod.rs"]
 mod common;
+mod damage;
 mod place;
 
 use std::time::Duration;

@@ -105,6 +105,11 @@ pub fn rows(database: &Database) -> Vec<String> {
     ids(&database.view().list(&filter).expect("lists").rows)
 }
 
+pub fn listed(database: &Database) -> Vec<Row> {
+    database.view().settle().expect("settles");
+    database.view().list(&Filter { limit: 1_000, ..Filter::default() }).expect("lists").rows
+}
+
 pub fn first(database: &Database) -> u64 {
     database.reader().first_sequence()
 }
