@@ -19,6 +19,7 @@ use crate::record::{
 };
 use crate::salt;
 use crate::store::{Heads, Time, record_keys};
+use crate::view::Row;
 
 /// Bytes of the salt that lies before a body.
 pub const SALT_BYTES: usize = salt::SALT_BYTES;
@@ -358,6 +359,30 @@ impl<'a> Transaction<'a> {
         let keys = record_keys(&record, |key| self.state.messages.fingerprint(key));
         self.push(record, Some(salted), keys);
         true
+    }
+
+    /// Carries a finished message forward: nothing about it changes any more.
+    pub(crate) fn keep_finished(
+        &mut self,
+        act: Act,
+        row: &Row,
+        head: MessageHead,
+        salted: Vec<u8>,
+    ) {
+        let stands = Change {
+            status: row.status,
+            reason: row.reason,
+            attempts: row.attempts,
+            next_attempt_at: row.next_attempt_at,
+            maybe_delivered: row.maybe_delivered,
+            error: row.error.clone(),
+        };
+        let fingerprint = self.state.messages.fingerprint(&head.key());
+        let state = stands.of_message(row.entry, fingerprint);
+        let carried = Carried { head: Arc::new(head), state, updated_at: row.updated_at };
+        let record = act.record(Fact::Carry(Box::new(carried)));
+        let keys = record_keys(&record, |_| fingerprint);
+        self.push(record, Some(salted), keys);
     }
 
     /// Drops finished message ids accepted up to `through` from memory; the journal has them.

@@ -10,7 +10,8 @@ use crate::event::Event;
 use crate::journal::{BodyRef, Compactor, Damage, ReadError, Reader};
 use crate::messages::{BodyPlace, Live, Place, Summary};
 use crate::record::{EntryId, Fact, Level, MessageHead};
-use crate::store::Store;
+use crate::shred::Shredded;
+use crate::store::{Store, head_in};
 use crate::transaction::Act;
 use crate::view::{Row, View};
 
@@ -19,7 +20,13 @@ const FRAME_MESSAGES: usize = 256;
 const FRAME_BYTES: usize = 1 << 20;
 
 /// Messages that are carried in one round.
-const ROUND_MESSAGES: usize = 16_384;
+pub(super) const ROUND_MESSAGES: usize = 16_384;
+
+/// The priority of a finished message whose own is lost: the usual one. Nobody sends it again.
+const PRIORITY: u8 = 2;
+
+/// A member of the details about a message whose content is lost.
+const LOST: &str = r#","lost":"its content does not read back""#;
 
 /// Messages that are looked at at once: the committer waits meanwhile.
 const LOOKED_AT: usize = 1_000;
@@ -38,9 +45,22 @@ pub(super) enum Left {
 /// A message that is carried.
 struct Parcel {
     act: Act,
-    live: Live,
+    what: What,
     /// Its body with its salt, as it lies in the journal; empty when there is none any more.
     salted: Vec<u8>,
+}
+
+enum What {
+    Unfinished(Live),
+    Finished(Box<(Row, MessageHead)>),
+}
+
+/// What a frame that passes its checksum has of a message.
+struct Found {
+    head: Option<Arc<MessageHead>>,
+    /// The trace that it names, as a member of details.
+    trace: String,
+    salted: Result<Vec<u8>, ReadError>,
 }
 
 /// Who carries.
@@ -58,42 +78,66 @@ impl Carrier<'_> {
         if found.is_empty() {
             return Left::Nothing;
         }
-        let (mut stuck, mut is_done) = (None, false);
-        let mut frame: Vec<Parcel> = Vec::new();
-        let mut bytes = 0;
-        for some in found.chunks(FRAME_MESSAGES) {
-            for live in self.store.lives(some) {
-                let at = live.place().1;
-                match self.parcel(live) {
-                    Some(parcel) => {
-                        bytes += parcel.salted.len();
-                        frame.push(parcel);
-                    }
-                    None => stuck = Some(stuck.unwrap_or(at).min(at)),
-                }
-                if frame.len() >= FRAME_MESSAGES || bytes >= FRAME_BYTES {
-                    is_done |= self.write(std::mem::take(&mut frame));
-                    bytes = 0;
-                }
+        let mut stuck: Option<u64> = None;
+        let lives = found.chunks(FRAME_MESSAGES).flat_map(|some| self.store.lives(some));
+        let is_done = self.write_all(lives.filter_map(|live| {
+            let at = live.place().1;
+            let parcel = self.parcel(live);
+            if parcel.is_none() {
+                stuck = Some(stuck.map_or(at, |before| before.min(at)));
             }
-        }
-        is_done |= self.write(frame);
+            parcel
+        }));
         match stuck {
             Some(at) if !is_done => Left::From(at),
             _ => Left::Later,
         }
     }
 
+    /// Carries finished messages, whose rows these are: they are kept for longer than what they
+    /// lie in.
+    pub(super) fn keep(&self, rows: Vec<Row>) {
+        // What a person wants gone is not written again.
+        let Ok(shredded) = Shredded::read(self.reader) else { return };
+        self.write_all(rows.into_iter().filter_map(|row| self.finished(row, &shredded)));
+    }
+
+    /// A finished message as it is carried; `None` when it cannot be read just now.
+    fn finished(&self, row: Row, shredded: &Shredded) -> Option<Parcel> {
+        let (mut level, mut lost) = (Level::Info, "");
+        let found = match read(self.reader, row.place(), row.body) {
+            Err(ReadError::Io { .. }) | Ok(Found { salted: Err(ReadError::Io { .. }), .. }) => {
+                return None;
+            }
+            Err(error) => {
+                self.tell(&error);
+                (level, lost) = (Level::Error, LOST);
+                None
+            }
+            Ok(found) => Some(found),
+        };
+        let (head, trace, salted) = match found {
+            Some(Found { head, trace, salted }) => (head, trace, salted.unwrap_or_default()),
+            None => (None, String::new(), Vec::new()),
+        };
+        let head = head.map_or_else(|| head_of(&row, &remains(&row)), Arc::unwrap_or_clone);
+        let salted = if shredded.is_dead(row.entry) { Vec::new() } else { salted };
+        let act = about(&head).level(level);
+        let act = act.details(format!(r#"{{"accepted_in":"{}"{lost}{trace}}}"#, row.entry));
+        Some(Parcel { act, what: What::Finished(Box::new((row, head))), salted })
+    }
+
     /// An unfinished message as it is carried; `None` when it cannot be read just now.
     fn parcel(&self, mut live: Live) -> Option<Parcel> {
         let from = format!(r#""accepted_in":"{}""#, live.entry);
-        match content(self.reader, live.place(), live.body) {
+        let found = read(self.reader, live.place(), live.body);
+        let (act, salted) = match found.and_then(|found| Ok((found.salted?, found.trace))) {
             Ok((salted, trace)) if live.has_head() || salted.is_empty() => {
-                let act = about(&live).level(Level::Info).details(format!("{{{from}{trace}}}"));
-                Some(Parcel { act, live, salted })
+                let act = about(&live.head).level(Level::Info);
+                (act.details(format!("{{{from}{trace}}}")), salted)
             }
             // Or its head could not be read a moment ago.
-            Ok(_) | Err(ReadError::Io { .. }) => None,
+            Ok(_) | Err(ReadError::Io { .. }) => return None,
             Err(error) => {
                 self.tell(&error);
                 if !live.has_head()
@@ -103,11 +147,11 @@ impl Carrier<'_> {
                 }
                 let id = &live.head.message_id;
                 tracing::error!(message.id = id, error.text = %error, "a message has no content");
-                let lost = r#""lost":"its content does not read back""#;
-                let act = about(&live).level(Level::Error).details(format!("{{{from},{lost}}}"));
-                Some(Parcel { act, live, salted: Vec::new() })
+                let act = about(&live.head).level(Level::Error);
+                (act.details(format!("{{{from}{LOST}}}")), Vec::new())
             }
-        }
+        };
+        Some(Parcel { act, what: What::Unfinished(live), salted })
     }
 
     /// Writes into the audit log that a frame is damaged, as a start does that reads it.
@@ -140,6 +184,21 @@ impl Carrier<'_> {
         looked.ok().and(found)
     }
 
+    /// Writes messages in frames; whether any was carried.
+    fn write_all(&self, parcels: impl Iterator<Item = Parcel>) -> bool {
+        let (mut is_done, mut bytes) = (false, 0);
+        let mut frame: Vec<Parcel> = Vec::new();
+        for parcel in parcels {
+            bytes += parcel.salted.len();
+            frame.push(parcel);
+            if frame.len() >= FRAME_MESSAGES || bytes >= FRAME_BYTES {
+                is_done |= self.write(std::mem::take(&mut frame));
+                bytes = 0;
+            }
+        }
+        self.write(frame) || is_done
+    }
+
     /// Writes one frame; whether anything was carried.
     fn write(&self, frame: Vec<Parcel>) -> bool {
         if frame.is_empty() {
@@ -147,8 +206,15 @@ impl Carrier<'_> {
         }
         let done = self.store.commit(move |transaction| -> Result<bool, Infallible> {
             let mut is_any = false;
-            for Parcel { act, live, salted } in frame {
-                is_any |= transaction.carry(act, &live, salted);
+            for Parcel { act, what, salted } in frame {
+                is_any |= match what {
+                    What::Unfinished(live) => transaction.carry(act, &live, salted),
+                    What::Finished(it) => {
+                        let (row, head) = *it;
+                        transaction.keep_finished(act, &row, head, salted);
+                        true
+                    }
+                };
             }
             Ok(is_any)
         });
@@ -156,9 +222,35 @@ impl Carrier<'_> {
     }
 }
 
-fn about(live: &Live) -> Act {
-    let head = &live.head;
+fn about(head: &MessageHead) -> Act {
     Act::new(Event::StoreCarry, "store", &head.namespace, &head.message_id)
+}
+
+/// What is left of the head of a finished message beside its row.
+fn remains(row: &Row) -> MessageHead {
+    MessageHead {
+        direction: row.direction,
+        message_id: String::new(),
+        message_type: String::new(),
+        namespace: String::new(),
+        peer: String::new(),
+        destination: String::new(),
+        sender: String::new(),
+        lane: String::new(),
+        priority: PRIORITY,
+        created_at: row.created_at,
+        deadline: None,
+        expires_at: None,
+        task_id: None,
+        correlation_id: None,
+        retry_of: None,
+        sealed: row.sealed,
+        size: row.size_bytes,
+        digest: row.digest,
+        status: row.status,
+        reason: row.reason,
+        due_at: row.created_at,
+    }
 }
 
 /// What the row of a message knows of its head, and what memory does.
@@ -180,18 +272,19 @@ fn head_of(row: &Row, remains: &MessageHead) -> MessageHead {
     }
 }
 
-/// The body of a message with its salt, and the trace that its entry names, from a frame that
-/// passes its checksum.
-fn content(reader: &Reader, place: Place, body: BodyPlace) -> Result<(Vec<u8>, String), ReadError> {
-    let (message, at) = place;
+/// What the journal has of a message, from a frame that passes its checksum.
+fn read(reader: &Reader, (message, at): Place, body: BodyPlace) -> Result<Found, ReadError> {
     let frame = reader.frame(at)?;
-    let trace = trace_in(&frame, message);
-    if body.is_empty() {
-        // It was carried without it before.
-        return Ok((Vec::new(), trace));
-    }
+    let heads = frame.entries.iter().filter_map(|one| head_in(&frame, one));
+    let head = heads.into_iter().find(|(its, _)| *its == message).map(|(_, head)| head);
     let BodyPlace { sequence, offset, length: len } = body;
-    Ok((reader.body(&BodyRef { sequence, offset, len })?, trace))
+    // One of no bytes was carried without it before.
+    let salted = if body.is_empty() {
+        Ok(Vec::new())
+    } else {
+        reader.body(&BodyRef { sequence, offset, len })
+    };
+    Ok(Found { head, trace: trace_in(&frame, message), salted })
 }
 
 /// The oldest messages that need a frame up to this one.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::carrying::{Carrier, Left};
+use super::carrying::{Carrier, Left, ROUND_MESSAGES};
 use super::lost::{Damaged, Lost};
 use crate::checkpoint;
 use crate::event::Event;
@@ -23,7 +23,7 @@ use crate::retention::Retention;
 use crate::store::Store;
 use crate::transaction::Act;
 use crate::trim;
-use crate::view::{Compared, View, ViewError};
+use crate::view::{Compared, Row, View, ViewError};
 
 /// Segments that go at once: their rows are read and removed.
 const SEGMENTS_MAX: usize = 256;
@@ -62,6 +62,11 @@ pub(super) struct Trimming {
     newest: Option<(EntryRef, Trim)>,
     /// To look for what is hardly ever there takes long: it is done once.
     is_known: bool,
+    /// The rows are to know the frames up to here, which carried something, before they count.
+    carried: u64,
+    /// What goes next: something of it was carried. More that has become old since waits, or what
+    /// is to be carried of that would never come to an end.
+    aim: Option<u64>,
     /// When there was a round.
     last: Millis,
 }
@@ -83,6 +88,8 @@ impl Trimming {
             kept: Arc::clone(kept),
             newest: None,
             is_known: false,
+            carried: 0,
+            aim: None,
             last: 0,
         }
     }
@@ -145,23 +152,34 @@ impl Trimming {
         let now = self.now();
         // The newest one is written to.
         let older = segments.len().saturating_sub(1).min(SEGMENTS_MAX);
-        let goes = |segment: &&SegmentView| self.is_old(segment, now);
+        let is_next = |last| self.aim.is_none_or(|aim| last <= aim);
+        let goes = |segment: &&SegmentView| is_next(segment.range().1) && self.is_old(segment, now);
         let mut going = segments.iter().take(older).take_while(goes).count();
         if let Some(through) = through(&segments, going) {
             match self.carry(through) {
                 Left::Nothing => {}
                 // The rows are to know it first.
-                Left::Later => return Ok(()),
+                Left::Later => {
+                    self.aim = Some(through);
+                    return Ok(());
+                }
                 Left::From(at) => {
                     going = segments.iter().take_while(|segment| segment.range().1 < at).count();
                 }
             }
         }
-        let Some(through) = through(&segments, going).filter(|last| self.view.is_whole(*last))
-        else {
+        let Some(through) = through(&segments, going) else { return Ok(()) };
+        if !self.view.is_whole(through.max(self.carried)) {
+            return Ok(());
+        }
+        let Some(Counts { rows, unended, dropped, kept }) = self.count(through, now)? else {
             return Ok(());
         };
-        let Some(Counts { rows, unended, dropped }) = self.count(through)? else { return Ok(()) };
+        if !kept.is_empty() {
+            self.aim = Some(through);
+            self.keep(kept);
+            return Ok(());
+        }
         // The rows may have been given up meanwhile.
         if !self.view.is_whole(through) {
             return Ok(());
@@ -190,7 +208,7 @@ impl Trimming {
         // A store that does not write just now is asked again in the next round.
         if let Ok(Ok(entry)) = done.wait() {
             let at = EntryRef { sequence: entry.sequence, index: entry.index };
-            self.newest = Some((at, written));
+            (self.newest, self.aim) = (Some((at, written)), None);
         }
     }
 
@@ -238,16 +256,26 @@ impl Trimming {
 
     /// Writes what unfinished messages need of the frames up to one anew, where there is room.
     fn carry(&self, through: u64) -> Left {
-        if self.store.is_full() {
-            return Left::Later;
+        if self.store.is_full() { Left::Later } else { self.carrier().carry(through) }
+    }
+
+    /// The same of finished ones. Each is then in a frame that is kept for as long as any of them,
+    /// so that this is done once for a message.
+    fn keep(&mut self, rows: Vec<Row>) {
+        if !self.store.is_full() {
+            self.carrier().keep(rows);
+            self.carried = self.store.state(|state| state.sequence);
         }
+    }
+
+    fn carrier(&self) -> Carrier<'_> {
         let (store, view) = (&self.store, &self.view);
-        Carrier { store, view, reader: &self.reader, compactor: &self.compactor }.carry(through)
+        Carrier { store, view, reader: &self.reader, compactor: &self.compactor }
     }
 
     /// The messages that nothing but the frames up to one has; `None` when one of them is not
     /// finished, or it cannot be told just now. No unfinished message needs these frames.
-    fn count(&self, through: u64) -> Result<Option<Counts>, Failure> {
+    fn count(&self, through: u64, now: Millis) -> Result<Option<Counts>, Failure> {
         // Where rows and fold may differ, what goes is what makes them agree. That is counted
         // first: a row that is not finished then is of a message whose end is lost.
         let compared = if self.view.is_sound() {
@@ -256,20 +284,30 @@ impl Trimming {
             let Some(compared) = self.view.compare() else { return Ok(None) };
             Some(compared)
         };
-        let (mut counted, mut unended) = (Counted::new(), 0);
+        let (mut counted, mut unended, mut kept) = (Counted::new(), 0, Vec::new());
+        let retention = *self.bodies.lock();
+        let until = |row: &Row| {
+            retention.of(row.status).map(|keep| row.updated_at.saturating_add(keep.age))
+        };
         self.view.rows_of((0, through), &mut |row| {
             if row.kept_by() > through {
                 return;
             }
             unended += u64::from(!row.status.is_finished());
+            if until(row).is_some_and(|until| until > now) && kept.len() < ROUND_MESSAGES {
+                kept.push(row.clone());
+            }
             let key = (row.destination.as_str().into(), row.direction, row.status);
             *counted.entry(key).or_default() += 1;
         })?;
         let rows = counted.values().sum();
-        Ok(match compared {
-            Some(compared) => Some(Counts { rows, unended, dropped: dropped(&compared, &counted) }),
-            None => (unended == 0).then_some(Counts { rows, unended, dropped: counted }),
-        })
+        // Until then the rows lag behind.
+        let is_known = compared.is_some() || unended == 0;
+        let dropped = match compared {
+            Some(compared) => dropped(&compared, &counted),
+            None => counted,
+        };
+        Ok(is_known.then_some(Counts { rows, unended, dropped, kept }))
     }
 }
 
@@ -281,6 +319,8 @@ struct Counts {
     unended: u64,
     /// What the fold counts no more.
     dropped: Counted,
+    /// Rows that are to be carried first: their messages ended too short a while ago.
+    kept: Vec<Row>,
 }
 
 /// What the fold is to count no more, so that it has the finished messages that the rows have when

@@ -51,7 +51,7 @@ fn row(database: &Database, id: &str) -> Row {
 }
 
 /// Lets enough time and enough starts pass for what is old to go.
-fn pass(place: &Place, database: Database) -> Database {
+pub fn pass(place: &Place, database: Database) -> Database {
     pass_with(place, database, &|database| place.again(database))
 }
 
@@ -88,7 +88,7 @@ fn carry(place: &Place, database: &Database) {
 }
 
 /// What a store says of itself is what its journal says, however it is asked.
-fn agrees(place: &Place, database: Database) -> Database {
+pub fn agrees(place: &Place, database: Database) -> Database {
     let kept = listed(&database);
     let (sequence, digest) = database.store().state(|state| (state.sequence, state.digest()));
     database.close().expect("closes");
@@ -107,7 +107,8 @@ fn agrees(place: &Place, database: Database) -> Database {
         assert_eq!(look.state().digest(), digest);
     }
     let checked = check(place.path(), true).expect("checks");
-    assert!(checked.is_sound() && checked.bodies >= kept.len() as u64, "{checked:?}");
+    let bodies = kept.iter().filter(|row| row.body.length > 0).count();
+    assert!(checked.is_sound() && checked.bodies >= bodies as u64, "{checked:?}");
     fs::remove_dir_all(place.path().join("messages")).expect("removed");
     let (database, _) = place.open();
     assert_eq!(listed(&database), kept, "made again");

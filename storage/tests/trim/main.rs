@@ -4,6 +4,7 @@ mod carry;
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;
+mod ended;
 mod place;
 
 use std::time::Duration;
