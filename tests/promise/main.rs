@@ -40,6 +40,7 @@ mod tasks;
 mod terminal;
 mod trace;
 mod traffic;
+mod turnover;
 mod units;
 mod verify;
 mod waiting;
