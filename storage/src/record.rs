@@ -74,8 +74,9 @@ pub enum Fact {
     Prune(Prune),
     /// The oldest frames are dropped; nobody needs what is in them.
     Trim(Trim),
-    /// An unfinished message was carried forward, out of frames that are to be dropped; its body
-    /// lies beside the entry.
+    /// A message was carried forward, out of frames that are to be dropped: one that is not
+    /// finished, or that ended a short while ago. Its body lies beside the entry, with no bytes
+    /// when it is lost or gone.
     Carry(Box<Carried>),
 }
 
@@ -338,7 +339,7 @@ pub struct Trim {
     pub finished: Vec<(Arc<str>, Direction, Status, u64)>,
 }
 
-/// An unfinished message, all of it once more, as it stood: from here on its head and its body are
+/// A message, all of it once more, as it stood: from here on its head and its body are
 /// read from the entry that says so. It is still the one that its first entry accepted.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct Carried {

@@ -118,7 +118,10 @@ impl Trimming {
             self.newest = trim::recorded(&self.reader)?;
             self.is_known = true;
         }
-        self.clear_quarantine()?;
+        // What cannot be removed there keeps nothing else.
+        if let Err(failure) = self.clear_quarantine() {
+            tracing::warn!(error.text = %failure, "the journal's quarantine is not cleared");
+        }
         let open = self.newest.as_ref();
         let open = open.filter(|(_, trim)| self.reader.first_sequence() <= trim.through);
         let Some((at, trim)) = open else { return self.write_down() };

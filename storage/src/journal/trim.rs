@@ -6,6 +6,7 @@ use super::Compactor;
 use super::catalog::{Segment, io_error};
 use super::compact::CompactError;
 use super::files::{self, QUARANTINE};
+use super::recover::found_no_room;
 use super::sync::SyncPoint;
 use super::{OpenError, ReadError};
 use parking_lot::Mutex;
@@ -15,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
+
+/// What a folder takes with its first name, generously.
+const FOLDER_BYTES: u64 = 64 << 10;
 
 /// Frames that a reader has not read yet: while it lives, they stay.
 #[derive(Debug)]
@@ -95,7 +99,11 @@ impl Compactor {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             dated => dated.map_err(failed("date", path))?,
         }
-        files::quarantine_whole(&self.dir, path, &self.syncer).map(|_| ()).map_err(refused)
+        // The folder may have to be made, also on a full disk.
+        let moved = self.space.with_reserve(FOLDER_BYTES, found_no_room, || {
+            files::quarantine_whole(&self.dir, path, &self.syncer)
+        });
+        moved.map(|_| ()).map_err(refused)
     }
 
     /// Keeps the bytes of a frame that does not read back in quarantine, and says how many they
