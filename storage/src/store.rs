@@ -388,7 +388,11 @@ pub fn read_content(
 
 fn salted(reader: &dyn ReadLog, place: BodyPlace) -> Result<Vec<u8>, ReadError> {
     let BodyPlace { sequence, offset, length: len } = place;
-    if place.is_empty() { Err(no_body(place)) } else { reader.body(&BodyRef { sequence, offset, len }) }
+    if place.is_empty() {
+        Err(no_body(place))
+    } else {
+        reader.body(&BodyRef { sequence, offset, len })
+    }
 }
 
 fn no_body(place: BodyPlace) -> ReadError {

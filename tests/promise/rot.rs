@@ -172,13 +172,13 @@ fn what_has_rotted_is_never_delivered() {
     assert_eq!(bridge.stop(), Some(0));
 
     // The same in a mailbox of the server; a limit of one shows that it holds up nothing.
-    let post = |note: &Value| {
+    let write = |note: &Value| {
         let mut note = note.clone();
         note["agent_id"] = json!("writer");
         world.post(&format!("{}/messages", server.address), &note).expect("an answer").0
     };
     let (rots, stays) = (note("rotten-2", "it rots here"), note("sound-2", "and this stays"));
-    assert_eq!([post(&rots), post(&stays)], [202, 202]);
+    assert_eq!([write(&rots), write(&stays)], [202, 202]);
     let done = json!({"agent_id": "reader", "message_ids": ["sound-1"]});
     let acked = world.post(&format!("{}/messages/ack", server.address), &done).expect("an answer");
     assert!(acked.0 < 300, "{acked:?}");
@@ -190,6 +190,6 @@ fn what_has_rotted_is_never_delivered() {
     });
     assert_eq!(mail[0]["message_id"], "sound-2", "{mail:?}");
     // Sent again it is the same message, whatever became of its bytes here.
-    assert_eq!(post(&rots), 202);
+    assert_eq!(write(&rots), 202);
     assert_eq!(server.stop(), Some(0));
 }

@@ -255,7 +255,7 @@ fn what_was_lost_is_not_sent(world: &World, text: &str) {
     let waiting = lines.iter_mut().find(is_waiting).expect("one that waits");
     waiting["body"] = Value::Null;
     let id = waiting["message_id"].as_str().expect("an id").to_owned();
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let text = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n";
     fs::write(world.path("lost.jsonl"), text).expect("written");
     let file = world.path("lost.jsonl").display().to_string();
     let (code, _, talk) = asked(world, "lost", &["store", "import", &file]);
