@@ -288,7 +288,7 @@ fn read(reader: &Reader, (message, at): Place, body: BodyPlace) -> Result<Found,
 }
 
 /// The oldest messages that need a frame up to this one.
-fn needing(store: &Store, through: u64) -> Vec<EntryId> {
+pub(super) fn needing(store: &Store, through: u64) -> Vec<EntryId> {
     let mut found = Vec::new();
     let mut next = EntryId::default();
     let last = EntryId { sequence: through, index: u32::MAX };

@@ -191,6 +191,11 @@ impl Housekeeper {
         self.kept.store(kept, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub(super) fn trimming(&self) -> Arc<Mutex<Trimming>> {
+        Arc::clone(&self.trimming)
+    }
+
     pub(super) fn trim(&self) {
         self.trimming.lock().step();
     }

@@ -8,10 +8,20 @@ use std::path::Path;
 use super::opening::{name, quote, reason};
 use crate::event::Event;
 use crate::inspect::entry_in;
-use crate::journal::{DamageReason, ReadError, Reader, SegmentView};
+use crate::journal::{DamageReason, EntryRef, Frame, ReadError, Reader, SegmentView};
+use crate::record::Level;
+use crate::transaction::Act;
+use crate::view::Row;
 
-/// Entries about damage that are read: the newest ones.
+/// Entries about damaged files that are read, the newest ones, and how many entries at once: there
+/// may be one for each message as well.
 const TOLD_MAX: usize = 10_000;
+
+/// A member that only details about frames have.
+const FRAMES: &str = r#""offset":"#;
+
+/// Messages that are named at once, in one frame.
+pub(super) const UNNAMED: usize = 256;
 
 /// Files that one entry names; the others are counted.
 const NAMED_MAX: usize = 20;
@@ -28,12 +38,28 @@ impl Damaged {
         names.extend(recorded.map(|one| name(&one.segment)));
         // A segment after a gap is whole.
         let missing = format!("{{{},", reason(DamageReason::Missing));
-        for at in reader.by_event(&[Event::StoreDamage.code()], None, TOLD_MAX)? {
-            let Ok(frame) = reader.frame(at.sequence) else { continue };
-            let Some(entry) = entry_in(&frame, at.index) else { continue };
-            if !entry.record.details.starts_with(&missing) {
-                // Entries about messages name no file, and so come to nothing.
-                names.insert(entry.record.resource.to_string());
+        let (mut told, mut before): (_, Option<EntryRef>) = (0, None);
+        let mut newest: Option<Frame> = None;
+        while told < TOLD_MAX {
+            let some = reader.by_event(&[Event::StoreDamage.code()], before, TOLD_MAX)?;
+            before = some.last().copied();
+            for at in &some {
+                let is_it = |frame: &Frame| frame.position.sequence == at.sequence;
+                // Many entries lie in one frame.
+                if !newest.as_ref().is_some_and(is_it) {
+                    newest = reader.frame(at.sequence).ok();
+                }
+                let entry = newest.as_ref().and_then(|frame| entry_in(frame, at.index));
+                let Some(entry) = entry else { continue };
+                let details = &entry.record.details;
+                // Those about messages name no file.
+                if details.contains(FRAMES) && !details.starts_with(&missing) {
+                    names.insert(entry.record.resource.to_string());
+                }
+                told += usize::from(details.contains(FRAMES));
+            }
+            if some.len() < TOLD_MAX {
+                break;
             }
         }
         Ok(Self(names))
@@ -43,6 +69,17 @@ impl Damaged {
     pub(super) fn has(&self, path: &Path) -> bool {
         self.0.contains(&name(path))
     }
+}
+
+/// The entry about a message that is not finished by its row, which goes, and that the fold does
+/// not know.
+pub(super) fn unended(row: &Row) -> Act {
+    let (entry, status) = (row.entry, row.status.as_str());
+    let what = "what became of this message is lost, and what is left of it is dropped";
+    let details =
+        format!(r#"{{"reason":"{what}","accepted_in":"{entry}","last_status":"{status}"}}"#);
+    let act = Act::new(Event::StoreDamage, "store", &row.namespace, &row.message_id);
+    act.level(Level::Error).details(details)
 }
 
 /// What is lost of the segments that go.

@@ -4,7 +4,7 @@
 //! on: what is written down is dropped for good, whether its files are still there or not. A
 //! segment with damage goes as the others do, into quarantine, which is kept for as long only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::carrying::{Carrier, Left, ROUND_MESSAGES};
-use super::lost::{Damaged, Lost};
+use super::carrying::{Carrier, Left, ROUND_MESSAGES, needing};
+use super::lost::{Damaged, Lost, UNNAMED, unended};
 use crate::checkpoint;
 use crate::event::Event;
 use crate::journal::{CompactError, Compactor, EntryRef, ReadError, Reader, SegmentView};
@@ -67,6 +67,8 @@ pub(super) struct Trimming {
     /// What goes next: something of it was carried. More that has become old since waits, or what
     /// is to be carried of that would never come to an end.
     aim: Option<u64>,
+    /// The messages of it that only rows know, and that the audit log names already.
+    named: BTreeSet<EntryId>,
     /// When there was a round.
     last: Millis,
 }
@@ -90,6 +92,7 @@ impl Trimming {
             is_known: false,
             carried: 0,
             aim: None,
+            named: BTreeSet::new(),
             last: 0,
         }
     }
@@ -128,7 +131,9 @@ impl Trimming {
         if self.may_go(at.sequence, trim)? {
             let damaged = Damaged::read(&self.reader)?;
             let is_evidence = |path: &Path| damaged.has(path);
-            let (segments, bytes) = self.compactor.trim(trim.through, &is_evidence, self.now())?;
+            // Not what the clock says, which may be behind, or cannot be asked at a stop.
+            let recorded = self.store.state(|state| state.time);
+            let (segments, bytes) = self.compactor.trim(trim.through, &is_evidence, recorded)?;
             tracing::info!(segments, bytes, "old segments of the journal are dropped");
         }
         Ok(())
@@ -175,12 +180,18 @@ impl Trimming {
         if !self.view.is_whole(through.max(self.carried)) {
             return Ok(());
         }
-        let Some(Counts { rows, unended, dropped, kept }) = self.count(through, now)? else {
+        let Some(Counts { rows, unended, unnamed, dropped, kept }) = self.count(through, now)?
+        else {
             return Ok(());
         };
         if !kept.is_empty() {
             self.aim = Some(through);
             self.keep(kept);
+            return Ok(());
+        }
+        if !unnamed.is_empty() {
+            self.aim = Some(through);
+            self.name(unnamed);
             return Ok(());
         }
         // The rows may have been given up meanwhile.
@@ -212,6 +223,22 @@ impl Trimming {
         if let Ok(Ok(entry)) = done.wait() {
             let at = EntryRef { sequence: entry.sequence, index: entry.index };
             (self.newest, self.aim) = (Some((at, written)), None);
+            self.named.clear();
+        }
+    }
+
+    /// Names messages that nobody can end any more, because only their rows are left: one entry
+    /// each, which stays when they go.
+    fn name(&mut self, rows: Vec<Row>) {
+        let entries: Vec<EntryId> = rows.iter().map(|row| row.entry).collect();
+        let done = self.store.commit(move |transaction| -> Result<(), Infallible> {
+            for row in &rows {
+                transaction.note(unended(row));
+            }
+            Ok(())
+        });
+        if matches!(done.wait(), Ok(Ok(()))) {
+            self.named.extend(entries);
         }
     }
 
@@ -277,8 +304,12 @@ impl Trimming {
     }
 
     /// The messages that nothing but the frames up to one has; `None` when one of them is not
-    /// finished, or it cannot be told just now. No unfinished message needs these frames.
+    /// finished, or it cannot be told just now. No unfinished message needs these frames: one
+    /// that was being sent, or that the disk had no room for, was not carried.
     fn count(&self, through: u64, now: Millis) -> Result<Option<Counts>, Failure> {
+        if !needing(&self.store, through).is_empty() {
+            return Ok(None);
+        }
         // Where rows and fold may differ, what goes is what makes them agree. That is counted
         // first: a row that is not finished then is of a message whose end is lost.
         let compared = if self.view.is_sound() {
@@ -287,7 +318,8 @@ impl Trimming {
             let Some(compared) = self.view.compare() else { return Ok(None) };
             Some(compared)
         };
-        let (mut counted, mut unended, mut kept) = (Counted::new(), 0, Vec::new());
+        let (mut counted, mut unended) = (Counted::new(), 0);
+        let (mut kept, mut unnamed) = (Vec::new(), Vec::new());
         let retention = *self.bodies.lock();
         let until = |row: &Row| {
             retention.of(row.status).map(|keep| row.updated_at.saturating_add(keep.age))
@@ -296,7 +328,12 @@ impl Trimming {
             if row.kept_by() > through {
                 return;
             }
-            unended += u64::from(!row.status.is_finished());
+            if !row.status.is_finished() {
+                unended += 1;
+                if unnamed.len() < UNNAMED && !self.named.contains(&row.entry) {
+                    unnamed.push(row.clone());
+                }
+            }
             if until(row).is_some_and(|until| until > now) && kept.len() < ROUND_MESSAGES {
                 kept.push(row.clone());
             }
@@ -310,7 +347,7 @@ impl Trimming {
             Some(compared) => dropped(&compared, &counted),
             None => counted,
         };
-        Ok(is_known.then_some(Counts { rows, unended, dropped, kept }))
+        Ok(is_known.then_some(Counts { rows, unended, unnamed, dropped, kept }))
     }
 }
 
@@ -320,6 +357,8 @@ struct Counts {
     rows: u64,
     /// Those that are not finished, because the end of their messages is lost.
     unended: u64,
+    /// Some of those, which the audit log does not name yet.
+    unnamed: Vec<Row>,
     /// What the fold counts no more.
     dropped: Counted,
     /// Rows that are to be carried first: their messages ended too short a while ago.
@@ -352,4 +391,61 @@ fn remembered_from(messages: &Messages) -> Millis {
     }
     let oldest = messages.finished().next().map_or(Millis::MAX, |(_, one)| one.accepted_at);
     oldest.max(forgotten)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use crate::database::Database;
+    use crate::event::Event;
+    use crate::record::{Direction, MessageHead, Reason, Status};
+    use crate::transaction::{Act, Body};
+
+    fn head(id: &str) -> MessageHead {
+        MessageHead {
+            direction: Direction::Outbound,
+            message_id: id.into(),
+            message_type: "note".into(),
+            namespace: "default".into(),
+            peer: String::new(),
+            destination: "server".into(),
+            sender: String::new(),
+            lane: String::new(),
+            priority: 2,
+            created_at: 1,
+            deadline: None,
+            expires_at: None,
+            task_id: None,
+            correlation_id: None,
+            retry_of: None,
+            sealed: false,
+            size: 0,
+            digest: [0; 32],
+            status: Status::Pending,
+            reason: Reason::None,
+            due_at: 1,
+        }
+    }
+
+    #[test]
+    fn frames_that_an_unfinished_message_needs_do_not_go() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let opened = Database::open(dir.path(), Box::new(|| 1), Box::new(|_| {}));
+        let (database, _) = opened.expect("opens");
+        let done = database.store.commit(|transaction| -> Result<_, Infallible> {
+            let act = Act::new(Event::MessageQueued, "agent", "default", "waits");
+            Ok(transaction.accept(act, head("waits"), Body::new(b"body")))
+        });
+        let Ok(entry) = done.wait().expect("durable");
+        database.view.settle().expect("settles");
+        // Rows that may differ from the fold say nothing about it.
+        database.view.distrust();
+        let trimming = database.housekeeper.trimming();
+        let counted = trimming.lock().count(entry.sequence, 1).expect("reads");
+        assert!(counted.is_none(), "its frame would go");
+        let before = trimming.lock().count(entry.sequence - 1, 1).expect("reads");
+        assert!(before.is_some(), "nobody needs those before it");
+        database.close().expect("closes");
+    }
 }

@@ -8,7 +8,7 @@ use super::segment::{self, BlockFault, FORMAT, FRAMES_START, SegmentHeader, TAIL
 use super::space::allocate;
 use super::sync::{SyncPoint, Syncer};
 use super::{Identity, OpenError};
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{SeekFrom, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens, seek};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -294,6 +294,16 @@ pub(super) fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets a file say that it was changed just now.
+pub(super) fn date(path: &Path, syncer: &Syncer) -> Result<(), OpenError> {
+    let file = File::options().write(true).open(path).map_err(io_error("open", path))?;
+    let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    let (last_access, last_modification) = (time(UTIME_OMIT), time(UTIME_NOW));
+    let dated = futimens(&file, &Timestamps { last_access, last_modification });
+    dated.map_err(io::Error::from).map_err(io_error("date", path))?;
+    syncer.all(&file, SyncPoint::Quarantine).map_err(io_error("sync", path))
+}
+
 /// Moves a whole segment into quarantine, and returns where it lies.
 pub(super) fn quarantine_whole(
     dir: &Path,
@@ -330,4 +340,27 @@ pub(super) fn quarantine(
     syncer.data(&file, SyncPoint::Quarantine).map_err(io_error("sync", &path))?;
     syncer.dir(&place, SyncPoint::QuarantineName).map_err(io_error("sync", &place))?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, FileTimes};
+    use std::time::{Duration, SystemTime};
+
+    use super::{Syncer, date};
+
+    #[test]
+    fn a_file_that_is_dated_is_as_new_as_one_that_is_made() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let paths = ["old", "new"].map(|name| dir.path().join(name));
+        let old = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
+        File::create(&paths[0]).and_then(|file| file.set_times(old)).expect("a file");
+        File::create(&paths[1]).expect("a file");
+        date(&paths[0], &Syncer::default()).expect("dated");
+        let [dated, made] = paths.map(|path| path.metadata().expect("a file").modified());
+        let apart = dated.expect("a time").duration_since(made.expect("a time"));
+        assert!(apart.unwrap_or_default() < Duration::from_mins(1));
+        let later = dir.path().join("old").metadata().expect("a file").modified().expect("a time");
+        assert!(later > SystemTime::UNIX_EPOCH + Duration::from_hours(1));
+    }
 }

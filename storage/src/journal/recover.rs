@@ -181,6 +181,8 @@ impl Work<'_> {
     fn set_aside(&mut self, loaded: &Loaded, sealed: &Sealed) -> Result<(), OpenError> {
         let lost = (sealed.footer.header.first_sequence, sealed.footer.last_sequence);
         self.note(loaded, DamageReason::Chain, lost);
+        // However old it is, it lies there from now on.
+        files::date(&loaded.path, self.syncer)?;
         let place = files::quarantine_whole(self.dir, &loaded.path, self.syncer)?;
         self.state.quarantined.push(place);
         Ok(())

@@ -125,7 +125,11 @@ impl Compactor {
         let (mut count, mut bytes) = (0, 0);
         for (path, file) in quarantined(&self.dir) {
             if file.modified().is_ok_and(|since| since < before) {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                match fs::remove_file(&path) {
+                    // A person was quicker.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    removed => removed.map_err(failed("remove", &path))?,
+                }
                 (count, bytes) = (count + 1, bytes + file.len());
             }
         }
@@ -145,7 +149,9 @@ impl Compactor {
 pub fn quarantined(dir: &Path) -> Vec<(PathBuf, fs::Metadata)> {
     // Hardly any journal has one.
     let entries = fs::read_dir(dir.join(QUARANTINE)).into_iter().flatten().flatten();
-    let files = entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)));
+    // What a person put there is none of ours.
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("segment-"));
+    let files = ours.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)));
     files.filter(|(_, file)| file.is_file()).collect()
 }
 

@@ -2,9 +2,15 @@
 //! writes rows compares them.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::View;
 use crate::messages::Counts;
+
+/// Between two looks at whether an answer can still come, and how many there are: rows without
+/// number are counted in that time.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const LOOKS: u32 = 600;
 
 /// A comparison of the rows with the fold that somebody waits for.
 #[derive(Default)]
@@ -63,6 +69,13 @@ impl View {
         self.shared.is_sound.load(Ordering::Acquire)
     }
 
+    /// What damage does, for a test.
+    #[cfg(test)]
+    pub(crate) fn distrust(&self) {
+        self.compared();
+        self.shared.is_sound.store(false, Ordering::Release);
+    }
+
     /// Counts the rows at one frame of the fold, which reads all of them; lists are not complete
     /// meanwhile. `None` when that cannot be done just now.
     pub(crate) fn compare(&self) -> Option<Compared> {
@@ -70,9 +83,14 @@ impl View {
         comparison.is_asked = !comparison.ended;
         comparison.found = None;
         self.shared.feed.compare();
-        while comparison.is_asked {
-            self.shared.comparing.wait(&mut comparison);
+        for _ in 0..LOOKS {
+            if !comparison.is_asked || self.shared.feed.is_out_of_work() {
+                break;
+            }
+            self.shared.comparing.wait_for(&mut comparison, LOOK_INTERVAL);
         }
+        // An answer that comes later is to an earlier question, and as good.
+        comparison.is_asked = false;
         comparison.found.take()
     }
 }

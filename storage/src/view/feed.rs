@@ -211,6 +211,12 @@ impl Feed {
         self.inner.lock().stop == Some(false)
     }
 
+    /// The worker answers no question: it is to end, has ended, or waits for sled to be of use.
+    pub(crate) fn is_out_of_work(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.failed || inner.ended || inner.stop.is_some()
+    }
+
     /// The worker has ended: nothing is kept any more and nobody waits.
     pub(crate) fn end(&self) {
         let mut inner = self.inner.lock();

@@ -2,9 +2,10 @@
 //! nobody misses what was dropped, and rows and fold count the same.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, FileTimes};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use storage::database::{Database, Report};
 use storage::event::Event;
@@ -192,8 +193,14 @@ fn a_segment_with_damage_goes_into_quarantine_and_what_waits_in_it_goes_on() {
         assert_eq!(database.store().body(body).expect("reads"), "waits".repeat(60).as_bytes());
         database = is_as_if_nothing_was(&place, database);
         change(&database, entry, Status::Delivered);
-        // What lies in quarantine goes with the audit log that tells of it.
+        // What lies in quarantine goes with the audit log that tells of it, and nothing else.
+        let note = place.path().join("journal/quarantine/note.txt");
+        fs::write(&note, "ask whoever has the disk").expect("written");
+        let long_ago = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
+        let file = fs::File::options().write(true).open(&note).expect("a file");
+        file.set_times(long_ago).expect("dated");
         database = pass(&place, database);
+        assert!(note.exists());
         assert!(!quarantined(&place).contains(&name.to_owned()), "{:?}", quarantined(&place));
         let said = entries(&database, Event::StoreTrim);
         assert!(said.iter().any(|(about, _)| about == "quarantine"), "{said:?}");
@@ -247,4 +254,37 @@ fn a_message_whose_content_is_lost_stays_and_says_so() {
         assert_eq!(disagreements(&database), [""; 0]);
         database.close().expect("closes");
     }
+}
+
+#[test]
+fn a_message_that_only_its_row_knows_is_named_before_it_goes() {
+    let place = Place::new();
+    let (database, _) = place.open();
+    fill(&place, &database, "a");
+    let entry = send(&database, "lost", None);
+    fill(&place, &database, "b");
+    database.view().settle().expect("settles");
+    // Killed before the next checkpoint; the frame that accepted it is damaged then.
+    drop(database);
+    let holds = |path: &PathBuf| frames(path).iter().any(|one| one.2 == entry.sequence);
+    let segment = place.segments().into_iter().find(holds).expect("a segment");
+    let frame = frames(&segment).into_iter().find(|one| one.2 == entry.sequence).expect("it");
+    let mut bytes = fs::read(&segment).expect("reads");
+    bytes[frame.0 + 120] ^= 1;
+    fs::write(&segment, bytes).expect("written");
+    let (database, _) = place.open();
+    let left = waiting(&database);
+    assert_eq!((left.len(), left[0].entry), (1, entry));
+    assert!(database.store().live(entry).is_none(), "nobody can end it");
+    let database = pass(&place, database);
+    assert!(first(&database) > entry.sequence);
+    assert_eq!(waiting(&database), []);
+    let said = trims(&database).join(" ");
+    assert!(said.contains(r#""messages_unended":1"#), "{said}");
+    let told = entries(&database, Event::StoreDamage);
+    let named = told.iter().filter(|(about, _)| about == "lost").collect::<Vec<_>>();
+    assert_eq!(named.len(), 1, "{told:?}");
+    assert!(named[0].1.contains(&format!(r#""accepted_in":"{entry}""#)), "{told:?}");
+    assert!(named[0].1.contains(r#""last_status":"pending""#), "{told:?}");
+    is_as_if_nothing_was(&place, database).close().expect("closes");
 }
