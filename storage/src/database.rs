@@ -32,7 +32,7 @@ use crate::record::Millis;
 use crate::retention::Retention;
 use crate::store::{CommitError, Fatal, Now, Store, record_keys};
 use crate::trim;
-use crate::view::{Audit, View, ViewError};
+use crate::view::{Audit, Early, View, ViewError};
 pub use compaction::Freed;
 use housekeeper::Housekeeper;
 pub use housekeeper::Upkeep;
@@ -229,6 +229,7 @@ impl Database {
         let syncer = options.syncer;
         let reader = log.reader();
         let folder = dir.join("checkpoints");
+        let early = Early::begin(&dir.join("messages")).map_err(|error| io(error.to_string()))?;
         let (state, writer, mut replay) = opening::fold(&folder, &reader);
         let mut damaged = std::mem::take(&mut replay.damage);
         let is_sound = damaged.is_empty() && recovery.damage.is_empty();
@@ -256,12 +257,8 @@ impl Database {
         let has_room = Box::new(move || !room.is_short());
         let (now, is_damaged) = (opening::counts(&store), !report.recovery.damage.is_empty());
         let audit = Audit { sequence: at, counts, now, is_damaged, disagree, has_room };
-        let started = View::start(
-            &dir.join("messages"),
-            Arc::new(reader.clone()),
-            audit,
-            (Arc::clone(&syncer), boot),
-        );
+        let started =
+            View::start(early, Arc::new(reader.clone()), audit, (Arc::clone(&syncer), boot));
         let (view, rebuild) = started.map_err(|error| {
             store.stop();
             io(error.to_string())

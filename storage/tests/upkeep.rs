@@ -20,7 +20,7 @@ use storage::record::{
 };
 use storage::store::{CommitError, Published, Store};
 use storage::transaction::{Act, Body, Change};
-use storage::view::{Audit, View};
+use storage::view::{Audit, Early, View};
 
 /// How long something may take that should happen at once.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -270,7 +270,8 @@ fn who_waits_for_room_is_let_go_when_the_rows_have_failed() {
     let (now, has_room) = (Box::new(|| (1, Counts::new())), Box::new(|| true));
     let audit = Audit { sequence: 1, counts, now, is_damaged: false, disagree, has_room };
     let path = dir.path().join("messages");
-    let started = View::start(&path, Arc::new(log.reader()), audit, (Arc::default(), "b".into()));
+    let early = Early::begin(&path).expect("begins");
+    let started = View::start(early, Arc::new(log.reader()), audit, (Arc::default(), "b".into()));
     let (view, _) = started.expect("starts");
     let (behind, relieved) = (view.clone(), store.clone());
     store.throttle(Box::new(move || behind.lag().over));

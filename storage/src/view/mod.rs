@@ -4,6 +4,7 @@
 //! and it holds no body. Reads merge the rows in sled with what is durable and not there yet.
 
 mod comparison;
+mod early;
 mod feed;
 mod filter;
 mod handle;
@@ -29,6 +30,7 @@ use tree::Tree;
 use worker::Worker;
 
 pub use comparison::Audit;
+pub use early::Early;
 pub use feed::Lag;
 pub use filter::{Filter, PAGE_ROWS_MAX, Page};
 pub use row::{Row, decode_rows};
@@ -135,13 +137,14 @@ impl View {
     /// # Errors
     /// When the directory cannot be made or the thread cannot be started.
     pub fn start(
-        path: &Path,
+        mut early: Early,
         reader: Arc<dyn ReadLog>,
         audit: Audit,
         (syncer, boot): (Arc<Syncer>, String),
     ) -> Result<(Self, Option<String>), ViewError> {
         let mut applied = begin(&*reader, &boot);
-        let prepared = prepare(path, &*reader, &syncer, &mut applied);
+        let prepared = prepare(&mut early, &*reader, &syncer, &mut applied);
+        let path = early.path();
         let (tree, rebuild, failed) = match prepared {
             Ok((tree, rebuild)) => (tree, rebuild, None),
             Err(error @ ViewError::Io { .. }) => return Err(error),
@@ -381,12 +384,12 @@ fn begin(reader: &dyn ReadLog, boot: &str) -> Applied {
 /// Opens the rows and adds what little they lack; `applied` is then how far they go. The second
 /// value says why they begin anew.
 fn prepare(
-    path: &Path,
+    early: &mut Early,
     reader: &dyn ReadLog,
     syncer: &Syncer,
     applied: &mut Applied,
 ) -> Result<(Tree, Option<String>), ViewError> {
-    let (tree, rebuild) = open(path, reader, applied)?;
+    let (tree, rebuild) = open(early, reader, applied)?;
     if tree.applied().is_some_and(|stored| stored.clean) {
         tree.mark_used(applied, syncer)?;
     }
@@ -402,11 +405,11 @@ fn prepare(
 
 /// Opens the tree, or begins a new one when its rows are not to be trusted (JOURNAL rule 13).
 fn open(
-    path: &Path,
+    early: &mut Early,
     reader: &dyn ReadLog,
     applied: &mut Applied,
 ) -> Result<(Tree, Option<String>), ViewError> {
-    let why = match Tree::open(path) {
+    let why = match early.tree() {
         Ok(tree) => match distrust(&tree, reader, &applied.boot) {
             None => {
                 if let Some(stored) = tree.applied() {
@@ -420,7 +423,7 @@ fn open(
         Err(error @ ViewError::Full { .. }) => return Err(error),
         Err(error) => error.to_string(),
     };
-    Ok((Tree::create(path)?, Some(why)))
+    Ok((Tree::create(early.path())?, Some(why)))
 }
 
 /// Why the rows cannot be trusted, or `None`.
