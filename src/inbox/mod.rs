@@ -124,8 +124,7 @@ pub fn is_known(transaction: &Transaction<'_>, arrival: &Arrival) -> bool {
 /// `id_conflict`, as [`admit`].
 pub fn recorded(store: &Store, arrival: &Arrival) -> Option<Result<Admitted, Refusal>> {
     let known = store.messages(|messages| messages.find(&arrival.key()))?;
-    let same =
-        is_same(&arrival.envelope, store.body(known.body).ok(), || store.is_sound(known.body));
+    let same = is_same(&arrival.envelope, store.body(known.body).ok(), || store.is_rotten(&known));
     Some(same.map(|()| Admitted::Duplicate))
 }
 
@@ -142,22 +141,22 @@ pub fn check_same(
 ) -> Result<(), Refusal> {
     let Some(known) = transaction.find(key) else { return Ok(()) };
     if let Some(staged) = transaction.staged_body(known.entry) {
-        return is_same(envelope, Some(staged.to_vec()), || true);
+        return is_same(envelope, Some(staged.to_vec()), || false);
     }
-    is_same(envelope, store.body(known.body).ok(), || store.is_sound(known.body))
+    is_same(envelope, store.body(known.body).ok(), || store.is_rotten(&known))
 }
 
-/// `is_sound` says whether the earlier bytes are those that were accepted.
+/// `is_rotten` says whether the earlier bytes are not those that were accepted.
 fn is_same(
     envelope: &Envelope,
     earlier: Option<Vec<u8>>,
-    is_sound: impl FnOnce() -> bool,
+    is_rotten: impl FnOnce() -> bool,
 ) -> Result<(), Refusal> {
     let same = earlier.is_none_or(|bytes| {
         parse_one_within(bytes, RELAYED_BYTES_MAX)
             .is_ok_and(|first| first.body_digest() == envelope.body_digest())
     });
-    if same || !is_sound() {
+    if same || is_rotten() {
         return Ok(());
     }
     let detail = "this message_id was used for another message; give each message an id of its own";

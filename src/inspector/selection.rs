@@ -1,6 +1,8 @@
 //! Which messages a list, or a change of many, is about: filters as a caller writes them, read and
 //! checked. It finds no messages.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use storage::record::{Direction, Reason, Status};
 use storage::view::Filter;
@@ -134,7 +136,13 @@ impl Change {
             ..Filter::default()
         };
         let actor = actor(self.actor)?;
-        Ok((Chosen { message_ids: self.message_ids, filter }, actor))
+        let mut message_ids = self.message_ids;
+        if message_ids.len() > LIMIT_MAX {
+            return Err(Refusal::invalid("message_ids", &format!("at most {LIMIT_MAX} ids")));
+        }
+        let mut named = HashSet::new();
+        message_ids.retain(|id| named.insert(id.clone()));
+        Ok((Chosen { message_ids, filter }, actor))
     }
 }
 

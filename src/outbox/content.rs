@@ -31,6 +31,8 @@ pub(super) fn read(store: &Store, live: &Live) -> Content {
         };
     }
     match store.content(live) {
+        // No message is empty: an import made it of one that had lost it.
+        Ok(bytes) if bytes.is_empty() => Content::Never("its content was lost".into()),
         Ok(bytes) => Content::Bytes(bytes),
         Err(ReadError::Io { .. }) => Content::Later,
         Err(error) => Content::Never(format!("its body cannot be read: {error}")),

@@ -36,25 +36,38 @@ use crate::clock::parse_rfc3339;
 use crate::protocol::Envelope;
 use crate::trace::{self, traced};
 
-/// The bytes of a message that its recipient fetches; `None` when they cannot be read. A message
-/// that can be read no more fails, as one that is to be sent. This waits for the disk.
-pub fn read(store: &Store, entry: EntryId, given_up: Option<&GivenUp>) -> Option<Vec<u8>> {
-    let why = match content::read(store, &store.lives(&[entry]).pop()?) {
-        Content::Bytes(bytes) => return Some(bytes),
-        Content::Later => return None,
+/// What a recipient gets that fetches a message.
+pub enum Fetched {
+    /// Its bytes.
+    Bytes(Vec<u8>),
+    /// Nothing just now, and nothing that comes after it.
+    Later,
+    /// Nothing any more: it has failed.
+    Never,
+}
+
+/// The bytes of a message that its recipient fetches. One that can be read no more fails, as one
+/// that is to be sent. This waits for the disk.
+pub fn read(store: &Store, entry: EntryId, given_up: Option<&GivenUp>) -> Fetched {
+    let Some(live) = store.lives(&[entry]).pop() else { return Fetched::Never };
+    let why = match content::read(store, &live) {
+        Content::Bytes(bytes) => return Fetched::Bytes(bytes),
+        Content::Later => return Fetched::Later,
         Content::Never(why) => why,
     };
-    let (given_up, reader) = (given_up.cloned(), store.clone());
+    let (given_up, reader, place) = (given_up.cloned(), store.clone(), live.body);
     // Nobody waits for it: it comes before whatever is fetched next.
     drop(store.commit(move |transaction| -> Result<(), Infallible> {
-        if let Some(live) = transaction.live(entry).filter(|it| it.status != Status::Failed) {
+        // One that was carried forward meanwhile is read there.
+        let is_it = |live: &Live| live.status != Status::Failed && live.body == place;
+        if let Some(live) = transaction.live(entry).filter(is_it) {
             let trace = trace::of_message(transaction, &reader, &live);
             steps::fail(transaction, &live, &why, trace.as_deref());
             steps::tell(given_up.as_ref(), transaction, &live, &why);
         }
         Ok(())
     }));
-    None
+    Fetched::Never
 }
 
 /// Records an outbound message as pending, inside a decision. `destination` is the queue, and so

@@ -228,10 +228,13 @@ impl Pump {
                 }
                 Content::Later => self.put_back(&[live.entry]),
                 Content::Never(reason) => {
-                    let given_up = self.given_up.clone();
+                    let (given_up, place) = (self.given_up.clone(), live.body);
                     self.give_up(live.entry, move |transaction, live, trace| {
-                        fail(transaction, live, &reason, trace);
-                        tell(given_up.as_ref(), transaction, live, &reason);
+                        // One that was carried forward meanwhile is read there.
+                        if live.body == place {
+                            fail(transaction, live, &reason, trace);
+                            tell(given_up.as_ref(), transaction, live, &reason);
+                        }
                     });
                 }
             }

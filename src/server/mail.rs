@@ -19,7 +19,7 @@ use super::members;
 use crate::clock::{Clock, Millis};
 use crate::outbox::pause::Pauses;
 use crate::outbox::verdict::{Outcome, judge};
-use crate::outbox::{self, GivenUp, Policy};
+use crate::outbox::{self, Fetched, GivenUp, Policy};
 use crate::protocol::payload::Nack;
 use crate::protocol::{Envelope, ErrorCode, Fields, MessageType, Refusal, SERVER_AGENT_ID};
 use crate::trace::{self, traced};
@@ -267,11 +267,16 @@ pub fn unacknowledged(
 
 /// Reads messages, and gives up those that cannot be read any more. This waits for the disk.
 pub fn read(store: &Store, due: Vec<EntryId>, given_up: &GivenUp) -> Vec<Letter> {
-    let letter = |entry| {
-        let bytes = outbox::read(store, entry, Some(given_up))?;
-        Some(Letter { entry, bytes })
-    };
-    due.into_iter().filter_map(letter).collect()
+    let mut letters = Vec::new();
+    for entry in due {
+        match outbox::read(store, entry, Some(given_up)) {
+            Fetched::Bytes(bytes) => letters.push(Letter { entry, bytes }),
+            Fetched::Never => {}
+            // What follows it may be in its lane.
+            Fetched::Later => break,
+        }
+    }
+    letters
 }
 
 /// Whether a message may be fetched now; `waiting` collects the lanes in which one is not due.

@@ -48,7 +48,10 @@ impl Mailboxes {
         for live in messages.iter() {
             let expires_at = live.expires_at;
             let texts = (live.destination, live.message_type);
-            inner.insert(live.entry, texts, (live.accepted_at, expires_at), self.max_age);
+            // One that a person sends again has its first attempt yet, and its whole time.
+            let begun = if live.attempts == 0 { live.updated_at } else { 0 };
+            let since = live.accepted_at.max(begun);
+            inner.insert(live.entry, texts, (since, expires_at), self.max_age);
             inner.change(live.entry, live.status);
         }
     }

@@ -18,7 +18,7 @@ use crate::commit::{Answer, Commit};
 use crate::fold::State;
 use crate::journal::{BodyRef, IndexKeys, Log, Made, ReadError, ReadLog, Space};
 use crate::ledger::Ledger;
-use crate::messages::{BodyPlace, Live, Messages, Place, Summary};
+use crate::messages::{BodyPlace, Known, Live, Messages, Place, Summary};
 use crate::record::{EntryId, Fact, Level, MessageHead, Millis, Prune, Record, id_time};
 use crate::transaction::{SALT_BYTES, Transaction};
 use committer::Committer;
@@ -268,9 +268,16 @@ impl Store {
         read_content(&*self.0.reader, live.body, &live.head.digest)
     }
 
-    /// Whether the frame of a body reads back as it was written. This reads all of it.
-    pub fn is_sound(&self, place: BodyPlace) -> bool {
-        self.0.reader.frame(place.sequence).is_ok()
+    /// Whether the body of a message reads back as something else than was accepted, or nobody
+    /// can tell any more, because its frame does not read back.
+    pub fn is_rotten(&self, known: &Known) -> bool {
+        match self.head(crate::messages::place(known.entry, known.body)) {
+            Ok(head) => {
+                let salted = salted(&*self.0.reader, known.body);
+                salted.is_ok_and(|bytes| Sha256::digest(&bytes).as_slice() != head.digest)
+            }
+            Err(error) => matches!(error, ReadError::Damaged { .. }),
+        }
     }
 
     /// The journal's reading side.
@@ -383,7 +390,12 @@ pub fn read_content(
     }
     // Its frame says what is wrong with it, and is known to be damaged from then on.
     reader.frame(place.sequence)?;
-    Err(no_body(place))
+    let again = self::salted(reader, place)?;
+    if Sha256::digest(&again).as_slice() == digest {
+        Ok(unsalted(again))
+    } else {
+        Err(no_body(place))
+    }
 }
 
 fn salted(reader: &dyn ReadLog, place: BodyPlace) -> Result<Vec<u8>, ReadError> {

@@ -263,4 +263,7 @@ fn what_was_lost_is_not_sent(world: &World, text: &str) {
     let (_, shown, _) = asked(world, "lost", &["openclaw", "show", &id]);
     let what = [&shown[0]["status"], &shown[0]["reason"], &shown[0]["error"]];
     assert_eq!(what, ["failed", "permanent", "its content was lost before it was exported"]);
+    // There is nothing to send again, also under a new id.
+    let (_, again, talk) = asked(world, "lost", &["openclaw", "retry", &id]);
+    assert_eq!(again[0]["retried"], 0, "{talk}");
 }

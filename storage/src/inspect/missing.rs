@@ -16,7 +16,7 @@ pub fn missing(reader: &Reader) -> Vec<Damage> {
         // One whose footer cannot be read is noted by that.
         one.damage().unwrap_or_default()
     });
-    let trimmed = trim::damage(reader).unwrap_or_default();
+    let trimmed = reader.beginning(|| trim::damage(reader)).unwrap_or_default();
     let all: Vec<Damage> = trimmed.into_iter().chain(recorded).collect();
     for one in all.into_iter().chain(reader.found()) {
         add(&mut missing, one);

@@ -2,7 +2,7 @@
 //! program runs. It repairs nothing.
 
 use super::catalog::Segment;
-use super::{Damage, DamageReason, ReadError};
+use super::{Damage, DamageReason, ReadError, Reader};
 use parking_lot::Mutex;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -15,7 +15,11 @@ const EIO: i32 = 5;
 
 /// The places found so far.
 #[derive(Default)]
-pub(super) struct Found(Mutex<Vec<Damage>>);
+pub(super) struct Found {
+    places: Mutex<Vec<Damage>>,
+    /// What is wrong with the beginning of the journal, and its first frame when that was asked.
+    beginning: Mutex<Option<(u64, Option<Damage>)>>,
+}
 
 impl Found {
     /// Those that opening found.
@@ -45,19 +49,45 @@ impl Found {
 
     /// Adds a place, unless it is known.
     fn add(&self, damage: Damage) {
-        let mut found = self.0.lock();
+        let mut found = self.places.lock();
         if found.len() < FOUND_MAX && !found.iter().any(|known| known.covers(&damage)) {
             found.push(damage);
         }
     }
 
+    /// What is wrong with where the journal begins: looked for once for each first frame.
+    pub(super) fn beginning<E>(
+        &self,
+        first: u64,
+        look: impl FnOnce() -> Result<Option<Damage>, E>,
+    ) -> Result<Option<Damage>, E> {
+        let mut beginning = self.beginning.lock();
+        if let Some((_, known)) = beginning.as_ref().filter(|(of, _)| *of == first) {
+            return Ok(known.clone());
+        }
+        let found = look()?;
+        *beginning = Some((first, found.clone()));
+        Ok(found)
+    }
+
     /// Forgets a segment that was dropped.
     pub(super) fn forget(&self, segment: &Path) {
-        self.0.lock().retain(|one| one.segment != segment);
+        self.places.lock().retain(|one| one.segment != segment);
     }
 
     /// All of them.
     pub(super) fn all(&self) -> Vec<Damage> {
-        self.0.lock().clone()
+        self.places.lock().clone()
+    }
+}
+
+impl Reader {
+    /// What is wrong with where the journal begins, if `look` says so; it is asked once for each
+    /// beginning.
+    pub(crate) fn beginning<E>(
+        &self,
+        look: impl FnOnce() -> Result<Option<Damage>, E>,
+    ) -> Result<Option<Damage>, E> {
+        self.catalog.found.beginning(self.first_sequence(), look)
     }
 }
